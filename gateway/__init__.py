@@ -1,0 +1,1 @@
+"""The process beside the PACS: doors, adapters, wiring, commands. Imports everything, imported by nobody."""

@@ -1,0 +1,1 @@
+"""Exam manifests and their durable publication to the national index."""

@@ -1,0 +1,120 @@
+"""What the indexer needs from outside, as small protocols that the gateway's adapters satisfy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from indexer.study import StudyAnswer
+from security.identity import Uid
+
+
+class StudySource(Protocol):
+    """A PACS that can be asked what a study holds (contract: tests/contract/test_study_source.py)."""
+
+    name: str
+
+    async def find(self, study: Uid) -> StudyAnswer:
+        """Ask the PACS. Never raises for what a peer does: that is ``Unknown``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """Exactly what goes to the index: stored before the first attempt, re-sent unchanged (I5, FF-21).
+
+    ``metadata``: bytes of the ``lcm:SubmitObjectsRequest`` element; ``documents``: bytes by the id that the
+    metadata uses; ``unique_id``: XDSDocumentEntry.uniqueId of the manifest.
+    """
+
+    unique_id: str
+    metadata: bytes
+    documents: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """RegistryResponse Success."""
+
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """The index answered clearly and did not take it.
+
+    ``lasting``: True when only other content can succeed (permanent), False when the same bytes may succeed
+    later (busy, 503). ``known``: False for a code no table lists: the job is held for a person, never retried
+    blindly nor declared dead (reliability §2). ``codes``: ebXML error codes or ``http-<status>``.
+    """
+
+    lasting: bool
+    known: bool
+    codes: tuple[str, ...]
+    detail: str
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotSent:
+    """The request did not leave: no connection, TLS refused. The same bytes may be sent again."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ambiguous:
+    """The request may have left and no readable answer came back (FF-20, F07, F10)."""
+
+    reason: str
+    detail: str
+
+
+IndexAnswer = Accepted | Rejected | NotSent | Ambiguous
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryFound:
+    """The index shows the document. ``status``: availabilityStatus, ``Approved`` or ``Deprecated``."""
+
+    entry_uuid: str
+    unique_id: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryAbsent:
+    """A clean answer without the document."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryUnknown:
+    """No conclusion about the document."""
+
+    reason: str
+    detail: str
+
+
+EntryAnswer = EntryFound | EntryAbsent | EntryUnknown
+
+
+class NationalIndex(Protocol):
+    """The index, whatever its wire (XDS.b now)."""
+
+    async def provide_and_register(self, submission: Submission) -> IndexAnswer:
+        """ITI-41. Never raises for what a peer does."""
+        ...
+
+    async def find_document(self, unique_id: str) -> EntryAnswer:
+        """ITI-18 GetDocuments by uniqueId. Never raises for what a peer does."""
+        ...
+
+    async def retrieve_document(self, unique_id: str, repository: str) -> bytes:
+        """ITI-43.
+
+        Raises:
+            Unavailable, BadInput: no document came back, with the index's own error code in ``code``.
+        """
+        ...

@@ -1,0 +1,93 @@
+"""What a PACS says about one study: the frozen answer of every adapter, and its three forms.
+
+``Found``: the PACS listed the study, its series and all its instances. ``Absent``: a clean empty answer from a
+peer that proved itself alive in the same exchange. ``Unknown``: anything else (FF-54). Nothing is ever
+concluded from ``Unknown``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from security.identity import Uid, masked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PacsPatient:
+    """Patient module as the PACS answers it, decoded to Unicode, otherwise untouched.
+
+    ``name``: PN with its carets; ``birth_date``: YYYYMMDD or ""; ``sex``: M, F, O or "".
+    """
+
+    patient_id: str
+    issuer: str
+    name: str
+    birth_date: str
+    sex: str
+
+    def __repr__(self) -> str:
+        return f"PacsPatient({masked(self.patient_id)}, {masked(self.name)})"
+
+    __str__ = __repr__
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """One SOP instance. ``number``/``frames``: InstanceNumber, NumberOfFrames, None when the PACS is silent."""
+
+    sop_class: Uid
+    sop_instance: Uid
+    number: int | None = None
+    frames: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """One series with its instances, at least one, ordered by (number, UID)."""
+
+    uid: Uid
+    modality: str
+    instances: tuple[Instance, ...]
+    number: int | None = None
+    description: str = ""
+    body_part: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """One study. ``date``: YYYYMMDD or ""; ``time``: HHMMSS[.ffffff] or ""; series ordered by (number, UID)."""
+
+    uid: Uid
+    patient: PacsPatient
+    accession_number: str
+    date: str
+    time: str
+    series: tuple[Series, ...]
+    description: str = ""
+    study_id: str = ""
+    referring_physician: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """The study as the PACS holds it now."""
+
+    study: Study
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Absent:
+    """The PACS is alive and has no such study. ``evidence``: how that was established."""
+
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unknown:
+    """No conclusion. ``reason``: stable code; ``detail``: one sentence, no patient data."""
+
+    reason: str
+    detail: str
+
+
+StudyAnswer = Found | Absent | Unknown

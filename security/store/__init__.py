@@ -1,0 +1,1 @@
+"""The durable store: one port, one engine so far (SQLite through apsw)."""
