@@ -65,6 +65,8 @@ def altered(tx: ReadTx) -> list[int]:
     return [
         row["seq"]
         for row in tx.rows("SELECT * FROM audit_record ORDER BY seq")
-        if leaf(AuditRecord(**{k: v for k, v in row.items() if k not in {"seq", "leaf", "at"}}, at=from_ms(row["at"])))
+        if leaf(
+            AuditRecord(**{k: v for k, v in row.items() if k not in {"seq", "leaf", "at"}}, at=from_ms(row["at"]))
+        )
         != row["leaf"]
     ]

@@ -13,6 +13,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import date
+from typing import Any, Self
+
+from pydantic_core import CoreSchema, core_schema
 
 from security.errors import BadInput
 
@@ -29,23 +32,29 @@ class Uid(str):
 
     __slots__ = ()
 
-    def __new__(cls, text: str) -> Uid:
+    def __new__(cls, text: str) -> Self:
         trimmed = text.strip(_UID_TRIM)
         if len(trimmed) > 64 or not _UID.fullmatch(trimmed):
-            shown = "".join(c if c in "0123456789." else "?" for c in trimmed[:64])
             raise BadInput(
-                f"not a DICOM unique identifier ({len(trimmed)} characters): {shown!r}",
+                f"not a DICOM unique identifier: {len(trimmed)} characters",  # the text itself may be anything
                 code="bad-uid",
                 hint="the sender must use digits and dots, at most 64 characters, no component with a leading zero",
             )
         return super().__new__(cls, trimmed)
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> CoreSchema:
+        """Lets stored values be read back through the same check."""
+        return core_schema.no_info_after_validator_function(cls, core_schema.str_schema())
+
 
 def masked(value: str | None) -> str:
-    """First character and length only: enough to tell two values apart in a log, not to know a person."""
+    """A first letter and the length at most: enough to find one's way in a log, not to know a person. Digits (a
+    matricule begins with the sex) and one or two characters (a sex, a code) are hidden whole."""
     if not value:
         return "∅"
-    return f"{value[0]}…({len(value)})"
+    first = value[0] if len(value) > 2 and value[0].isalpha() else ""
+    return f"{first}…({len(value)})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,8 +39,10 @@ class JobClass(IntEnum):
 class Job:
     """One intended effect for one lane, as claimed.
 
-    ``lane``: the study (StudyInstanceUID); one job in flight per (tenant, lane), in ``seq`` order. ``epoch``:
-    fencing number of this claim; a write with an older one changes nothing (I8). ``attempts``: sends begun.
+    ``lane``: the study (StudyInstanceUID); one job in flight per (tenant, lane), in ``job_id`` order. ``epoch``:
+    fencing number, one more with every change of the row; a write with an older one changes nothing (I8).
+    ``attempts``: sends begun. ``tries``: claims since the job last came nearer its end, this one included; it
+    grows through NOT_YET, UNCLEAR, TRANSIENT, AMBIGUOUS, ABSENT and deaths, so every waiting may grow with it.
     """
 
     job_id: int
@@ -50,22 +52,25 @@ class Job:
     job_class: JobClass
     state: State
     reason: str
+    detail: str
     epoch: int
     attempts: int
-    tries: int  # claims since the state last changed: what a kind's own waiting may grow with
+    tries: int
     accepted_at: datetime
     deadline: datetime | None
     sent_at: datetime | None  # start of the last attempt; None before the first
+    not_before: datetime | None = None  # it waits until then; None: it does not wait
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """What one call of a kind concluded.
 
-    ``event``: the row of the state table to take. ``reason``: stable code (words joined by hyphens) for
-    people and metrics; ``detail``: one sentence, no patient data. ``not_before``: earliest next try for
-    events that wait (None: the engine's own back-off). ``retry_after_s``: the peer's own wish, clamped by
-    the engine. ``effects``: changes to commit with the transition.
+    ``event``: the row of the state table to take, one of ``states.ANSWERS``. ``reason``: stable code (words joined
+    by hyphens) for people and metrics; ``detail``: one sentence, no patient data. ``not_before``: earliest next
+    call (None: the engine's own back-off, or at once when there is nothing to wait for); the engine asks again
+    within an hour whatever it says, because a wall clock may be wrong (I17). ``retry_after_s``: the peer's own
+    wish, clamped by the engine. ``effects``: changes to commit with the transition.
     """
 
     event: Event
@@ -81,7 +86,8 @@ class JobKind(Protocol):
 
     ``endpoint`` names the peer behind ``send`` and ``query``: one circuit breaker each. Methods raise nothing
     they can name: a fault of a peer is an ``Answer``. What they do raise is treated by the engine as ``BLOCKED`` with
-    reason ``internal-fault`` (SETTLING) or as an unknown outcome (SENT), never as success.
+    reason ``internal-fault`` (SETTLING), as an unknown outcome (SENT) or as no answer (UNKNOWN, ACCEPTED), never as
+    success. A send must be repeatable with the same bytes: it may be called again after a query said ABSENT.
     """
 
     name: str

@@ -51,6 +51,7 @@ class Event(StrEnum):
     CRASHED = "crashed"  # lease ran out without an answer
     POISON = "poison"  # it took its worker down too often
     LIFTED = "lifted"  # the reason for holding is gone
+    REOPENED = "reopened"  # given another chance although bytes may have left: ask first (I9)
     REPLACED = "replaced"  # a newer job of the lane exists
     DISCARDED = "discarded"  # an operator gave it up
 
@@ -88,11 +89,13 @@ TABLE: dict[tuple[State, Event], State] = {
     (S.UNKNOWN, E.FOUND): S.PUBLISHED,
     (S.UNKNOWN, E.ABSENT): S.READY,
     (S.UNKNOWN, E.UNCLEAR): S.UNKNOWN,
+    (S.UNKNOWN, E.HELD): S.BLOCKED,
     (S.UNKNOWN, E.CRASHED): S.UNKNOWN,
     (S.UNKNOWN, E.POISON): S.DEAD,
     (S.ACCEPTED, E.FOUND): S.PUBLISHED,
     (S.ACCEPTED, E.ABSENT): S.READY,
     (S.ACCEPTED, E.UNCLEAR): S.ACCEPTED,
+    (S.ACCEPTED, E.HELD): S.BLOCKED,
     (S.ACCEPTED, E.CRASHED): S.ACCEPTED,
     (S.ACCEPTED, E.POISON): S.DEAD,
     (S.RETRY_WAIT, E.DUE): S.READY,
@@ -103,6 +106,8 @@ TABLE: dict[tuple[State, Event], State] = {
     (S.BLOCKED, E.REPLACED): S.SUPERSEDED,
     (S.BLOCKED, E.DISCARDED): S.CANCELLED,
     (S.DEAD, E.LIFTED): S.SETTLING,
+    (S.DEAD, E.REOPENED): S.UNKNOWN,
+    (S.DEAD, E.REPLACED): S.SUPERSEDED,
     (S.DEAD, E.DISCARDED): S.CANCELLED,
 }
 
@@ -110,7 +115,18 @@ TERMINAL = frozenset({S.PUBLISHED, S.CANCELLED, S.SUPERSEDED})
 IN_FLIGHT = frozenset({S.LEASED, S.SENT, S.UNKNOWN, S.ACCEPTED})
 """States in which a lane is occupied: no other job of the lane may be sent (I4)."""
 UNSENT = frozenset({S.RECEIVING, S.SETTLING, S.READY, S.RETRY_WAIT, S.BLOCKED})
-"""States in which the peer holds nothing of this job, so a newer intent may take its place."""
+"""States in which the peer holds nothing of this job, so a newer intent may take its place.
+
+A DEAD job may be either: refused (the peer holds nothing) or poison while its bytes were out. Its row says which
+(``in_doubt``), and only the first kind is ever replaced or lifted to SETTLING (``security.outbox.jobs``)."""
+
+ANSWERS: dict[State, frozenset[Event]] = {
+    S.SETTLING: frozenset({E.NOT_YET, E.PREPARED, E.UNNEEDED, E.HELD}),
+    S.SENT: frozenset({E.ACCEPTED, E.TRANSIENT, E.REFUSED, E.HELD, E.AMBIGUOUS}),
+    S.UNKNOWN: frozenset({E.FOUND, E.ABSENT, E.UNCLEAR, E.HELD}),
+    S.ACCEPTED: frozenset({E.FOUND, E.ABSENT, E.UNCLEAR, E.HELD}),
+}
+"""What a kind may conclude when asked in a state; every other event belongs to the engine or to a person."""
 
 
 def transition(state: State, event: Event) -> State:

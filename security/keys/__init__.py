@@ -1,0 +1,1 @@
+"""Private keys and certificates: signing, TLS contexts, and the authority of the lab."""

@@ -1,0 +1,1 @@
+"""The only entries for foreign bytes: one hardened door per format."""

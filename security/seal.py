@@ -1,0 +1,185 @@
+"""Sealed columns and blind indexes: what a stolen database file or backup does not tell (T65).
+
+A sealed value is ``version (1 byte) ‖ key id (2) ‖ nonce (12) ‖ AES-256-GCM ciphertext and tag``. The tenant and a
+context such as ``report.content/<id>`` are authenticated with it, so that a value copied to another row, column or
+tenant does not open.
+
+Invariants:
+
+* each tenant has its own 256-bit sealing and blinding keys, made at random, stored only wrapped (AES key wrap,
+  RFC 3394) by the key-encryption key, which is in a file apart from the database and its backups;
+* every stored key must open under the given key-encryption key before any new one is made: a wrong one never
+  leaves keys behind;
+* nonces are random, 96 bits: a sealing key is good for 2³² values (NIST SP 800-38D §8.3).
+
+Leaves to others: normalising what is looked up (the caller gives NFC text), who may see what was opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
+
+from security.clock import Clock, to_ms
+from security.errors import Broken
+from security.store.port import ReadTx, Store, Tx
+
+VERSION = b"\x01"
+KEY_BYTES = 32
+NONCE_BYTES = 12
+TAG_BYTES = 16
+HEADER_BYTES = 3
+PURPOSES = ("seal", "blind")
+
+
+@dataclass(frozen=True, slots=True)
+class _KeyName:
+    tenant: str
+    purpose: str
+    key_id: int
+
+
+_Keys = Mapping[_KeyName, bytes]
+
+
+class Vault:
+    """Opens and closes sealed values, and computes blind indexes, for every tenant that has keys in the database.
+
+    A tenant's newest sealing key seals, each of its keys opens. Its blinding key stays: a second would hide what
+    was indexed under the first.
+    """
+
+    def __init__(self, keys: _Keys) -> None:
+        newest = {(name.tenant, name.purpose): name.key_id for name in sorted(keys, key=lambda name: name.key_id)}
+        self._newest = {tenant: key_id for (tenant, purpose), key_id in newest.items() if purpose == "seal"}
+        self._sealing = {(n.tenant, n.key_id): AESGCM(key) for n, key in keys.items() if n.purpose == "seal"}
+        self._blinding = {n.tenant: key for n, key in keys.items() if n.purpose == "blind" and n.key_id == 1}
+
+    @classmethod
+    async def load(cls, store: Store, kek: bytes, tenants: Iterable[str], clock: Clock) -> Self:
+        """The vault of a database, with keys made and stored for tenants that have none.
+
+        Raises:
+            Broken: ``seal-wrong-kek`` a stored key does not open under ``kek``, or it is not 32 bytes.
+        """
+        if len(kek) != KEY_BYTES:
+            raise Broken("the key-encryption key has not 32 bytes", code="seal-wrong-kek", hint=_KEK_HINT)
+        wanted = {_KeyName(tenant, purpose, 1) for tenant in tenants for purpose in PURPOSES}
+        keys = await store.read(lambda tx: _stored(tx, kek))
+        if not wanted <= keys.keys():
+            keys = await store.write(lambda tx: _complete(tx, kek, wanted, to_ms(clock.now())))
+        return cls(keys)
+
+    def seal(self, tenant: str, context: str, plaintext: bytes) -> bytes:
+        """The sealed form of ``plaintext``: 31 bytes longer, different each time.
+
+        Raises:
+            Broken: ``seal-no-key``.
+        """
+        if tenant not in self._newest:
+            raise _no_key(tenant)
+        key_id = self._newest[tenant]
+        header = VERSION + key_id.to_bytes(2, "big")
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        body = self._sealing[tenant, key_id].encrypt(nonce, plaintext, _bound(header, tenant, context))
+        return header + nonce + body
+
+    def open(self, tenant: str, context: str, sealed: bytes) -> bytes:
+        """What was sealed for this tenant and context.
+
+        Raises:
+            Broken: ``seal-broken`` one bit is not as it was sealed, or it was sealed for another tenant or
+                context; ``seal-no-key``.
+        """
+        if tenant not in self._newest:
+            raise _no_key(tenant)
+        header, rest = sealed[:HEADER_BYTES], sealed[HEADER_BYTES:]
+        nonce, body = rest[:NONCE_BYTES], rest[NONCE_BYTES:]
+        if len(body) < TAG_BYTES or header[:1] != VERSION:
+            raise _broken(tenant, context)
+        try:
+            key = self._sealing[tenant, int.from_bytes(header[1:], "big")]
+            return key.decrypt(nonce, body, _bound(header, tenant, context))
+        except (KeyError, InvalidTag):
+            raise _broken(tenant, context) from None
+
+    def blind(self, tenant: str, field: str, value: str) -> bytes:
+        """Blind index of ``value`` (NFC text) in ``field``: HMAC-SHA-256 under the tenant's key, 32 bytes.
+
+        Raises:
+            Broken: ``seal-no-key``.
+        """
+        if tenant not in self._blinding:
+            raise _no_key(tenant)
+        return hmac.digest(self._blinding[tenant], _prefixed(field) + value.encode(), hashlib.sha256)
+
+
+_KEK_HINT = "give the key file that belongs to this database; it is kept apart from the backups"
+
+
+def _stored(tx: ReadTx, kek: bytes) -> dict[_KeyName, bytes]:
+    keys: dict[_KeyName, bytes] = {}
+    for row in tx.rows("SELECT tenant, purpose, key_id, wrapped FROM data_key"):
+        try:
+            key = aes_key_unwrap(kek, row["wrapped"])
+        except InvalidUnwrap:
+            raise Broken(
+                f"the {row['purpose']} key {row['key_id']} of tenant {row['tenant']} does not open under this"
+                " key-encryption key",
+                code="seal-wrong-kek",
+                hint=_KEK_HINT,
+            ) from None
+        keys[_KeyName(row["tenant"], row["purpose"], row["key_id"])] = key
+    return keys
+
+
+def _complete(tx: Tx, kek: bytes, wanted: Iterable[_KeyName], now: int) -> dict[_KeyName, bytes]:
+    keys = _stored(tx, kek)
+    for name in wanted:
+        if name in keys:
+            continue
+        keys[name] = secrets.token_bytes(KEY_BYTES)
+        tx.change(
+            "INSERT INTO data_key (tenant, purpose, key_id, wrapped, created_at)"
+            " VALUES (:tenant, :purpose, :key_id, :wrapped, :now)",
+            tenant=name.tenant,
+            purpose=name.purpose,
+            key_id=name.key_id,
+            wrapped=aes_key_wrap(kek, keys[name]),
+            now=now,
+        )
+    return keys
+
+
+def _bound(header: bytes, tenant: str, context: str) -> bytes:
+    return header + _prefixed(tenant) + context.encode()
+
+
+def _prefixed(text: str) -> bytes:
+    """Length, then text: no two pairs of texts give the same bytes."""
+    data = text.encode()
+    return len(data).to_bytes(4, "big") + data
+
+
+def _broken(tenant: str, context: str) -> Broken:
+    return Broken(
+        f"the sealed value {context} of tenant {tenant} does not open: altered, moved or sealed under another key",
+        code="seal-broken",
+        hint="check the database against its backup; the audit trail says who last changed the row",
+    )
+
+
+def _no_key(tenant: str) -> Broken:
+    return Broken(
+        f"there is no key for tenant {tenant!r}",
+        code="seal-no-key",
+        hint="name the tenant in the configuration of this process",
+    )
