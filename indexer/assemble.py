@@ -1,0 +1,141 @@
+"""From the valid reports of a study and the PACS's answer to the manifest and its context.
+
+Invariants:
+
+* the newest report that states a thing gives it, start and stop together; orders and regions are the
+  union; visibility and confidentiality are the strictest of all valid reports (a right that one report takes away,
+  no other gives back);
+* every instance the PACS lists is in the manifest: what a consumer may see is decided elsewhere;
+* the order in which the PACS lists series and instances changes nothing (I6).
+
+Whether the sources agree on the patient is ``indexer.gate``'s question, asked before.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from indexer.manifest import Context, StudyManifest
+from indexer.report import Order, Organization, Report, Visibility
+from indexer.study import Series, Study
+from security.errors import BadInput
+from security.identity import Ins, PatientIdentity
+
+T = TypeVar("T")
+
+_CONFIDENTIALITY = "ULMNRV"  # HL7 v3 Confidentiality, from unrestricted to very restricted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """The tenant's part of a manifest. ``retrieve_base``: WADO-RS base URI without ``/studies``;
+    ``retrieve_location``: OID of the image source, "" for none."""
+
+    institution: Organization
+    retrieve_base: str
+    retrieve_location: str = ""
+
+
+def assemble(
+    reports: Sequence[Report], envelope_ins: Ins | None, study: Study, site: Site
+) -> tuple[StudyManifest, Context]:
+    """The manifest of ``study`` and its context.
+
+    ``reports``: the valid ones, oldest first, at least one. ``envelope_ins``: the INS of the newest envelope, the
+    only place where its status is stated.
+
+    Raises:
+        BadInput: ``identity-ins-missing``, ``identity-ins`` a report is about another INS; ``accession-unknown``
+            no order of the reports is this study's; ``confidentiality-unknown``.
+    """
+    newest = reports[-1]
+    if envelope_ins is None:
+        raise _refused(study, "no INS was stated for it", "identity-ins-missing")
+    if any((r.patient.ins and r.patient.ins.matricule) != envelope_ins.matricule for r in reports):
+        raise _refused(study, "its reports are about more than one INS", "identity-ins")
+    orders = dict.fromkeys(order for report in reports for order in orders_of(report, study))
+    if not orders:
+        raise _refused(study, "none of the orders reported is the one the PACS holds", "accession-unknown")
+    timed = _newest(reports, lambda report: report if report.service_start is not None else None) or newest
+    manifest = StudyManifest(
+        study=study.uid,
+        date=study.date,
+        time=study.time,
+        description=study.description,
+        study_id=study.study_id,
+        referring_physician=study.referring_physician,
+        patient=PatientIdentity(traits=newest.patient.traits, ins=envelope_ins, local_ids=newest.patient.local_ids),
+        orders=tuple(orders),
+        series=_sorted(study.series),
+        procedure=_newest(reports, lambda report: report.procedure),
+        institution=site.institution,
+        retrieve_base=site.retrieve_base,
+        retrieve_location=site.retrieve_location,
+    )
+    context = Context(
+        visibility=strictest(report.visibility for report in reports),
+        confidentiality=_strictest_code(reports, study),
+        regions=tuple(dict.fromkeys(region for report in reports for region in report.regions)),
+        legal_authenticator=_newest(reports, lambda report: report.legal_authenticator),
+        facility_type=_newest(reports, lambda report: report.facility_type),
+        practice_setting=_newest(reports, lambda report: report.practice_setting),
+        service_start=timed.service_start,
+        service_stop=timed.service_stop,
+        language=newest.language,
+    )
+    return manifest, context
+
+
+def orders_of(report: Report, study: Study) -> tuple[Order, ...]:
+    """The report's orders that ``study`` fulfils: all of them when it is the only study, else those with the
+    accession number the PACS holds for it (exam F: one report, two orders, two studies)."""
+    if len(report.studies) == 1:
+        return report.orders
+    return tuple(order for order in report.orders if order.accession_number == study.accession_number)
+
+
+def strictest(visibilities: Iterable[Visibility]) -> Visibility:
+    """What remains visible when every one of them is obeyed.
+
+    ``changes_confidentiality`` speaks of a message, not of the exam: it is never carried over.
+    """
+    stated = tuple(visibilities)
+    return Visibility(
+        masked_to_professionals=any(v.masked_to_professionals for v in stated),
+        invisible_to_patient=any(v.invisible_to_patient for v in stated),
+        invisible_to_guardians=any(v.invisible_to_guardians for v in stated),
+        secret_connection=any(v.secret_connection for v in stated),
+        for_index=all(v.for_index for v in stated),
+    )
+
+
+def _strictest_code(reports: Sequence[Report], study: Study) -> str:
+    codes = {report.confidentiality for report in reports}
+    if not codes <= set(_CONFIDENTIALITY):
+        raise _refused(study, "a report states an unknown confidentialityCode", "confidentiality-unknown")
+    return max(codes, key=_CONFIDENTIALITY.index)
+
+
+def _newest(reports: Sequence[Report], stated: Callable[[Report], T | None]) -> T | None:
+    """The value of the newest report that states one."""
+    return next((value for report in reversed(reports) if (value := stated(report)) is not None), None)
+
+
+def _sorted(series: Iterable[Series]) -> tuple[Series, ...]:
+    """Series, and instances in each, by (number, UID); those without a number last."""
+    ordered = sorted(series, key=lambda one: (_rank(one.number), one.uid))
+    return tuple(
+        replace(one, instances=tuple(sorted(one.instances, key=lambda i: (_rank(i.number), i.sop_instance))))
+        for one in ordered
+    )
+
+
+def _rank(number: int | None) -> float:
+    return math.inf if number is None else number
+
+
+def _refused(study: Study, why: str, code: str) -> BadInput:
+    return BadInput(f"study {study.uid}: {why}", code=code, hint="correct the report in the source and send it again")

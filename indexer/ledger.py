@@ -1,0 +1,493 @@
+"""The indexer's rows: exams, reports, evidence, manifests, entries.
+
+Invariants:
+
+* every function works inside the caller's transaction, so that a fact, its timeline entry and its job commit
+  together or not at all;
+* identity-bearing columns are sealed under (tenant, column, row); equality look-ups go by blind index;
+* a manifest's submitted bytes are written once and read back unchanged (FF-21).
+
+Deciding what the facts mean is left to ``gate``, ``assemble`` and ``publication``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydantic import ConfigDict, TypeAdapter
+
+from indexer.gate import Conflict, Held, Share
+from indexer.manifest import Context, Edition, StudyManifest, to_blob
+from indexer.ports import EntryFound, Submission
+from indexer.report import Report
+from security.clock import from_ms, to_ms
+from security.identity import Ins, LocalId, PatientIdentity, Uid
+from security.seal import Vault
+from security.store.port import ReadTx, Row, Tx
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatedReport:
+    """A report together with the identity its envelope stated (PID), which alone carries the INS status."""
+
+    envelope: PatientIdentity
+    report: Report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldReport:
+    """A stored report: what it states and where it stands.
+
+    ``contested``: why the PACS contradicts it, by study; judged again each time that study settles.
+    """
+
+    report_id: str
+    status: str
+    reason: str
+    contested: Mapping[str, str]
+    stated: StatedReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """One dated fact, without patient values."""
+
+    at: datetime
+    kind: str
+    summary: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """The newest version a query showed in the index."""
+
+    version: int
+    unique_id: str
+    entry_uuid: str
+    content_hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A version whose bytes are stored and that no query has shown yet."""
+
+    version: int
+    job_id: int
+    unique_id: str
+    content_hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """Submitted bytes as stored: metadata, then each document by id."""
+
+    __pydantic_config__ = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+
+    metadata: bytes
+    documents: tuple[tuple[str, bytes], ...]
+
+
+_STATED = TypeAdapter(StatedReport)
+_REPORT = TypeAdapter(Report)
+_PARTS = TypeAdapter(_Parts)
+_CONFLICTS = TypeAdapter(tuple[Conflict, ...])
+
+
+def evidence_of(tx: ReadTx, tenant: str, study: str) -> list[Evidence]:
+    """The exam's facts, oldest first."""
+    rows = tx.rows(
+        "SELECT at, kind, summary FROM evidence WHERE tenant = :tenant AND study_uid = :study ORDER BY evidence_id",
+        tenant=tenant,
+        study=study,
+    )
+    return [Evidence(at=from_ms(row["at"]), kind=row["kind"], summary=row["summary"]) for row in rows]
+
+
+def tenants_of(tx: ReadTx, study: str) -> list[str]:
+    """The tenants that know the study."""
+    rows = tx.rows("SELECT tenant FROM exam WHERE study_uid = :study ORDER BY tenant", study=study)
+    return [row["tenant"] for row in rows]
+
+
+def _same_ins(left: StatedReport, right: StatedReport) -> bool:
+    ins, other = left.report.patient.ins, right.report.patient.ins
+    return ins is not None and other is not None and ins.matricule == other.matricule
+
+
+def digest(stated: StatedReport) -> bytes:
+    """SHA-256 of the report's content: the same CDA by another message has the same."""
+    return hashlib.sha256(_REPORT.dump_json(stated.report)).digest()
+
+
+class Ledger:
+    """The rows of one installation; each call names its tenant."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+
+    # -- reports -------------------------------------------------------------------------------------------
+
+    def report(self, tx: ReadTx, tenant: str, report_id: str) -> tuple[HeldReport, bytes] | None:
+        """One report and the digest of its content, or None."""
+        row = tx.row(
+            "SELECT * FROM report WHERE tenant = :tenant AND report_id = :report_id",
+            tenant=tenant,
+            report_id=report_id,
+        )
+        return (self._report(tx, row), row["digest"]) if row else None
+
+    def reports_of(self, tx: ReadTx, tenant: str, study: Uid) -> list[HeldReport]:
+        """Every report of the study, oldest first, whatever its status."""
+        return [
+            self._report(tx, row)
+            for row in tx.rows(
+                "SELECT r.* FROM report_study s JOIN report r ON r.tenant = s.tenant AND r.report_id = s.report_id"
+                " WHERE s.tenant = :tenant AND s.study_uid = :study ORDER BY r.report_no",
+                tenant=tenant,
+                study=study,
+            )
+        ]
+
+    def held_for(self, tx: ReadTx, tenant: str, stated: StatedReport) -> list[Held]:
+        """What we already hold that shares an identifier with ``stated``, for the gate.
+
+        Reports of the same study count whether valid or held, their traits too; for the same INS or the same
+        local identifier only undisputed ones do, so that a doubtful report never blocks its neighbours. A doubtful
+        report that this one replaces is no witness of traits (that is how a source corrects itself), yet whoever
+        replaces a report must speak of the same person: it shares the "study" whatever its status.
+        """
+        report = stated.report
+        itself, replaced = str(report.document_id), str(report.replaces)
+        shares: dict[str, tuple[HeldReport, set[Share]]] = {}
+
+        def add(reports: Sequence[HeldReport], share: Share) -> None:
+            for held in reports:
+                corrected = held.report_id == replaced and (held.status == "held" or held.contested)
+                if held.status in {"valid", "held"} and held.report_id != itself and not corrected:
+                    shares.setdefault(held.report_id, (held, set()))[1].add(share)
+
+        for study in report.studies:
+            of_study = self.reports_of(tx, tenant, study)
+            add(of_study, "study")
+            add([held for held in of_study if _same_ins(held.stated, stated)], "ins")
+        if report.patient.ins:
+            add(self._undisputed_by_ins(tx, tenant, report.patient.ins), "ins")
+        for local in report.patient.local_ids:
+            add(self._undisputed_by_local_id(tx, tenant, local), "local-id")
+        predecessor = self.report(tx, tenant, replaced) if report.replaces else None
+        if predecessor:
+            shares.setdefault(replaced, (predecessor[0], set()))[1].add("study")
+        return [
+            Held(patient=held.stated.report.patient, source=f"report {held.report_id}", shares=frozenset(names))
+            for held, names in shares.values()
+        ]
+
+    def _undisputed_by_ins(self, tx: ReadTx, tenant: str, ins: Ins) -> list[HeldReport]:
+        rows = tx.rows(
+            "SELECT * FROM report WHERE tenant = :tenant AND ins_blind = :blind AND status = 'valid'"
+            " AND NOT EXISTS (SELECT 1 FROM report_study s WHERE s.tenant = report.tenant"
+            " AND s.report_id = report.report_id AND s.contested <> '') ORDER BY report_no DESC LIMIT 50",
+            tenant=tenant,
+            blind=self._ins_blind(tenant, ins),
+        )
+        return [self._report(tx, row) for row in rows]
+
+    def _undisputed_by_local_id(self, tx: ReadTx, tenant: str, local: LocalId) -> list[HeldReport]:
+        rows = tx.rows(
+            "SELECT r.* FROM report_local_id l JOIN report r ON r.tenant = l.tenant AND r.report_id = l.report_id"
+            " WHERE l.tenant = :tenant AND l.local_blind = :blind AND r.status = 'valid'"
+            " AND NOT EXISTS (SELECT 1 FROM report_study s WHERE s.tenant = r.tenant"
+            " AND s.report_id = r.report_id AND s.contested <> '') ORDER BY r.report_no DESC LIMIT 50",
+            tenant=tenant,
+            blind=self._local_blind(tenant, local),
+        )
+        return [self._report(tx, row) for row in rows]
+
+    def add_report(
+        self,
+        tx: Tx,
+        tenant: str,
+        stated: StatedReport,
+        *,
+        zone: str,
+        control_id: str,
+        status: str,
+        reason: str,
+        now: datetime,
+    ) -> None:
+        """Store a report seen for the first time, and the exams it speaks of."""
+        report = stated.report
+        report_id = str(report.document_id)
+        tx.change(
+            "INSERT INTO report (tenant, report_id, received_at, control_id, status, reason, replaces, digest,"
+            " ins_blind, content) VALUES (:tenant, :report_id, :now, :control_id, :status, :reason, :replaces,"
+            " :digest, :ins_blind, :content)",
+            tenant=tenant,
+            report_id=report_id,
+            now=to_ms(now),
+            control_id=control_id,
+            status=status,
+            reason=reason,
+            replaces=str(report.replaces or ""),
+            digest=digest(stated),
+            ins_blind=self._ins_blind(tenant, report.patient.ins),
+            content=self._vault.seal(tenant, f"report.content/{report_id}", _STATED.dump_json(stated)),
+        )
+        for study in report.studies:
+            tx.change(
+                "INSERT INTO exam (tenant, study_uid, zone, first_seen_at) VALUES (:tenant, :study, :zone, :now)"
+                " ON CONFLICT DO NOTHING",
+                tenant=tenant,
+                study=study,
+                zone=zone,
+                now=to_ms(now),
+            )
+            tx.change(
+                "INSERT INTO report_study (tenant, study_uid, report_id, contested)"
+                " VALUES (:tenant, :study, :report_id, '')"
+                " ON CONFLICT DO NOTHING",
+                tenant=tenant,
+                study=study,
+                report_id=report_id,
+            )
+        for local in report.patient.local_ids:
+            tx.change(
+                "INSERT INTO report_local_id (tenant, local_blind, report_id) VALUES (:tenant, :blind, :report_id)"
+                " ON CONFLICT DO NOTHING",
+                tenant=tenant,
+                blind=self._local_blind(tenant, local),
+                report_id=report_id,
+            )
+
+    def restate(self, tx: Tx, tenant: str, stated: StatedReport, *, status: str, reason: str) -> None:
+        """The same report under an envelope that says something else: what it states now, and where it stands."""
+        report_id = str(stated.report.document_id)
+        tx.change(
+            "UPDATE report SET status = :status, reason = :reason, content = :content"
+            " WHERE tenant = :tenant AND report_id = :report_id",
+            tenant=tenant,
+            report_id=report_id,
+            status=status,
+            reason=reason,
+            content=self._vault.seal(tenant, f"report.content/{report_id}", _STATED.dump_json(stated)),
+        )
+
+    def set_report_status(self, tx: Tx, tenant: str, report_id: str, status: str, reason: str = "") -> bool:
+        """Move a report to ``status``; False when no such report is stored."""
+        return (
+            tx.change(
+                "UPDATE report SET status = :status, reason = :reason"
+                " WHERE tenant = :tenant AND report_id = :report_id",
+                tenant=tenant,
+                report_id=report_id,
+                status=status,
+                reason=reason,
+            )
+            == 1
+        )
+
+    def is_replaced(self, tx: ReadTx, tenant: str, stated: StatedReport) -> bool:
+        """Whether a report of the same person that we hold says it replaces this one, which arrives after it."""
+        rows = tx.rows(
+            "SELECT report_id FROM report WHERE tenant = :tenant AND replaces = :report_id AND ins_blind = :blind"
+            " AND status IN ('valid', 'replaced') LIMIT 1",
+            tenant=tenant,
+            report_id=str(stated.report.document_id),
+            blind=self._ins_blind(tenant, stated.report.patient.ins),
+        )
+        return bool(rows)
+
+    def contest(self, tx: Tx, tenant: str, report_id: str, *, study: str, reason: str) -> None:
+        """Note that the PACS contradicts the report about this study, or with "" that it no longer does."""
+        tx.change(
+            "UPDATE report_study SET contested = :reason WHERE tenant = :tenant AND report_id = :report_id"
+            " AND study_uid = :study",
+            tenant=tenant,
+            report_id=report_id,
+            study=study,
+            reason=reason,
+        )
+
+    def replace_report(self, tx: Tx, tenant: str, report_id: str) -> list[Uid]:
+        """Mark a report as replaced; the studies it spoke of, empty when it is not stored."""
+        if not self.set_report_status(tx, tenant, report_id, "replaced"):
+            return []
+        rows = tx.rows(
+            "SELECT study_uid FROM report_study WHERE tenant = :tenant AND report_id = :report_id",
+            tenant=tenant,
+            report_id=report_id,
+        )
+        return [Uid(row["study_uid"]) for row in rows]
+
+    # -- evidence ------------------------------------------------------------------------------------------
+
+    def note(self, tx: Tx, tenant: str, study: str, *, kind: str, summary: str, now: datetime) -> None:
+        """Add a dated fact without patient values to the exam's timeline."""
+        self._note(tx, tenant, study, kind=kind, summary=summary, now=now, sealed=None)
+
+    def note_conflicts(
+        self, tx: Tx, tenant: str, study: str, *, kind: str, conflicts: tuple[Conflict, ...], now: datetime
+    ) -> None:
+        """Add the conflicts: their names in clear, both values of each under seal."""
+        summary = "; ".join(conflict.summary() for conflict in conflicts)
+        sealed = self._vault.seal(tenant, f"evidence.sealed/{study}", _CONFLICTS.dump_json(conflicts))
+        self._note(tx, tenant, study, kind=kind, summary=summary, now=now, sealed=sealed)
+
+    def conflicts(self, tx: ReadTx, tenant: str, study: str) -> tuple[Conflict, ...]:
+        """Every conflict noted for the exam, oldest first, with both values: only for who may read them."""
+        rows = tx.rows(
+            "SELECT sealed FROM evidence WHERE tenant = :tenant AND study_uid = :study AND sealed IS NOT NULL"
+            " ORDER BY evidence_id",
+            tenant=tenant,
+            study=study,
+        )
+        place = f"evidence.sealed/{study}"
+        return tuple(
+            conflict
+            for row in rows
+            for conflict in _CONFLICTS.validate_json(self._vault.open(tenant, place, row["sealed"]))
+        )
+
+    # -- manifests and entries -----------------------------------------------------------------------------
+
+    def next_version(self, tx: ReadTx, tenant: str, study: str) -> int:
+        """One more than the highest version ever stored for the study."""
+        row = tx.row(
+            "SELECT COALESCE(MAX(version), 0) + 1 AS version FROM manifest"
+            " WHERE tenant = :tenant AND study_uid = :study",
+            tenant=tenant,
+            study=study,
+        )
+        return int(row["version"]) if row else 1
+
+    def add_manifest(
+        self,
+        tx: Tx,
+        *,
+        job_id: int,
+        manifest: StudyManifest,
+        context: Context,
+        edition: Edition,
+        content_hash: str,
+        submission: Submission,
+    ) -> None:
+        """Store one version: its content and exactly the bytes that will be sent."""
+        key = f"{manifest.study}/{edition.version}"
+        parts = _Parts(metadata=submission.metadata, documents=tuple(submission.documents.items()))
+        tx.change(
+            "INSERT INTO manifest (tenant, study_uid, version, job_id, content_hash, unique_id, created_at, replaces,"
+            " content, submission) VALUES (:tenant, :study, :version, :job_id, :content_hash, :unique_id,"
+            " :created_at, :replaces, :content, :submission)",
+            tenant=edition.tenant,
+            study=manifest.study,
+            version=edition.version,
+            job_id=job_id,
+            content_hash=content_hash,
+            unique_id=submission.unique_id,
+            created_at=to_ms(edition.created_at),
+            replaces=edition.replaces,
+            content=self._vault.seal(edition.tenant, f"manifest.content/{key}", to_blob(manifest, context)),
+            submission=self._vault.seal(edition.tenant, f"manifest.submission/{key}", _PARTS.dump_json(parts)),
+        )
+
+    def submission_of(self, tx: ReadTx, tenant: str, job_id: int) -> tuple[int, Submission] | None:
+        """The newest version prepared by the job, byte for byte as stored, or None."""
+        row = tx.row(
+            "SELECT study_uid, version, unique_id, submission FROM manifest"
+            " WHERE tenant = :tenant AND job_id = :job_id ORDER BY version DESC LIMIT 1",
+            tenant=tenant,
+            job_id=job_id,
+        )
+        if row is None:
+            return None
+        key = f"manifest.submission/{row['study_uid']}/{row['version']}"
+        parts = _PARTS.validate_json(self._vault.open(tenant, key, row["submission"]))
+        return row["version"], Submission(
+            unique_id=row["unique_id"], metadata=parts.metadata, documents=dict(parts.documents)
+        )
+
+    def add_entry(self, tx: Tx, tenant: str, study: str, *, version: int, entry: EntryFound, now: datetime) -> None:
+        """Record what a query showed: this version is there, so none before it is approved any more."""
+        tx.change(
+            "UPDATE entry SET status = 'Deprecated' WHERE tenant = :tenant AND study_uid = :study"
+            " AND version < :version AND status = 'Approved'",
+            tenant=tenant,
+            study=study,
+            version=version,
+        )
+        tx.change(
+            "INSERT INTO entry (tenant, study_uid, version, unique_id, entry_uuid, status, confirmed_at)"
+            " VALUES (:tenant, :study, :version, :unique_id, :entry_uuid, :status, :now)"
+            " ON CONFLICT (tenant, study_uid, version) DO UPDATE"
+            " SET entry_uuid = excluded.entry_uuid, status = excluded.status, confirmed_at = excluded.confirmed_at",
+            tenant=tenant,
+            study=study,
+            version=version,
+            unique_id=entry.unique_id,
+            entry_uuid=entry.entry_uuid,
+            status=entry.status,
+            now=to_ms(now),
+        )
+
+    def prepared_since(self, tx: ReadTx, tenant: str, study: str) -> list[Prepared]:
+        """Every version newer than the newest a query showed, newest first: the index may hold one of them."""
+        rows = tx.rows(
+            "SELECT version, job_id, unique_id, content_hash FROM manifest"
+            " WHERE tenant = :tenant AND study_uid = :study AND version > (SELECT COALESCE(MAX(version), 0)"
+            " FROM entry WHERE tenant = :tenant AND study_uid = :study) ORDER BY version DESC",
+            tenant=tenant,
+            study=study,
+        )
+        return [Prepared(**row) for row in rows]
+
+    def published(self, tx: ReadTx, tenant: str, study: str) -> Published | None:
+        """The newest version the index was seen to hold, or None."""
+        row = tx.row(
+            "SELECT e.version, e.unique_id, e.entry_uuid, m.content_hash FROM entry e JOIN manifest m"
+            " ON m.tenant = e.tenant AND m.study_uid = e.study_uid AND m.version = e.version"
+            " WHERE e.tenant = :tenant AND e.study_uid = :study ORDER BY e.version DESC LIMIT 1",
+            tenant=tenant,
+            study=study,
+        )
+        return Published(**row) if row else None
+
+    # -- inside --------------------------------------------------------------------------------------------
+
+    def _report(self, tx: ReadTx, row: Row) -> HeldReport:
+        contested = tx.rows(
+            "SELECT study_uid, contested FROM report_study WHERE tenant = :tenant AND report_id = :report_id"
+            " AND contested <> ''",
+            tenant=row["tenant"],
+            report_id=row["report_id"],
+        )
+        sealed = self._vault.open(row["tenant"], f"report.content/{row['report_id']}", row["content"])
+        return HeldReport(
+            report_id=row["report_id"],
+            status=row["status"],
+            reason=row["reason"],
+            contested={one["study_uid"]: one["contested"] for one in contested},
+            stated=_STATED.validate_json(sealed),
+        )
+
+    def _note(
+        self, tx: Tx, tenant: str, study: str, *, kind: str, summary: str, now: datetime, sealed: bytes | None
+    ) -> None:
+        tx.change(
+            "INSERT INTO evidence (tenant, study_uid, at, kind, summary, sealed)"
+            " VALUES (:tenant, :study, :at, :kind, :summary, :sealed)",
+            tenant=tenant,
+            study=study,
+            at=to_ms(now),
+            kind=kind,
+            summary=summary,
+            sealed=sealed,
+        )
+
+    def _ins_blind(self, tenant: str, ins: Ins | None) -> bytes:
+        return self._vault.blind(tenant, "ins", ins.matricule if ins else "")
+
+    def _local_blind(self, tenant: str, local: LocalId) -> bytes:
+        return self._vault.blind(tenant, "local-id", f"{local.issuer}|{local.value}")

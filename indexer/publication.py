@@ -1,0 +1,480 @@
+"""What a publication job means: gather, decide, send exactly the stored bytes, confirm by query.
+
+One job stands for one intent: *the index should show this study as the valid reports and the PACS describe it*.
+Its content is decided in ``settle`` from what is known then, and never again afterwards.
+
+Invariants:
+
+* nothing is prepared while a report of the study is held, or an opposition of the report (DESTDMP = N) or an
+  inconclusive PACS answer stands (FF-19, FF-54);
+* the same content as the index already shows sends nothing (I6); changed content names the entry that is
+  approved *now* (FF-22);
+* ``send`` sends what ``settle`` stored, byte for byte, on every attempt (I5, FF-21).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
+from zoneinfo import ZoneInfo
+
+from indexer import gate, kos
+from indexer.assemble import Site, assemble
+from indexer.ledger import HeldReport, Ledger, Prepared, Published
+from indexer.manifest import Context, Edition, StudyManifest, content_hash, edition
+from indexer.ports import (
+    Accepted,
+    Ambiguous,
+    EntryAbsent,
+    EntryAnswer,
+    EntryFound,
+    EntryUnknown,
+    NationalIndex,
+    NotSent,
+    Rejected,
+    StudySource,
+)
+from indexer.study import Absent, Found, Study, StudyAnswer, Unknown
+from indexer.xds.metadata import Publisher, submission
+from security.clock import Clock
+from security.errors import BadInput
+from security.identity import Uid
+from security.outbox import jobs
+from security.outbox.port import Answer, Job
+from security.outbox.states import Event, State
+from security.store.port import ReadTx, Store, Tx
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """The tenant's part of the decision.
+
+    ``visibility``: how long an entry the index accepted, or may have accepted, can stay invisible to queries
+    before it counts as absent (F09). ``pacs_retry_*``: how soon a PACS that does not have the study, or did
+    not answer, is asked again: doubling from base to cap.
+    """
+
+    tenant: str
+    timezone: ZoneInfo
+    site: Site
+    publisher: Publisher
+    rules: gate.Rules
+    visibility: timedelta
+    pacs_retry_base_s: float
+    pacs_retry_cap_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """What the store says about one study.
+
+    ``attempted``: versions no query has shown yet whose bytes may have left, newest first, with the start of
+    their last attempt.
+    """
+
+    reports: list[HeldReport]
+    published: Published | None
+    attempted: list[tuple[Prepared, datetime]]
+    next_version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Predecessor:
+    """What a new version follows: the entry approved now, None when the index holds none of ours. ``effects``:
+    what was learnt on the way."""
+
+    entry_uuid: str | None
+    effects: Callable[[Tx], None] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disagreeing:
+    """Several PACS hold the study, and not the same one."""
+
+    names: tuple[str, ...]
+
+
+_SENDS_MAX = 10
+"""Sends that the index took, or may have taken, without ever showing the entry, before a person must look."""
+_MISSING_TRIES_MAX = 5
+"""Times in a row that an entry once shown may be missing from an answer before a person must look."""
+_TURNED_BACK_TRIES = 25
+"""Queries after which a send that lies in the future of a corrected clock counts as old enough (I17)."""
+
+
+def job_kind(tenant: str) -> str:
+    """The registered name of a tenant's publication jobs."""
+    return f"publish:{tenant}"
+
+
+class Publication:
+    """The ``JobKind`` of one tenant."""
+
+    def __init__(
+        self,
+        *,
+        policy: Policy,
+        store: Store,
+        ledger: Ledger,
+        sources: Sequence[StudySource],
+        index: NationalIndex,
+        clock: Clock,
+        observe: Callable[[str, str], None] = lambda _what, _outcome: None,
+    ) -> None:
+        self.name = job_kind(policy.tenant)
+        self.endpoint = f"index:{policy.tenant}"
+        self._policy = policy
+        self._store = store
+        self._ledger = ledger
+        self._sources = sources
+        self._index = index
+        self._clock = clock
+        self._observe = observe
+
+    # -- settle --------------------------------------------------------------------------------------------
+
+    async def settle(self, job: Job) -> Answer:
+        """Decide what will be sent, or why nothing can be yet."""
+        study_uid = Uid(job.lane)
+        known = await self._store.read(lambda tx: self._known(tx, study_uid))
+        stop = stopped_by_reports(known, study_uid)
+        if stop:
+            return stop
+        found = await asyncio.gather(*(source.find(study_uid) for source in self._sources))
+        answer = combine(list(zip((source.name for source in self._sources), found, strict=True)))
+        self._observe("pacs", type(answer).__name__.lower())
+        match answer:
+            case Unknown(reason=reason, detail=detail):
+                return self._ask_again(job, f"pacs-{reason}", detail)
+            case Absent(evidence=evidence):
+                return self._ask_again(job, "pacs-has-no-such-study", evidence)
+            case Disagreeing(names=names):
+                return Answer(
+                    event=Event.HELD, reason="pacs-disagree", detail=f"{' and '.join(names)} hold different studies"
+                )
+            case Found(study=study):
+                return await self._prepare(job, known, study)
+
+    def _ask_again(self, job: Job, reason: str, detail: str) -> Answer:
+        wait_s = min(self._policy.pacs_retry_cap_s, self._policy.pacs_retry_base_s * 2 ** min(job.tries - 1, 30))
+        return Answer(
+            event=Event.NOT_YET,
+            reason=reason,
+            detail=detail,
+            not_before=self._clock.now() + timedelta(seconds=wait_s),
+        )
+
+    async def _prepare(self, job: Job, known: _Known, study: Study) -> Answer:
+        """The PACS has it: judge, assemble, compare with the index, encode."""
+        now = self._clock.now()
+        valid = [one for one in known.reports if one.status == "valid"]
+        judged = [
+            (one, gate.against_pacs(report=one.stated.report, study=study, rules=self._policy.rules)) for one in valid
+        ]
+        judge = partial(self._note_judgement, job=job, judged=judged, now=now)
+        contradicted = next((verdict for _, verdict in judged if verdict.holds), None)
+        if contradicted:
+            return Answer(event=Event.HELD, reason=contradicted.reason, detail=contradicted.summary(), effects=judge)
+        try:
+            manifest, context = assemble(
+                [one.stated.report for one in valid], valid[-1].stated.envelope.ins, study, self._policy.site
+            )
+        except BadInput as fault:
+            return Answer(event=Event.HELD, reason=fault.code, detail=str(fault), effects=judge)
+        digest = content_hash(manifest, context)
+        predecessor = await self._predecessor(job, known, digest)
+        if isinstance(predecessor, Answer):
+            return replace(predecessor, effects=_all(judge, predecessor.effects))
+        version = edition(
+            tenant=self._policy.tenant,
+            study=manifest.study,
+            version=known.next_version,
+            content=digest,
+            created_at=now.replace(microsecond=0),
+            replaces=predecessor.entry_uuid,
+        )
+        answer = await self._encode(job, manifest, context, version, digest)
+        return replace(answer, effects=_all(judge, predecessor.effects, answer.effects))
+
+    async def _predecessor(self, job: Job, known: _Known, digest: str) -> _Predecessor | Answer:
+        """What the index shows of the versions it may hold, newest first; or why not to go on (FF-22)."""
+        for version, sent_at in known.attempted:
+            entry = await self._find(version.unique_id)
+            if isinstance(entry, EntryAbsent):
+                if self._is_too_early(job, sent_at):
+                    return self._ask_again(job, "not-visible-yet", "an earlier version may still appear in the index")
+                continue
+            return self._following(entry, version.version, version.content_hash, job, digest)
+        if known.published is None:
+            return _Predecessor(entry_uuid=None)
+        entry = await self._find(known.published.unique_id)
+        if isinstance(entry, EntryAbsent):
+            if job.tries <= _MISSING_TRIES_MAX:
+                return self._ask_again(job, "entry-missing", "the index does not show an entry it showed before")
+            return Answer(
+                event=Event.HELD, reason="entry-missing", detail="the index no longer shows the entry we published"
+            )
+        return self._following(entry, known.published.version, known.published.content_hash, job, digest)
+
+    def _following(
+        self, entry: EntryFound | EntryUnknown, version: int, content: str, job: Job, digest: str
+    ) -> _Predecessor | Answer:
+        if isinstance(entry, EntryUnknown):
+            return self._ask_again(job, f"index-{entry.reason}", entry.detail)
+        now = self._clock.now()
+
+        def learn(tx: Tx) -> None:
+            self._ledger.add_entry(tx, job.tenant, job.lane, version=version, entry=entry, now=now)
+
+        if entry.status != "Approved":
+            return Answer(
+                event=Event.HELD,
+                reason="entry-deprecated-by-others",
+                detail="the entry we published was deprecated by somebody else",
+                effects=learn,
+            )
+        if digest == content:
+            return Answer(
+                event=Event.UNNEEDED,
+                reason="already-indexed",
+                detail=f"version {version} in the index has this content",
+                effects=learn,
+            )
+        return _Predecessor(entry_uuid=entry.entry_uuid, effects=learn)
+
+    async def _find(self, unique_id: str) -> EntryAnswer:
+        entry = await self._index.find_document(unique_id)
+        self._observe("index", type(entry).__name__.lower())
+        return entry
+
+    async def _encode(
+        self, job: Job, manifest: StudyManifest, context: Context, version: Edition, digest: str
+    ) -> Answer:
+        """The bytes of one version, and the effect that stores them."""
+        policy = self._policy
+
+        try:
+            document = await asyncio.to_thread(
+                kos.encode, manifest, version, timezone=policy.timezone, manufacturer=policy.publisher.manufacturer
+            )
+            sent = submission(manifest, context, version, document, policy.publisher)
+        except BadInput as fault:
+            return Answer(event=Event.HELD, reason=fault.code, detail=str(fault))
+
+        instances = sum(len(series.instances) for series in manifest.series)
+        built_at = self._clock.now()
+
+        def effects(tx: Tx) -> None:
+            self._ledger.add_manifest(
+                tx,
+                job_id=job.job_id,
+                manifest=manifest,
+                context=context,
+                edition=version,
+                content_hash=digest,
+                submission=sent,
+            )
+            self._ledger.note(
+                tx,
+                policy.tenant,
+                manifest.study,
+                kind="manifest-built",
+                summary=f"version {version.version}: {len(manifest.series)} series, {instances} instances"
+                + (", replaces the approved entry" if version.replaces else ""),
+                now=built_at,
+            )
+
+        return Answer(event=Event.PREPARED, reason="", detail=f"version {version.version}", effects=effects)
+
+    def _note_judgement(
+        self, tx: Tx, *, job: Job, judged: list[tuple[HeldReport, gate.Verdict]], now: datetime
+    ) -> None:
+        """What the PACS says against each report about this study, and what that means for its other studies."""
+        for held, verdict in judged:
+            reason = verdict.reason if verdict.holds else ""
+            if verdict.conflicts:
+                kind = "identity-conflict" if verdict.holds else "identity-warning"
+                self._ledger.note_conflicts(tx, job.tenant, job.lane, kind=kind, conflicts=verdict.conflicts, now=now)
+            if reason == held.contested.get(job.lane, ""):
+                continue
+            self._ledger.contest(tx, job.tenant, held.report_id, study=job.lane, reason=reason)
+            for other in held.stated.report.studies:
+                if other != job.lane:
+                    self._reconsider(tx, job, held, study=other, reason=reason, now=now)
+
+    def _reconsider(self, tx: Tx, job: Job, held: HeldReport, *, study: Uid, reason: str, now: datetime) -> None:
+        """Another study of a report that the PACS contradicts, or no longer contradicts, about ``job.lane``."""
+        said = f"contradicted by the PACS about study {job.lane}: {reason}" if reason else "no longer contradicted"
+        self._ledger.note(
+            tx, job.tenant, study, kind="report-contested", summary=f"report {held.report_id} is {said}", now=now
+        )
+        jobs.enqueue(
+            tx,
+            tenant=job.tenant,
+            lane=study,
+            kind=self.name,
+            job_class=job.job_class,
+            now=now,
+            state=State.BLOCKED if reason else State.SETTLING,
+            reason=reason,
+        )
+
+    def _known(self, tx: ReadTx, study: Uid) -> _Known:
+        tenant = self._policy.tenant
+        sent = jobs.last_attempts(tx, tenant=tenant, lane=study)
+        prepared = self._ledger.prepared_since(tx, tenant, study)
+        return _Known(
+            reports=self._ledger.reports_of(tx, tenant, study),
+            published=self._ledger.published(tx, tenant, study),
+            attempted=[(version, sent[version.job_id]) for version in prepared if version.job_id in sent],
+            next_version=self._ledger.next_version(tx, tenant, study),
+        )
+
+    # -- send and query ------------------------------------------------------------------------------------
+
+    async def send(self, job: Job) -> Answer:
+        """ITI-41 with the stored bytes."""
+        stored = await self._store.read(lambda tx: self._ledger.submission_of(tx, job.tenant, job.job_id))
+        if stored is None:
+            return Answer(event=Event.HELD, reason="submission-missing", detail="no stored bytes for this job")
+        answer = await self._index.provide_and_register(stored[1])
+        self._observe("index", type(answer).__name__.lower())
+        match answer:
+            case Accepted(detail=detail):
+                return Answer(event=Event.ACCEPTED, detail=detail)
+            case NotSent(reason=reason, detail=detail):
+                return Answer(event=Event.TRANSIENT, reason=f"index-{reason}", detail=detail)
+            case Ambiguous(reason=reason, detail=detail):
+                return Answer(event=Event.AMBIGUOUS, reason=f"index-{reason}", detail=detail)
+            case Rejected(lasting=lasting, known=known, codes=codes, detail=detail, retry_after_s=retry_after_s):
+                refusal = Event.REFUSED if lasting else Event.TRANSIENT
+                return Answer(
+                    event=refusal if known else Event.HELD,
+                    reason="index-" + "+".join(codes),
+                    detail=detail,
+                    retry_after_s=retry_after_s,
+                )
+
+    async def query(self, job: Job) -> Answer:
+        """ITI-18 by uniqueId: does the index show the version this job sent?"""
+        stored = await self._store.read(lambda tx: self._ledger.submission_of(tx, job.tenant, job.job_id))
+        if stored is None:
+            return Answer(event=Event.UNCLEAR, reason="submission-missing", detail="no stored bytes for this job")
+        version, sent = stored
+        entry = await self._find(sent.unique_id)
+        now = self._clock.now()
+
+        def learn(tx: Tx) -> None:
+            if isinstance(entry, EntryFound):
+                self._ledger.add_entry(tx, job.tenant, job.lane, version=version, entry=entry, now=now)
+                self._ledger.note(
+                    tx,
+                    job.tenant,
+                    job.lane,
+                    kind="entry-found",
+                    summary=f"version {version} is {entry.status} in the index",
+                    now=now,
+                )
+
+        match entry:
+            case EntryFound(status="Approved"):
+                return Answer(event=Event.FOUND, detail=f"version {version} is Approved", effects=learn)
+            case EntryFound(status=status):
+                return Answer(
+                    event=Event.HELD,
+                    reason="entry-deprecated-by-others",
+                    detail=f"version {version} is {status} in the index",
+                    effects=learn,
+                )
+            case EntryUnknown(reason=reason, detail=detail):
+                return Answer(event=Event.UNCLEAR, reason=f"index-{reason}", detail=detail)
+            case EntryAbsent():
+                return await self._not_shown(job)
+
+    async def _not_shown(self, job: Job) -> Answer:
+        """Absence counts only once the index had time to show it (F09), and never for ever."""
+        if self._is_too_early(job, job.sent_at or job.accepted_at):
+            return Answer(
+                event=Event.UNCLEAR,
+                reason="not-visible-yet",
+                detail="the index does not show it yet",
+                not_before=self._clock.now() + self._policy.visibility / 20,
+            )
+        sends = await self._store.read(lambda tx: jobs.doubtful_sends(tx, job_id=job.job_id))
+        if sends >= _SENDS_MAX:
+            return Answer(
+                event=Event.HELD, reason="never-shown", detail=f"sent {sends} times, and no query ever showed it"
+            )
+        said = "accepted" if job.state is State.ACCEPTED else "may have accepted"
+        return Answer(
+            event=Event.ABSENT,
+            reason="not-in-index",
+            detail=f"the index {said} it but does not show it; the same bytes go again",
+        )
+
+    def _is_too_early(self, job: Job, sent_at: datetime) -> bool:
+        """Whether the index may still come to show what was sent then. A clock that was turned back since (I17)
+        makes the stamp useless: then the number of queries stands for the time."""
+        now = self._clock.now()
+        if sent_at > now:
+            return job.tries <= _TURNED_BACK_TRIES
+        return now < sent_at + self._policy.visibility
+
+
+def stopped_by_reports(known: _Known, study: Uid) -> Answer | None:
+    """Why the reports alone forbid publication now, None when they do not."""
+    doubtful = [one for one in known.reports if one.status == "held"]
+    if doubtful:
+        return Answer(event=Event.HELD, reason=doubtful[-1].reason, detail=f"report {doubtful[-1].report_id} is held")
+    valid = [one for one in known.reports if one.status == "valid"]
+    if not valid:
+        return _without_report(known)
+    for one in valid:
+        for other, reason in one.contested.items():
+            if other != study:
+                return Answer(
+                    event=Event.HELD,
+                    reason=reason,
+                    detail=f"the PACS contradicts report {one.report_id} about study {other}",
+                )
+    if not all(one.stated.report.visibility.for_index for one in valid):
+        return Answer(event=Event.HELD, reason="not-for-index", detail="a valid report says DESTDMP = N")
+    return None
+
+
+def _without_report(known: _Known) -> Answer:
+    """No valid report speaks of the study: a person must look, unless nobody outside ever heard of it."""
+    if known.published or known.attempted:
+        return Answer(
+            event=Event.HELD,
+            reason="withdrawal-needed",
+            detail="no valid report speaks of this study any more, and the index may still show it",
+        )
+    return Answer(event=Event.UNNEEDED, reason="no-valid-report", detail="no valid report speaks of this study")
+
+
+def combine(answers: Sequence[tuple[str, StudyAnswer]]) -> StudyAnswer | Disagreeing:
+    """One answer from every PACS of the tenant. Only clean answers count, and those that hold the study must hold
+    the same: a part of a study, or another patient's, is never published because one PACS was silent."""
+    unknown = [(name, answer) for name, answer in answers if isinstance(answer, Unknown)]
+    if unknown:
+        name, first = unknown[0]
+        return Unknown(reason=first.reason, detail=f"{name}: {first.detail}")
+    found = [(name, answer) for name, answer in answers if isinstance(answer, Found)]
+    if any(answer != found[0][1] for _, answer in found):
+        return Disagreeing(names=tuple(name for name, _ in found))
+    if found:
+        return found[0][1]
+    return Absent(evidence="; ".join(f"{name}: {a.evidence}" for name, a in answers if isinstance(a, Absent)))
+
+
+def _all(*effects: Callable[[Tx], None] | None) -> Callable[[Tx], None]:
+    def together(tx: Tx) -> None:
+        for effect in effects:
+            if effect is not None:
+                effect(tx)
+
+    return together

@@ -1,0 +1,166 @@
+"""What people see of an exam: its state in words, and every dated fact in order.
+
+The exam's state is never stored: it is read off the newest job of its lane (design: *exam state* is what people
+see, *job state* is the engine's). Pure: rows in, values out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from indexer.ledger import Evidence
+from security.outbox.jobs import Change
+from security.outbox.port import Job
+from security.outbox.states import State
+
+
+class ExamState(StrEnum):
+    """Where an exam stands, for people."""
+
+    WAITING = "waiting"
+    HELD = "held"
+    SENDING = "sending"
+    ACCEPTED = "accepted"
+    INDEXED = "indexed"
+    FAILED = "failed"
+
+
+EXAM_STATE: dict[State, ExamState] = {
+    State.RECEIVING: ExamState.WAITING,
+    State.SETTLING: ExamState.WAITING,
+    State.READY: ExamState.WAITING,
+    State.RETRY_WAIT: ExamState.WAITING,
+    State.BLOCKED: ExamState.HELD,
+    State.LEASED: ExamState.SENDING,
+    State.SENT: ExamState.SENDING,
+    State.UNKNOWN: ExamState.SENDING,
+    State.ACCEPTED: ExamState.ACCEPTED,
+    State.PUBLISHED: ExamState.INDEXED,
+    State.DEAD: ExamState.FAILED,
+}
+"""CANCELLED and SUPERSEDED jobs say nothing of their own: the job before or after them does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One line of the timeline, without patient values."""
+
+    at: datetime
+    what: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exam:
+    """One exam for people: state, why, what comes next, and how it got there.
+
+    ``seconds_to_index``: from the report that asked for the newest indexed version to the query that showed it.
+    """
+
+    study: str
+    state: ExamState
+    reason: str
+    missing: str
+    next_try: datetime | None
+    attempts: int
+    seconds_to_index: float | None
+    steps: tuple[Step, ...]
+
+
+_AGAIN = "tried again by itself"
+MISSING: dict[str, str] = {
+    "pacs-has-no-such-study": "the PACS does not have this study yet; check that the modality has sent it and that"
+    f" the report names the right StudyInstanceUID; {_AGAIN}",
+    "pacs-unauthorised": "the PACS refuses our password: correct username and password_file under"
+    " [tenants.<name>.pacs.<pacs>], then restart; the exam is tried again by itself",
+    "pacs-unreachable": f"nothing answers at the address under [tenants.<name>.pacs.<pacs>]; {_AGAIN}",
+    "pacs-refused": "the PACS refuses our association: it must know calling_aet and accept called_aet of"
+    f" [tenants.<name>.pacs.<pacs>]; {_AGAIN}",
+    "pacs-control-missing": "the PACS answers, yet lacks its control_study: it may have been emptied or restored",
+    "pacs-disagree": "several PACS hold this study and not the same one: correct the wrong one, then let the RIS send"
+    " the report again",
+    "not-for-index": "a valid report says DESTDMP = N; a report that replaces it must allow publication",
+    "no-valid-report": "no valid report speaks of this study",
+    "withdrawal-needed": "the entry must be withdrawn at the index; this gateway cannot do it yet",
+    "entry-deprecated-by-others": "somebody else deprecated our entry; ask the index who, then decide",
+    "entry-missing": "the index no longer shows an entry it showed before; ask the index why, then decide",
+    "never-shown": "the index took it many times and never showed it; ask the index what became of it",
+    "not-visible-yet": f"the index accepted it; a query does not show it yet; {_AGAIN}",
+    "identity-test-authority": "the matricule is one of the test or demonstration authority; only on a test platform,"
+    ' set [tenants.<name>.identity] test_identity = "off" and send the report again',
+    "identity-ins-status": "the identity is not qualified (PID-32 is not VALI): qualify it, then let the RIS send the"
+    " report again",
+    "identity-ins-key": "the matricule's key is wrong: correct it at its source, then send the report again",
+    "identity-ins-missing": "the message or the report states no INS: complete it, then send the report again",
+    "accession-unknown": "the accession number of the PACS is none of the report's orders: correct the PACS or the"
+    " report, then let the RIS send it again",
+    "internal-fault": "this is a defect: keep the log and report it",
+}
+"""What would let the exam go on, by reason; a prefix rule covers the families."""
+
+_FAMILIES: tuple[tuple[str, str], ...] = (
+    (
+        "identity-",
+        (
+            "somebody who knows the patient must compare the two values and correct the source that is wrong: the"
+            " PACS or the message, then send the report again; or the report, then send one that replaces it"
+        ),
+    ),
+    ("pacs-", f"a clean answer of the PACS under [tenants.<name>.pacs.<pacs>]; {_AGAIN}"),
+    ("index-tls-refused", f"the index refuses our certificate, or we refuse its own: poterne check; {_AGAIN}"),
+    ("index-", f"a clean answer of the index under [tenants.<name>.index]; {_AGAIN} unless the exam is held"),
+)
+
+
+def missing(reason: str) -> str:
+    """One sentence: what would let the exam go on. Empty when nothing is missing."""
+    if reason in MISSING:
+        return MISSING[reason]
+    return next((text for prefix, text in _FAMILIES if reason.startswith(prefix)), "")
+
+
+def deciding_job(jobs: Sequence[Job]) -> Job | None:
+    """The job whose state is the exam's: the newest that still means something, oldest unfinished first."""
+    telling = [job for job in jobs if job.state in EXAM_STATE]
+    unfinished = [job for job in telling if job.state is not State.PUBLISHED]
+    if unfinished:
+        return unfinished[-1]
+    return telling[-1] if telling else None
+
+
+def compose(study: str, evidence: Sequence[Evidence], jobs: Sequence[Job], changes: Sequence[Change]) -> Exam:
+    """The exam as people see it, its steps oldest first."""
+    steps = [Step(at=e.at, what=e.kind, detail=e.summary) for e in evidence] + [
+        Step(
+            at=change.at,
+            what=change.to_state.lower(),
+            detail=" ".join(part for part in (change.reason, change.detail) if part),
+        )
+        for change in changes
+    ]
+    job = deciding_job(jobs)
+    state = EXAM_STATE[job.state] if job else ExamState.WAITING
+    settled = state is ExamState.INDEXED
+    return Exam(
+        study=study,
+        state=state,
+        reason=job.reason if job and not settled else "",
+        missing=missing(job.reason) if job and not settled else "",
+        next_try=job.not_before if job and not settled and state is not ExamState.HELD else None,
+        attempts=job.attempts if job else 0,
+        seconds_to_index=_seconds_to_index(jobs, changes),
+        steps=tuple(sorted(steps, key=lambda step: step.at)),
+    )
+
+
+def _seconds_to_index(jobs: Sequence[Job], changes: Sequence[Change]) -> float | None:
+    published = [job for job in jobs if job.state is State.PUBLISHED]
+    if not published:
+        return None
+    shown: list[datetime] = [
+        c.at for c in changes if c.job_id == published[-1].job_id and c.to_state is State.PUBLISHED
+    ]
+    return (shown[-1] - published[-1].accepted_at).total_seconds()

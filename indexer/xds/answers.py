@@ -1,0 +1,259 @@
+"""What an answer of the index means: accepted, refused, busy, or nobody knows (FF-20, FF-21, F10).
+
+Invariants:
+
+* accepted is said in exactly one way: a readable RegistryResponse with status Success, without an error in it,
+  in answer to our own MessageID, under an HTTP status of success;
+* whatever cannot be read after the request has left is ``Ambiguous``: the index is asked before any re-send;
+* a code no table lists is neither retried nor declared lasting: a person looks (reliability §2);
+* both answers products give to a resubmission, duplicate id and non-identical hash, are one outcome,
+  ``already-there`` (FF-21);
+* the index's own words (codeContext, fault reason, page text) may name a patient and never leave this module.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lxml import etree
+
+from indexer.ports import (
+    Accepted,
+    Ambiguous,
+    EntryAbsent,
+    EntryAnswer,
+    EntryFound,
+    EntryUnknown,
+    IndexAnswer,
+    Rejected,
+)
+from indexer.xds import vocabulary as xds
+from indexer.xds.soap import Envelope, SoapFault, decode, octets, text
+from security.errors import BadInput, Fault, Unavailable
+
+_CODE = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}", re.ASCII)
+_STATUS_PREFIX = "urn:oasis:names:tc:ebxml-regrep:StatusType:"
+_BUSY_STATUSES = frozenset({408, 425, 429, 503})  # RFC 9110 §15.5.9 and §15.6.4, RFC 8470, RFC 6585: not processed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerRules:
+    """``internal_errors``: what XDSRegistryError and XDSRepositoryError mean at this index (ihe.md §3.8)."""
+
+    internal_errors: Literal["hold", "retry", "refuse"] = "hold"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """One HTTP answer to the request with MessageID ``message_id``. Header values as received, "" when absent."""
+
+    message_id: str
+    http_status: int
+    content_type: str
+    data: bytes = field(repr=False)
+    retry_after: str = ""
+
+    @property
+    def retry_after_s(self) -> float | None:
+        """Retry-After in its seconds form (RFC 9110 §10.2.3); a date is left to our own back-off."""
+        return float(self.retry_after) if re.fullmatch(r"[0-9]{1,9}", self.retry_after.strip()) else None
+
+
+def registry_answer(reply: Reply, rules: AnswerRules) -> IndexAnswer:
+    """The outcome of ITI-41, which knows no partial success (ITI TF-2 3.41.4.2.3)."""
+    read = _open(reply, f"{{{xds.NS_RS}}}RegistryResponse")
+    if not isinstance(read, Envelope):
+        return read
+    status = read.body.get("status", "")
+    errors, warnings = _codes(read.body)
+    if status == xds.RESPONSE_FAILURE:
+        return _refused(errors, rules)
+    if status != xds.RESPONSE_SUCCESS or errors or not 200 <= reply.http_status < 300:
+        return Ambiguous(
+            reason="contradictory-answer",
+            detail=f"status {_last_word(status)} with {len(errors)} errors under HTTP {reply.http_status}",
+        )
+    return Accepted(detail="with warnings " + " ".join(warnings) if warnings else "")
+
+
+def entry_answer(reply: Reply, unique_id: str) -> EntryAnswer:
+    """What ITI-18 GetDocuments by uniqueId shows. Absent needs a clean answer with an empty list."""
+    read = _open(reply, f"{{{xds.NS_QUERY}}}AdhocQueryResponse")
+    if not isinstance(read, Envelope):
+        reason = "+".join(read.codes) if isinstance(read, Rejected) else read.reason
+        return EntryUnknown(reason=reason, detail=read.detail)
+    status = read.body.get("status", "")
+    errors, _ = _codes(read.body)
+    objects = read.body.find(f"{{{xds.NS_RIM}}}RegistryObjectList")
+    if status != xds.RESPONSE_SUCCESS or errors or objects is None or not 200 <= reply.http_status < 300:
+        return EntryUnknown(
+            reason="+".join(errors) or "query-failed",
+            detail=f"the query was answered with status {_last_word(status)} under HTTP {reply.http_status}",
+        )
+    listed = list(objects.iterchildren(etree.Element))
+    if not listed:
+        return EntryAbsent()
+    entries = [e for e in listed if e.tag == f"{{{xds.NS_RIM}}}ExtrinsicObject" and _unique_id(e) == unique_id]
+    if len(entries) != len(listed):
+        return EntryUnknown(reason="other-objects", detail="the answer lists objects that were not asked for")
+    return _entry(entries, unique_id)
+
+
+def retrieved_document(reply: Reply, unique_id: str) -> bytes:
+    """The document that ITI-43 brought.
+
+    Raises:
+        Unavailable, BadInput: none came; ``code`` is the index's own error code where it gave one.
+    """
+    read = _open(reply, f"{{{xds.NS_XDSB}}}RetrieveDocumentSetResponse")
+    if isinstance(read, Rejected):
+        raise _no_document(read.codes[0], lasting=read.lasting)
+    if isinstance(read, Ambiguous):
+        raise _no_document(read.reason, lasting=False)
+    response = read.body.find(f"{{{xds.NS_RS}}}RegistryResponse")
+    errors = _codes(response)[0] if response is not None else []
+    if errors:
+        raise _no_document(errors[0], lasting=errors[0] not in xds.TRANSIENT_CODES)
+    if response is None or response.get("status") != xds.RESPONSE_SUCCESS:
+        raise _no_document("retrieve-failed", lasting=True)
+    found = [
+        element.find(f"{{{xds.NS_XDSB}}}Document")
+        for element in read.body.iterchildren(f"{{{xds.NS_XDSB}}}DocumentResponse")
+        if text(element.find(f"{{{xds.NS_XDSB}}}DocumentUniqueId")) == unique_id
+    ]
+    if len(found) != 1 or found[0] is None:
+        raise _no_document("retrieve-other-document", lasting=True)
+    return octets(found[0], read.attachments)
+
+
+# -- the envelope ------------------------------------------------------------------------------------------------
+
+
+def _open(reply: Reply, root: str) -> Envelope | Rejected | Ambiguous:
+    """The envelope, when it is an answer to our request with the expected body element."""
+    try:
+        envelope = decode(reply.content_type, reply.data)
+    except SoapFault as fault:
+        return _faulted(reply, fault)
+    except BadInput as fault:
+        return _by_status(reply, fault.code)
+    if envelope.relates_to != reply.message_id:
+        return Ambiguous(reason="wrong-relates-to", detail="the answer does not relate to our MessageID")
+    if envelope.body.tag != root:
+        return Ambiguous(reason="wrong-root", detail=f"the answer's body is not {etree.QName(root).localname}")
+    return envelope
+
+
+def _faulted(reply: Reply, fault: SoapFault) -> Rejected | Ambiguous:
+    """A Receiver fault may pass (SOAP 1.2 §5.4.6); any other is about us, and nobody knows yet which part of us."""
+    if fault.relates_to not in {
+        "",
+        reply.message_id,
+    }:  # a node that could not read our header has nothing to relate to
+        return Ambiguous(reason="wrong-relates-to", detail="the SOAP Fault does not relate to our MessageID")
+    passing = fault.fault_code == "Receiver"
+    return Rejected(
+        lasting=not passing,
+        known=passing,
+        codes=(f"soap-{fault.fault_code.lower()}",),
+        detail=f"SOAP Fault {fault.fault_code} under HTTP {reply.http_status}",
+        retry_after_s=reply.retry_after_s,
+    )
+
+
+def _by_status(reply: Reply, why: str) -> Rejected | Ambiguous:
+    """An answer that is no SOAP message: only its HTTP status speaks.
+
+    502, 504 and a bare 500 come from hops that do not know what the index did behind them (FF-23), so they are
+    ambiguous rather than busy.
+    """
+    status = reply.http_status
+    if status in _BUSY_STATUSES:
+        return Rejected(
+            lasting=False,
+            known=True,
+            codes=(f"http-{status}",),
+            detail=f"HTTP {status}",
+            retry_after_s=reply.retry_after_s,
+        )
+    if status == 409:
+        return Ambiguous(reason="already-there", detail="HTTP 409")
+    if 300 <= status < 500:
+        detail = f"HTTP {status} without a SOAP message: address, certificate or route, not the exam"
+        return Rejected(lasting=True, known=False, codes=(f"http-{status}",), detail=detail)
+    return Ambiguous(reason="unreadable-answer", detail=f"HTTP {status}, {len(reply.data)} bytes: {why}")
+
+
+# -- the ebXML response ------------------------------------------------------------------------------------------
+
+
+def _codes(response: etree._Element) -> tuple[list[str], list[str]]:
+    """The errorCode values by severity, each once: errors, warnings."""
+    errors: dict[str, None] = {}
+    warnings: dict[str, None] = {}
+    for element in response.iterfind(f"{{{xds.NS_RS}}}RegistryErrorList/{{{xds.NS_RS}}}RegistryError"):
+        code = element.get("errorCode", "").strip()
+        severity = element.get("severity", xds.SEVERITY_ERROR)
+        (warnings if severity == xds.SEVERITY_WARNING else errors)[code if _CODE.fullmatch(code) else "no-code"] = (
+            None
+        )
+    return list(errors), list(warnings)
+
+
+def _refused(codes: Sequence[str], rules: AnswerRules) -> IndexAnswer:
+    """What a Failure with these errorCodes means.
+
+    "Already there" outweighs whatever stands beside it: an index that knows our uniqueId often complains of our
+    entryUUIDs too, and asking costs nothing. Otherwise the worst decides: unlisted, then lasting, then transient.
+    """
+    listed = " ".join(codes) or "without an error"
+    if not xds.ALREADY_THERE_CODES.isdisjoint(codes):
+        return Ambiguous(reason="already-there", detail=f"the index knows this submission: {listed}")
+    retried = xds.TRANSIENT_CODES | (xds.INTERNAL_CODES if rules.internal_errors == "retry" else frozenset())
+    refused = xds.LASTING_CODES | (xds.INTERNAL_CODES if rules.internal_errors == "refuse" else frozenset())
+    return Rejected(
+        lasting=not refused.isdisjoint(codes),
+        known=bool(codes) and (retried | refused).issuperset(codes),
+        codes=tuple(codes) or ("no-code",),
+        detail=f"RegistryResponse Failure: {listed}",
+    )
+
+
+def _unique_id(entry: etree._Element) -> str:
+    values = [
+        identifier.get("value", "")
+        for identifier in entry.iterchildren(f"{{{xds.NS_RIM}}}ExternalIdentifier")
+        if identifier.get("identificationScheme") == xds.ENTRY_UNIQUE_ID
+    ]
+    return values[0] if len(values) == 1 else ""
+
+
+def _entry(entries: Sequence[etree._Element], unique_id: str) -> EntryAnswer:
+    """One entry, or the only approved one of several versions of its metadata."""
+    approved = [entry for entry in entries if entry.get("status") == xds.STATUS_APPROVED]
+    if len(approved) > 1:
+        return EntryUnknown(reason="several-approved", detail=f"{len(approved)} approved entries have this uniqueId")
+    entry = approved[0] if approved else entries[0]
+    entry_uuid, status = entry.get("id", ""), entry.get("status", "")
+    if status not in {xds.STATUS_APPROVED, xds.STATUS_DEPRECATED} or not entry_uuid.startswith("urn:uuid:"):
+        return EntryUnknown(
+            reason="unreadable-entry", detail="the entry is neither approved nor deprecated, or has no entryUUID"
+        )
+    return EntryFound(entry_uuid=entry_uuid, unique_id=unique_id, status=status.removeprefix(_STATUS_PREFIX))
+
+
+def _no_document(code: str, *, lasting: bool) -> Fault:
+    kind = BadInput if lasting else Unavailable
+    return kind(
+        "ITI-43 brought no document",
+        code=code,
+        hint="ask the operator of the index" if lasting else "ask again later",
+    )
+
+
+def _last_word(status: str) -> str:
+    word = status.rpartition(":")[2]
+    return word if _CODE.fullmatch(word) else "unreadable"

@@ -1,0 +1,96 @@
+"""The code tables that ship with the gateway, and where they lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from indexer.codes import TableName, table
+from indexer.report import Coded
+from security import conf
+from security.conf import conf_dir
+from security.errors import BadInput, Broken
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "expected"),
+    [
+        (
+            "modality",
+            "MR",
+            Coded(code="MR", system="1.2.840.10008.2.16.4", display="Magnetic Resonance"),
+        ),
+        (
+            "modality",
+            "RM",
+            Coded(code="MR", system="1.2.840.10008.2.16.4", display="Magnetic Resonance"),
+        ),
+        ("region", "774007", Coded(code="774007", system="2.16.840.1.113883.6.96", display="Tête et cou")),
+        ("confidentiality", "N", Coded(code="N", system="2.16.840.1.113883.5.25", display="Normal")),
+        (
+            "visibility",
+            "INVISIBLE_REP_LEGAUX",
+            Coded(
+                code="INVISIBLE_REPRESENTANTS_LEGAUX",
+                system="1.2.250.1.213.1.1.4.13",
+                display="Non visible par les représentants légaux",
+            ),
+        ),
+        ("facility-type", "SA08", Coded(code="SA08", system="1.2.250.1.71.4.2.4", display="Cabinet de groupe")),
+        (
+            "practice-setting",
+            "AMBULATOIRE",
+            Coded(code="AMBULATOIRE", system="1.2.250.1.213.1.1.4.9", display="Ambulatoire"),
+        ),
+        ("class", "31", Coded(code="31", system="1.2.250.1.213.1.1.4.1", display="Imagerie médicale")),
+        (
+            "type",
+            "IMG-KOS",
+            Coded(
+                code="IMG-KOS", system="1.2.250.1.213.1.1.4.12", display="Reference d'objets d'un examen d'imagerie"
+            ),
+        ),
+        (
+            "format",
+            "1.2.840.10008.5.1.4.1.1.88.59",
+            Coded(
+                code="1.2.840.10008.5.1.4.1.1.88.59",
+                system="1.2.840.10008.2.6.1",
+                display="Document de Références d'objets d'imagerie selon profil IHE RAD XDS-I",
+            ),
+        ),
+    ],
+)
+def test_a_known_code_gets_its_system_and_display(name: TableName, code: str, expected: Coded) -> None:
+    assert table(name).coded(code) == expected
+
+
+def test_an_unknown_code_is_refused_with_the_nearest_known_one() -> None:
+    with pytest.raises(BadInput) as caught:
+        table("practice-setting").coded("AMBULATOIR")
+    assert caught.value.code == "unknown-code"
+    assert "did you mean 'AMBULATOIRE'?" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", get_args(TableName))
+def test_every_table_names_its_source_and_version(name: TableName) -> None:
+    read = table(name)
+    assert read.source
+    assert read.version
+    assert all(read.codes.values())
+
+
+def test_every_file_is_a_table() -> None:
+    assert sorted(path.stem for path in (conf_dir() / "codes").iterdir()) == sorted(get_args(TableName))
+
+
+def test_an_installation_without_its_data_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(conf, "__file__", str(tmp_path / "site-packages" / "security" / "conf.py"))
+    monkeypatch.setattr("sysconfig.get_path", lambda _name: str(tmp_path))
+    with pytest.raises(Broken) as caught:
+        conf_dir()
+    assert caught.value.code == "conf-missing"
+    (tmp_path / "share" / "poterne" / "conf").mkdir(parents=True)
+    assert conf_dir() == tmp_path / "share" / "poterne" / "conf"
