@@ -1,0 +1,251 @@
+"""The index node on HTTP: SOAP 1.2 at ``/xds/repository``, ``/xds/registry`` and ``/xds``; ``/live``, ``/ready``.
+
+Invariants:
+
+* a body is capped before it is read, must arrive in time, and is never decompressed (T24);
+* every request gets one answer that relates to its MessageID; what cannot be read gets a SOAP Fault (400), what
+  we cannot do now another one (500, 503);
+* a log line holds the action, the outcome and error codes: no identifier, no value;
+* loopback only: the doors that authenticate peers stand in front of it, not in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import ssl
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+from lxml import etree
+
+from indexer.registry.answers import (
+    QueryAnswer,
+    RegistryAnswer,
+    RetrieveAnswer,
+    query_response,
+    registry_response,
+    retrieve_response,
+)
+from indexer.xds import soap
+from indexer.xds import vocabulary as v
+from security.errors import BadInput, Fault, Refused
+from security.parse.mime import Limits
+
+log = logging.getLogger(__name__)
+
+BODY_BYTES_MAX = 32 * 1024 * 1024
+BODY_TIMEOUT_S = 60.0
+_SHUTDOWN_S = 10.0
+_LOOPBACK = "localhost"
+_NOT_NOW = "the index cannot do this now"
+
+
+class Node(Protocol):
+    """What answers: the index node, or a laboratory's wrapper around it."""
+
+    async def ready(self) -> None: ...
+
+    async def provide_and_register(self, envelope: soap.Envelope) -> RegistryAnswer: ...
+
+    async def register(self, envelope: soap.Envelope) -> RegistryAnswer: ...
+
+    async def stored_query(self, envelope: soap.Envelope) -> QueryAnswer: ...
+
+    async def retrieve(self, envelope: soap.Envelope) -> RetrieveAnswer: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """What one transaction answered, ready to be put into an envelope."""
+
+    body: etree._Element
+    attachments: dict[str, bytes]
+    outcome: str
+
+
+_Transaction = Callable[[soap.Envelope], Awaitable[_Reply]]
+_REPOSITORY = frozenset({v.ITI_41, v.ITI_43})
+_REGISTRY = frozenset({v.ITI_18, v.ITI_42})
+
+
+def application(
+    node: Node, *, body_bytes_max: int = BODY_BYTES_MAX, middlewares: Sequence[Middleware] = ()
+) -> web.Application:
+    """The node's routes. ``middlewares``: only a laboratory has any."""
+    app = web.Application(client_max_size=body_bytes_max, middlewares=middlewares)
+    transactions = _transactions(node)
+    for path, actions in (
+        ("/xds/repository", _REPOSITORY),
+        ("/xds/registry", _REGISTRY),
+        ("/xds", _REPOSITORY | _REGISTRY),
+    ):
+        there = {action: transactions[action] for action in actions}
+        app.router.add_post(path, _handler(there, body_bytes_max))
+
+    async def live(_: web.Request) -> web.Response:
+        return web.Response(text="live\n")
+
+    async def ready(_: web.Request) -> web.Response:
+        try:
+            await node.ready()
+        except Fault as fault:
+            log.warning("index node not ready", extra={"code": fault.code})
+            return web.Response(status=503, text="not ready\n")
+        return web.Response(text="ready\n")
+
+    app.router.add_get("/live", live)
+    app.router.add_get("/ready", ready)
+    return app
+
+
+def _transactions(node: Node) -> dict[str, _Transaction]:
+    """What each action does."""
+
+    async def provide_and_register(envelope: soap.Envelope) -> _Reply:
+        return _registry_reply(await node.provide_and_register(envelope))
+
+    async def register(envelope: soap.Envelope) -> _Reply:
+        return _registry_reply(await node.register(envelope))
+
+    async def stored_query(envelope: soap.Envelope) -> _Reply:
+        answer = await node.stored_query(envelope)
+        return _Reply(query_response(answer), {}, _outcome(answer))
+
+    async def retrieve(envelope: soap.Envelope) -> _Reply:
+        answer = await node.retrieve(envelope)
+        return _Reply(*retrieve_response(answer), _outcome(answer))
+
+    return {v.ITI_41: provide_and_register, v.ITI_42: register, v.ITI_18: stored_query, v.ITI_43: retrieve}
+
+
+async def _unserved(_: soap.Envelope) -> _Reply:
+    raise BadInput(
+        "this address does not serve the wsa:Action of the request",
+        code="xds-action",
+        hint="ITI-41 and ITI-43 go to /xds/repository, ITI-18 and ITI-42 to /xds/registry",
+    )
+
+
+def _registry_reply(answer: RegistryAnswer) -> _Reply:
+    return _Reply(registry_response(answer), {}, _outcome(answer))
+
+
+def _outcome(answer: RegistryAnswer | QueryAnswer | RetrieveAnswer) -> str:
+    """The status and the error codes, for the log."""
+    return " ".join([answer.status.rpartition(":")[2], *sorted({e.code for e in answer.errors})])
+
+
+def _handler(
+    transactions: dict[str, _Transaction], body_bytes_max: int
+) -> Callable[[web.Request], Awaitable[web.Response]]:
+    limits = Limits(part_bytes=body_bytes_max, total_bytes=body_bytes_max)
+
+    async def handle(request: web.Request) -> web.Response:
+        data = await _body(request)
+        relates_to = ""
+        try:
+            envelope = soap.decode(request.headers.get("Content-Type", ""), data, limits=limits)
+            relates_to = envelope.message_id
+            reply = await transactions.get(envelope.action, _unserved)(envelope)
+        except BadInput as bad:
+            log.info("request refused", extra={"code": bad.code})
+            return _fault(400, "Sender", str(bad), relates_to)
+        except Fault as fault:
+            log.warning("request failed", extra={"code": fault.code})
+            return _fault(503 if fault.retryable else 500, "Receiver", _NOT_NOW, relates_to)
+        except Exception as defect:  # noqa: BLE001 - supervision edge: the peer gets a Fault, the node goes on
+            # The kind only: a trace may quote a patient's values.
+            log.critical("request failed by a defect", extra={"kind": type(defect).__name__})
+            return _fault(500, "Receiver", _NOT_NOW, relates_to)
+        log.info("request answered", extra={"action": envelope.action, "outcome": reply.outcome})
+        content_type, body = soap.encode_response(
+            action=envelope.action + "Response",
+            relates_to=relates_to,
+            message_id=_message_id(),
+            body=etree.tostring(reply.body, encoding="UTF-8", xml_declaration=False),
+            attachments=reply.attachments,
+            mtom=envelope.action in _REPOSITORY,
+        )
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    return handle
+
+
+async def _body(request: web.Request) -> bytes:
+    """The whole body, in its plain form, in time (aiohttp itself answers 413 above the application's cap)."""
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise web.HTTPUnsupportedMediaType(text="Content-Encoding is not accepted here\n")
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            return await request.read()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout(text="the body did not arrive in time\n") from None
+
+
+def _fault(status: int, fault_code: str, reason: str, relates_to: str) -> web.Response:
+    content_type, body = soap.encode_fault(
+        relates_to=relates_to, message_id=_message_id(), fault_code=fault_code, reason=reason
+    )
+    return web.Response(status=status, body=body, headers={"Content-Type": content_type})
+
+
+def _message_id() -> str:
+    return f"urn:uuid:{uuid.uuid4()}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == _LOOPBACK or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # another name: where it leads is not ours to guess
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A listening node."""
+
+    port: int
+    runner: web.AppRunner
+
+    async def close(self) -> None:
+        """Stop listening, let requests in flight finish for a while, then close. Idempotent."""
+        await self.runner.cleanup()
+
+
+async def start(
+    node: Node,
+    *,
+    host: str,
+    port: int,
+    tls: ssl.SSLContext | None = None,
+    body_bytes_max: int = BODY_BYTES_MAX,
+    middlewares: Sequence[Middleware] = (),
+) -> Running:
+    """Listen. ``port`` 0 takes a free one, told by the result. The store stays the caller's to close.
+
+    Raises:
+        Refused: ``index-not-loopback`` the address is open to others; nobody authenticates them here.
+        OSError: the address is in use.
+    """
+    if not _is_loopback(host):
+        raise Refused(
+            "the index node has no door that authenticates peers yet, so it listens on loopback only",
+            code="index-not-loopback",
+            hint="use 127.0.0.1 or ::1",
+        )
+    app = application(node, body_bytes_max=body_bytes_max, middlewares=middlewares)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S, auto_decompress=False)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port, ssl_context=tls)
+        await site.start()
+    except BaseException:
+        await runner.cleanup()
+        raise
+    return Running(port=runner.addresses[0][1], runner=runner)
