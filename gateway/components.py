@@ -1,0 +1,10 @@
+"""The parts of the house that own tables in the gateway's database, in the order of their migrations."""
+
+from __future__ import annotations
+
+from security.store.port import Component
+from security.store.sqlite import GROUND
+
+INBOX = Component(name="inbox", package="gateway")
+EXAMS = Component(name="exams", package="indexer")
+COMPONENTS = (GROUND, EXAMS, INBOX)

@@ -1,0 +1,253 @@
+"""Intake, engine, publication and a real index node in one process: real SQLite, real sockets, turned clock."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import aiohttp
+
+from gateway.components import COMPONENTS
+from gateway.hl7.intake import Intake
+from gateway.lab import raw_query
+from gateway.lab.index import LabIndex
+from gateway.lab.ris import LabExam, build_oru
+from indexer import gate
+from indexer.assemble import Site
+from indexer.ledger import Ledger
+from indexer.publication import Policy, Publication
+from indexer.report import Coded, Organization
+from indexer.study import Absent, Found, Instance, PacsPatient, Series, Study, StudyAnswer
+from indexer.xds.client import XdsClient, XdsEndpoint
+from indexer.xds.metadata import Publisher
+from security.identity import Uid
+from security.outbox import jobs
+from security.outbox.engine import Engine, EngineSettings
+from security.outbox.port import Job
+from security.outbox.retry import RetrySettings
+from security.seal import Vault
+from security.store.port import ReadTx
+from security.store.sqlite import SqliteStore
+from tests.integration.outbox_lab import Hands
+
+TENANT = "site"
+ZONE = ZoneInfo("Europe/Paris")
+CT = Uid("1.2.840.10008.5.1.4.1.1.2")
+
+
+@dataclass
+class MemoryPacs:
+    """A PACS that holds frozen studies. ``answer``: said instead of the truth, when set."""
+
+    name: str = "main"
+    studies: dict[str, Study] = field(default_factory=dict)
+    answer: StudyAnswer | None = None
+    asked: int = 0
+
+    async def find(self, study: Uid) -> StudyAnswer:
+        self.asked += 1
+        if self.answer is not None:
+            return self.answer
+        held = self.studies.get(study)
+        return Found(study=held) if held else Absent(evidence="no match, echo answered")
+
+    def hold(self, exam: LabExam, *, instances: int = 3, **patient: str) -> Study:
+        """Hold what the modality would have stored for the first study of ``exam``."""
+        p, order = exam.patient, exam.orders[0]
+        uid = Uid(exam.studies[0])
+        stated = {
+            "patient_id": p.ipp,
+            "issuer": "",
+            "name": f"{p.birth_name}^{p.first_given_name}",
+            "birth_date": f"{p.birth_date:%Y%m%d}",
+            "sex": p.sex,
+        }
+        self.studies[uid] = Study(
+            uid=uid,
+            patient=PacsPatient(**{**stated, **patient}),
+            accession_number=order.accession_number,
+            date="20260108",
+            time="102500",
+            description="Scanner",
+            series=(
+                Series(
+                    uid=Uid(f"{uid}.1"),
+                    modality="CT",
+                    number=1,
+                    instances=tuple(
+                        Instance(sop_class=CT, sop_instance=Uid(f"{uid}.1.{n}"), number=n)
+                        for n in range(1, instances + 1)
+                    ),
+                ),
+            ),
+        )
+        return self.studies[uid]
+
+
+@dataclass
+class World:
+    """The parts, and what people do with them."""
+
+    clock: Hands
+    store: SqliteStore
+    vault: Vault
+    ledger: Ledger
+    pacs: MemoryPacs
+    intake: Intake
+    engine: Engine
+    client: XdsClient
+    index: LabIndex
+    _sent: int = 0
+
+    async def report(self, exam: LabExam, *, control_id: str | None = None, **words: Any) -> str:
+        """Send the exam's report; the whole acknowledgement."""
+        self._sent += 1
+        return await self.raw(build_oru(exam, control_id=control_id or f"MSG-{self._sent}", **words))
+
+    async def raw(self, message: bytes) -> str:
+        return (await self.intake.handle(message)).decode()
+
+    async def settle(self, *, rounds: int = 60, step_s: float = 2.0) -> None:
+        """Let the engine work until nothing moves any more, time passing between rounds."""
+        idle = 0
+        for _ in range(rounds):
+            idle = 0 if await self.engine.step() else idle + 1
+            if idle == 3:
+                return
+            self.clock.advance(step_s)
+
+    async def jobs_of(self, study: str) -> list[Job]:
+        return await self.store.read(lambda tx: jobs.lane_jobs(tx, tenant=TENANT, lane=study))
+
+    async def last(self, study: str) -> Job:
+        return (await self.jobs_of(study))[-1]
+
+    async def count(self, table: str) -> int:
+        def work(tx: ReadTx) -> int:
+            return int(tx.rows(f"SELECT COUNT(*) AS n FROM {table}")[0]["n"])
+
+        return await self.store.read(work)
+
+    async def entries(self, exam: LabExam) -> list[tuple[str, str]]:
+        """(uniqueId, status) of everything the index holds for the exam's patient, asked over the wire."""
+        patient = exam.patient
+        return await find_documents(self.index.url + "/registry", f"{patient.matricule}^^^&{patient.ins_oid}&ISO^NH")
+
+
+async def find_documents(url: str, patient: str) -> list[tuple[str, str]]:
+    """FindDocuments, Approved and Deprecated, as hand-written SOAP; (uniqueId, status) in the order answered."""
+    statuses = "".join(
+        f"<r:Value>('urn:oasis:names:tc:ebxml-regrep:StatusType:{status}')</r:Value>"
+        for status in ("Approved", "Deprecated")
+    )
+    request = f"""<s:Envelope xmlns:s="http://www.w3.org/2003/05/soap-envelope"
+ xmlns:a="http://www.w3.org/2005/08/addressing" xmlns:r="urn:oasis:names:tc:ebxml-regrep:xsd:rim:3.0"><s:Header>
+ <a:Action s:mustUnderstand="1">urn:ihe:iti:2007:RegistryStoredQuery</a:Action>
+ <a:MessageID>urn:uuid:00000000-0000-4000-8000-000000000001</a:MessageID></s:Header><s:Body>
+ <q:AdhocQueryRequest xmlns:q="urn:oasis:names:tc:ebxml-regrep:xsd:query:3.0">
+ <q:ResponseOption returnType="LeafClass" returnComposedObjects="true"/>
+ <r:AdhocQuery id="urn:uuid:14d4debf-8f97-4251-9a74-a90016b0af0d">
+ <r:Slot name="$XDSDocumentEntryPatientId"><r:ValueList><r:Value>'{patient.replace("&", "&amp;")}'</r:Value>
+ </r:ValueList></r:Slot><r:Slot name="$XDSDocumentEntryStatus"><r:ValueList>{statuses}</r:ValueList></r:Slot>
+ </r:AdhocQuery></q:AdhocQueryRequest></s:Body></s:Envelope>"""
+    headers = {"Content-Type": "application/soap+xml; charset=UTF-8"}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(url, data=request.encode(), headers=headers) as answer,
+    ):
+        data = await answer.read()
+        assert answer.status == 200, data
+    return [(str(entry["unique_id"]), str(entry["status"])) for entry in raw_query.entries(data)]
+
+
+def _policy(rules: gate.Rules, visibility_s: float) -> Policy:
+    organization = Organization(identifier="101999999", system="1.2.250.1.71.4.2.2", name="Centre FANTÔME")
+    return Policy(
+        tenant=TENANT,
+        timezone=ZONE,
+        site=Site(institution=organization, retrieve_base="https://images.fantome.example/wado"),
+        publisher=Publisher(
+            device_id="899711256811",
+            device_name="Poterne",
+            manufacturer="Poterne",
+            institution_name=organization.name,
+            institution_id=organization.identifier,
+            source_id="1.2.250.1.999.1.1.1",
+            content_type=Coded(code="04", system="1.2.250.1.213.2.2", display="Hospitalisation de jour"),
+            facility_type=Coded(code="SA08", system="1.2.250.1.71.4.2.4", display="Cabinet de groupe"),
+            practice_setting=Coded(code="AMBULATOIRE", system="1.2.250.1.213.1.1.4.9", display="Ambulatoire"),
+        ),
+        rules=rules,
+        visibility=timedelta(seconds=visibility_s),
+        pacs_retry_base_s=1.0,
+        pacs_retry_cap_s=4.0,
+    )
+
+
+@asynccontextmanager
+async def world(folder: Path, *, rules: gate.Rules | None = None, visibility_s: float = 10.0) -> AsyncIterator[World]:
+    """A world in ``folder``; everything is closed at the end."""
+    clock = Hands()
+    rules = rules or gate.Rules(test_identity="off")
+    store = await SqliteStore.open(folder / "gateway.db", COMPONENTS)
+    vault = await Vault.load(store, b"k" * 32, [TENANT], clock)
+    index = await LabIndex(folder / "index", clock=clock).__aenter__()
+    client = XdsClient(
+        XdsEndpoint(
+            registry_url=f"{index.url}/registry",
+            repository_url=f"{index.url}/repository",
+            repository_unique_id=index.repository_unique_id,
+            connect_timeout_s=2.0,
+            total_timeout_s=3.0,
+        )
+    )
+    ledger = Ledger(vault)
+    pacs = MemoryPacs()
+    kind = Publication(
+        policy=_policy(rules, visibility_s),
+        store=store,
+        ledger=ledger,
+        sources=[pacs],
+        index=client,
+        clock=clock,
+    )
+    engine = Engine(
+        store,
+        {kind.name: kind},
+        clock=clock,
+        rng=Random(7),
+        settings=EngineSettings(retry=RetrySettings(base_s=0.5, cap_s=2.0)),
+    )
+    intake = Intake(
+        tenant=TENANT,
+        store=store,
+        vault=vault,
+        ledger=ledger,
+        rules=rules,
+        timezone=ZONE,
+        fallback_charset="cp1252",
+        clock=clock,
+        enqueued=engine.nudge,
+    )
+    try:
+        yield World(
+            clock=clock,
+            store=store,
+            vault=vault,
+            ledger=ledger,
+            pacs=pacs,
+            intake=intake,
+            engine=engine,
+            client=client,
+            index=index,
+        )
+    finally:
+        await client.aclose()
+        await index.__aexit__()
+        await store.close()

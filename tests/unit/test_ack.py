@@ -1,0 +1,122 @@
+"""Acknowledgements: valid HL7 2.5, every reason named, nothing of the patient."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hl7apy.consts import VALIDATION_LEVEL
+from hl7apy.parser import parse_message as hl7apy_parse
+
+from gateway.hl7 import ack as ack_module
+from gateway.hl7.ack import AckCode, build_ack, fault_problem
+from gateway.hl7.oru import MessageRefused
+from security.errors import BadInput
+from security.parse.hl7 import Message, Problem, parse_message
+from tests.fixtures.reports import LabExam, build_cda, build_oru, changed, read, without
+
+_AT = datetime(2026, 1, 8, 10, 20, 1, tzinfo=UTC)
+
+
+def _ack(request: Message | None, code: AckCode = AckCode.ACCEPT, *problems: Problem) -> bytes:
+    return build_ack(request, code, control_id="ANSWER-1", at=_AT, problems=problems)
+
+
+def _assert_valid(answer: bytes) -> None:
+    message = hl7apy_parse(answer.decode(), validation_level=VALIDATION_LEVEL.STRICT, find_groups=False)
+    assert message.validate()
+
+
+def test_an_acceptance_swaps_sender_and_receiver_and_keeps_version_and_locale() -> None:
+    answer = _ack(parse_message(build_oru(LabExam(), control_id="MSG-7")))
+    assert answer == (
+        b"MSH|^~\\&|POTERNE|POTERNE|RIS-LAB|SITE-LAB|20260108102001+0000||ACK^R01^ACK|ANSWER-1|P|2.5"
+        b"|||||FRA|UNICODE UTF-8\rMSA|AA|MSG-7\r"
+    )
+    _assert_valid(answer)
+
+
+def test_a_refusal_holds_one_err_per_problem_in_the_2_5_form() -> None:
+    problems = (
+        Problem(code="missing-segment", segment="PID", sequence=1, text="Segment PID: expected the patient"),
+        Problem(code="bad-base64", segment="OBX", sequence=2, field=5, text="Report: not Base64 | at all"),
+        Problem(code="ins-conflict", text="INS and traits differ"),
+    )
+    answer = _ack(parse_message(build_oru(LabExam())), AckCode.ERROR, *problems)
+    assert answer.split(b"\r")[2:-1] == [
+        b"ERR||PID^1|100^Segment sequence error^HL70357|E|906^Other error^HL70533||missing-segment|Segment PID: expected the patient",
+        b"ERR||OBX^2^5|102^Data type error^HL70357|E|906^Other error^HL70533||bad-base64|Report: not Base64 \\F\\ at all",
+        b"ERR|||199^Other error^HL70357|E|904^INS and traits differ^HL70533||ins-conflict|INS and traits differ",
+    ]
+    _assert_valid(answer)
+
+
+def test_an_unreadable_request_still_gets_a_valid_rejection() -> None:
+    with pytest.raises(BadInput) as caught:
+        parse_message(b"not HL7")
+    answer = _ack(None, AckCode.REJECT, fault_problem(caught.value))
+    assert answer == (
+        b"MSH|^~\\&|||||20260108102001+0000||ACK^^ACK|ANSWER-1|P|2.5|||||FRA|UNICODE UTF-8\rMSA|AR|UNKNOWN\r"
+        b"ERR|||199^Other error^HL70357|E|906^Other error^HL70533||hl7-no-msh"
+        b"|HL7 message without an MSH segment. correct the message at its sender and send it again\r"
+    )
+    _assert_valid(answer)
+
+
+def test_the_french_form_of_the_version_is_kept() -> None:
+    request = parse_message(build_oru(LabExam(), version="2.5^FRA^2.11"))
+    header = parse_message(_ack(request)).header
+    assert [header.text(12, part) for part in (1, 2, 3)] == ["2.5", "FRA", "2.11"]
+
+
+def test_ff10_a_non_ascii_answer_to_a_latin_1_sender_says_it_is_utf_8() -> None:
+    raw = changed(build_oru(LabExam(), charset="8859/1"), "|RIS-LAB|", "|RIS-ÉTÉ|").decode().encode("latin-1")
+    assert b"|UNICODE UTF-8\r" in _ack(parse_message(raw))
+    plain = build_oru(LabExam(), charset="8859/1", codec="latin-1")
+    assert b"|8859/1\r" in _ack(parse_message(plain))
+
+
+def test_t31_what_is_echoed_cannot_forge_a_segment() -> None:
+    raw = build_oru(LabExam(), control_id="1\rMSA|AA|2\x1c\r\x0b")
+    answer = _ack(parse_message(raw), AckCode.ERROR)
+    assert answer.count(b"\r") == 2
+    assert not {0x0B, 0x1C} & set(answer)
+    assert parse_message(answer).segments("MSA")[0].text(2) == "1\rMSA|AA|2\x1c\r\x0b"
+
+
+def test_an_endless_sender_name_is_cut() -> None:
+    raw = changed(build_oru(LabExam()), "|RIS-LAB|", "|" + "R" * 100_000 + "|")
+    assert len(_ack(parse_message(raw))) < 1_000
+
+
+def test_more_than_a_hundred_problems_become_a_hundred() -> None:
+    problems = [Problem(code="bad-value", text=f"reason {number}") for number in range(250)]
+    lines = _ack(None, AckCode.ERROR, *problems).split(b"\r")[2:-1]
+    assert len(lines) == 100
+    assert lines[-1].endswith(b"|more-problems|151 further problems are not listed")
+
+
+@pytest.mark.parametrize(("code", "application"), list(ack_module.APPLICATION.items()))
+def test_every_application_code_of_the_volet_can_be_answered(code: str, application: str) -> None:
+    ours = next(name for name, (_, mapped) in ack_module._CODES.items() if mapped == code)
+    answer = _ack(None, AckCode.ERROR, Problem(code=ours, text="x"))
+    assert f"|{code}^{application}^HL70533|".encode() in answer
+
+
+def test_no_patient_value_is_in_any_refusal() -> None:
+    raw = changed(without(build_oru(LabExam(), order_control="FANTÔME"), "PRT"), "|19610412|", "|1961|")
+    raw = changed(raw, "^INS|", "^INS~261046311304288^^^X&1.2&ISO^INS|")
+    with pytest.raises(MessageRefused) as caught:
+        read(raw)
+    answer = _ack(parse_message(raw), AckCode.ERROR, *caught.value.problems).decode()
+    for value in ("FANTÔME", "ODETTE", "1961", "2610463113042", "IPP9001"):
+        assert value not in answer
+        assert value not in str(caught.value)
+
+
+def test_no_patient_value_of_a_cda_is_in_any_refusal() -> None:
+    cda = build_cda(LabExam()).replace(b'birthTime value="19610412"', b'birthTime value="FANTOME"')
+    with pytest.raises(MessageRefused) as caught:
+        read(build_oru(LabExam(), cda=cda))
+    assert [p.code for p in caught.value.problems] == ["bad-value"]
+    assert "FANTOME" not in caught.value.problems[0].text
