@@ -1,0 +1,64 @@
+"""What a site may set: frozen models with their defaults and units, and the loader that names every mistake.
+
+Invariants:
+
+* an unknown key is an error, never ignored; so is a value of the wrong type, range or syntax;
+* ``load`` reports every problem at once, each with the file (or environment variable) it came from (FF-47);
+  ``read`` also says what is allowed and yet hardly meant;
+* a problem never shows the value of a key that could hold a secret (T60);
+* secrets are files of mode 0600 or less, read and judged by ``security.secrets``; none stands in the text.
+
+Order, the later wins: the file, ``conf.d/*.toml`` beside it by name, environment variables
+``POTERNE_SECTION__KEY``. A relative path is relative to the file that names it, one from the environment to the
+working directory. No socket is opened here: what a running peer answers is not a setting.
+"""
+
+from __future__ import annotations
+
+from gateway.settings.fields import address
+from gateway.settings.loading import ConfigurationError, Problem, Reading, load, read
+from gateway.settings.models import (
+    Hl7Settings,
+    IdentityRules,
+    ImagesSettings,
+    IndexNodeSettings,
+    IndexSettings,
+    LogSettings,
+    OpsSettings,
+    OutboxSettings,
+    PacsDimse,
+    PacsOrthanc,
+    PacsSettings,
+    PublisherSettings,
+    Section,
+    Settings,
+    StoreSettings,
+    TenantSettings,
+    schema_text,
+)
+
+__all__ = [
+    "ConfigurationError",
+    "Hl7Settings",
+    "IdentityRules",
+    "ImagesSettings",
+    "IndexNodeSettings",
+    "IndexSettings",
+    "LogSettings",
+    "OpsSettings",
+    "OutboxSettings",
+    "PacsDimse",
+    "PacsOrthanc",
+    "PacsSettings",
+    "Problem",
+    "PublisherSettings",
+    "Reading",
+    "Section",
+    "Settings",
+    "StoreSettings",
+    "TenantSettings",
+    "address",
+    "load",
+    "read",
+    "schema_text",
+]

@@ -1,0 +1,228 @@
+"""The kinds of value a setting may hold: each says in plain words what is wrong with another and what to write.
+
+Invariants:
+
+* a mistake is raised as a pydantic error of type ``rule`` with ``reason`` and ``hint``, neither showing the value;
+* what a file must be stands beside the type of its path (``FileRule``) and is checked by ``file_fault`` when a
+  configuration is read, not when a model is built: models read nothing but the code tables shipped with them.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import stat
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, Field, StringConstraints
+from pydantic_core import PydanticCustomError
+
+from indexer import codes
+from security.errors import BadInput, Broken, Fault
+from security.identity import Uid
+from security.secrets import read_kek, read_secret
+
+_OID: Final = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+", re.ASCII)
+_NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}", re.ASCII)
+_PEM: Final = b"-----BEGIN CERTIFICATE-----"
+
+
+class FileRule(Enum):
+    """What a file named by a setting must be, checked when the configuration is read."""
+
+    SECRET = "a secret file"  # noqa: S105  a description, not a password
+    KEK = "the key-encryption key"
+    PEM = "a PEM file"
+    DATABASE = "a database"
+
+
+def _mistake(reason: str, hint: str) -> PydanticCustomError:
+    return PydanticCustomError("rule", "{reason}", {"reason": reason, "hint": hint})
+
+
+def address(listen: str) -> tuple[str, int]:
+    """Host and port of ``host:port`` or ``[v6]:port``.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    host, colon, port = listen.rpartition(":")
+    if not colon or not re.fullmatch(r"[0-9]{1,5}", port, re.ASCII) or int(port) > 65535:
+        raise ValueError("not host:port")
+    if host.startswith("[") and host.endswith("]"):
+        return str(ipaddress.IPv6Address(host[1:-1])), int(port)
+    return str(ipaddress.IPv4Address(host)), int(port)
+
+
+def _listen(value: str) -> str:
+    if not value:
+        return value
+    try:
+        host, _ = address(value)
+    except ValueError:
+        raise _mistake(
+            "is not an address and a port", 'write "127.0.0.1:2575", "[::1]:2575", or "" to switch it off'
+        ) from None
+    if not ipaddress.ip_address(host).is_loopback:
+        raise _mistake(
+            "doors are not built yet: only loopback addresses are accepted",
+            "listen on 127.0.0.1 and let a local relay carry the traffic until Poterne can guard an open address",
+        )
+    return value
+
+
+def _oid(value: str) -> str:
+    if len(value) > 64 or not _OID.fullmatch(value):
+        raise _mistake("is not an OID", "digits and dots, at most 64 characters, such as 1.2.250.1.213.1.4.8")
+    return value
+
+
+def _uid(value: str) -> str:
+    try:
+        return str(Uid(value))
+    except BadInput as fault:
+        raise _mistake("is not a DICOM unique identifier", fault.hint) from None
+
+
+def _zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ValueError, OSError, LookupError):
+        raise _mistake("is not a known time zone", 'a name of the tz database, such as "Europe/Paris"') from None
+    return value
+
+
+def _charset(value: str) -> str:
+    try:
+        b"a".decode(value)  # an empty text would not even look the codec up
+    except (LookupError, ValueError):
+        raise _mistake(
+            "is not a known character set", 'a Python codec name such as "cp1252" or "iso8859-15"'
+        ) from None
+    return value
+
+
+def _url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        right = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        right = False
+    if not right or not value.isprintable() or " " in value:
+        raise _mistake("is not an http or https address", 'write it whole, such as "https://host.example:8443/path"')
+    if parts.username is not None or parts.password is not None:
+        raise _mistake("carries a user name or password", "take it out of the address; secrets are named as files")
+    if parts.query or parts.fragment:
+        raise _mistake("carries a query or a fragment", "leave out everything from '?' or '#'")
+    return value
+
+
+def _base_url(value: str) -> str:
+    return _url(value).rstrip("/")
+
+
+def _retrieve_base(value: str) -> str:
+    base = _base_url(value)
+    if base.endswith("/studies"):
+        raise _mistake("ends in /studies", "give the WADO-RS base before it: the manifest adds /studies/<uid> itself")
+    return base
+
+
+def _index_url(value: str) -> str:
+    parts = urlsplit(_url(value))
+    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        raise _mistake(
+            "sends patient data in clear to another machine",
+            "use https with ca_file, certificate_file and key_file; plain http only towards a loopback address",
+        )
+    return value
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _text(value: str) -> str:
+    if not value.isprintable() or not value.strip() or set(value) & set("^&|~\\"):
+        raise _mistake(
+            "is blank or holds a character that HL7 or XDS would misread", "leave out ^ & | ~ \\ and controls"
+        )
+    return value
+
+
+def _ae_title(value: str) -> str:
+    """PS3.5 6.2, AE: printable ASCII without backslash, not only blanks; outer blanks carry no meaning."""
+    if not value.isascii() or not value.isprintable() or "\\" in value or value != value.strip():
+        raise _mistake("is not an AE title", "1 to 16 ASCII characters, no backslash, no blank at either end")
+    return value
+
+
+def _name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise _mistake(
+            "is not a usable name", "lower-case letters, digits, '-' and '_', a letter first, at most 32 characters"
+        )
+    return value
+
+
+def _coded(name: codes.TableName, value: str) -> str:
+    table = codes.table(name)
+    try:
+        table.coded(value)
+    except BadInput as fault:
+        raise _mistake(f"is not in the code table {table.system} ({table.version})", fault.hint) from None
+    return value
+
+
+Listen = Annotated[str, AfterValidator(_listen)]
+Oid = Annotated[str, AfterValidator(_oid)]
+UidOrNone = Annotated[str, AfterValidator(lambda value: _uid(value) if value else value)]
+OidOrNone = Annotated[str, AfterValidator(lambda value: _oid(value) if value else value)]
+Zone = Annotated[str, AfterValidator(_zone)]
+Charset = Annotated[str, AfterValidator(_charset)]
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
+RetrieveBase = Annotated[str, AfterValidator(_retrieve_base)]
+IndexUrl = Annotated[str, AfterValidator(_index_url)]
+Name = Annotated[str, AfterValidator(_name)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(_text)]
+FacilityType = Annotated[Text, AfterValidator(lambda value: _coded("facility-type", value))]
+PracticeSetting = Annotated[Text, AfterValidator(lambda value: _coded("practice-setting", value))]
+AeTitle = Annotated[str, StringConstraints(min_length=1, max_length=16), AfterValidator(_ae_title)]
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+SecretFile = Annotated[Path, FileRule.SECRET]
+KekFile = Annotated[Path, FileRule.KEK]
+PemFile = Annotated[Path, FileRule.PEM]
+DatabaseFile = Annotated[Path, FileRule.DATABASE]
+Severity = Literal["hold", "warn", "off"]
+
+
+def file_fault(rule: FileRule, path: Path) -> Fault | None:
+    """Why ``path`` is not what ``rule`` asks, None when it is."""
+    try:
+        match rule:
+            case FileRule.SECRET:
+                read_secret(path, what=rule.value)
+            case FileRule.KEK:
+                read_kek(path)
+            case FileRule.PEM:
+                if not stat.S_ISREG(path.stat().st_mode) or _PEM not in path.read_bytes():
+                    return _bad_file(f"{path} holds no PEM certificate", "name a file with certificates")
+            case FileRule.DATABASE:
+                if not path.parent.is_dir():
+                    return _bad_file(f"{path.parent} is not a folder", "create it, owned by the service")
+    except Fault as fault:
+        return fault
+    except OSError as error:
+        return _bad_file(f"{path} cannot be read: {error.strerror}", "check the path and its rights")
+    return None
+
+
+def _bad_file(message: str, hint: str) -> Fault:
+    return Broken(message, code="bad-file", hint=hint)

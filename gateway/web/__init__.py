@@ -1,0 +1,1 @@
+"""What Poterne serves over HTTP."""

@@ -1,0 +1,405 @@
+"""What the loader makes of files and environment."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from gateway.settings import (
+    ConfigurationError,
+    IdentityRules,
+    IndexSettings,
+    PacsDimse,
+    PacsOrthanc,
+    Problem,
+    address,
+    load,
+    schema_text,
+)
+from indexer.gate import Rules
+from security.errors import Broken
+from tests.unit.configuration import TEXT, changed, write
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+
+
+def problems(path: Path | None, environ: dict[str, str] | None = None) -> tuple[Problem, ...]:
+    with pytest.raises(ConfigurationError) as caught:
+        load(path, environ or {})
+    return caught.value.problems
+
+
+def test_a_usable_configuration_becomes_frozen_settings(tmp_path):
+    settings = load(write(tmp_path), {})
+
+    tenant = settings.tenants["fantome"]
+    assert tenant.timezone == "Europe/Paris"
+    assert tenant.hl7.message_bytes_max == 16_777_216
+    assert tenant.publisher.content_type_code == "04"
+    assert settings.outbox.retry_cap_s == 900.0
+    assert settings.index_node is not None
+    assert settings.index_node.resubmission == "duplicate-error"
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.log.level = "debug"
+
+
+def test_the_kind_of_a_pacs_chooses_its_settings(tmp_path):
+    pacs = load(write(tmp_path), {}).tenants["fantome"].pacs
+
+    assert isinstance(pacs["main"], PacsOrthanc)
+    assert pacs["main"].url == "http://127.0.0.1:8042", "a base address carries no slash at its end"
+    assert isinstance(pacs["old-one"], PacsDimse)
+    assert pacs["old-one"].default_charset == "ISO_IR 100"
+
+
+def test_relative_paths_start_from_the_file_that_names_them(tmp_path):
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "store.toml").write_text('[store]\npath = "state.db"\n')
+
+    settings = load(write(tmp_path), {})
+
+    assert settings.gateway_store().path == tmp_path / "conf.d" / "state.db"
+    assert settings.gateway_store().kek_file == tmp_path / "kek"
+
+
+def test_an_absolute_path_stays_as_written(tmp_path):
+    settings = load(write(tmp_path, changed('"poterne.db"', f'"{tmp_path}/elsewhere.db"')), {})
+
+    assert settings.gateway_store().path == tmp_path / "elsewhere.db"
+
+
+def test_later_files_win_in_the_order_of_their_names(tmp_path):
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "20-slots.toml").write_text("[outbox]\nslots = 3\n")
+    (tmp_path / "conf.d" / "10-slots.toml").write_text("[outbox]\nslots = 2\nstop_grace_s = 5\n")
+
+    outbox = load(write(tmp_path), {}).outbox
+
+    assert (outbox.slots, outbox.stop_grace_s) == (3, 5.0)
+
+
+def test_the_environment_wins_over_every_file(tmp_path):
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "slots.toml").write_text("[outbox]\nslots = 3\n")
+
+    settings = load(write(tmp_path), {"POTERNE_OUTBOX__SLOTS": "4", "poterne_log__level": "debug"})
+
+    assert (settings.outbox.slots, settings.log.level) == (4, "debug")
+
+
+def test_a_number_in_the_environment_stays_text_where_text_is_meant(tmp_path):
+    settings = load(write(tmp_path), {"POTERNE_TENANTS__FANTOME__PUBLISHER__INSTITUTION_ID": "990000002"})
+
+    assert settings.tenants["fantome"].publisher.institution_id == "990000002"
+
+
+def test_a_quoted_value_in_the_environment_loses_its_quotes(tmp_path):
+    settings = load(write(tmp_path), {"POTERNE_TENANTS__FANTOME__NAME": '"Clinique \\"TEST\\""'})
+
+    assert settings.tenants["fantome"].name == 'Clinique "TEST"'
+
+
+@pytest.mark.parametrize(
+    "text", ['{"kind": "orthanc", "url": "http://127.0.0.1:1"}', '{kind = "orthanc", url = "http://127.0.0.1:1"}']
+)
+def test_a_whole_section_may_come_from_the_environment_as_json_or_toml(tmp_path, text):
+    pacs = load(write(tmp_path), {"POTERNE_TENANTS__FANTOME__PACS__THIRD": text}).tenants["fantome"].pacs
+
+    assert pacs["third"] == PacsOrthanc(kind="orthanc", url="http://127.0.0.1:1")
+
+
+def test_an_underscore_in_a_variable_also_means_the_hyphen_of_a_name(tmp_path):
+    settings = load(write(tmp_path), {"POTERNE_TENANTS__FANTOME__PACS__OLD_ONE__PORT": "104"})
+
+    pacs = settings.tenants["fantome"].pacs["old-one"]
+    assert isinstance(pacs, PacsDimse)
+    assert pacs.port == 104
+
+
+def test_a_pacs_may_come_from_the_environment_alone(tmp_path):
+    prefix = "POTERNE_TENANTS__FANTOME__PACS__THIRD__"
+    keys = {
+        "KIND": "dimse",
+        "HOST": "127.0.0.1",
+        "PORT": "104",
+        "CALLED_AET": "A",
+        "CALLING_AET": "B",
+        "DEADLINE_S": "60",
+    }
+
+    pacs = load(write(tmp_path), {prefix + key: text for key, text in keys.items()}).tenants["fantome"].pacs
+
+    assert pacs["third"] == PacsDimse(
+        kind="dimse", host="127.0.0.1", port=104, called_aet="A", calling_aet="B", deadline_s=60.0
+    )
+
+
+def test_a_variable_of_another_purpose_is_left_alone(tmp_path):
+    assert load(write(tmp_path), {"POTERNE_CRASH_AT": "ack-written", "POTERNE_CORPUS": "/nowhere", "PATH": "/bin"})
+
+
+def test_without_a_file_the_environment_alone_is_judged():
+    found = problems(None, {"POTERNE_LOG__LEVEL": "debug"})
+
+    assert [(p.file, p.key, p.reason) for p in found] == [
+        ("environment", "tenants", "no legal entity is configured"),
+    ]
+
+
+def test_without_a_file_and_without_variables_there_is_one_problem():
+    assert problems(None) == (Problem(file="", key="", reason="no configuration: give --conf FILE", hint=""),)
+
+
+def test_a_misspelt_variable_is_still_named_when_there_is_no_configuration():
+    assert [p.file for p in problems(None, {"POTERNE_OUTBOX_SLOTS": "4"})] == ["", "POTERNE_OUTBOX_SLOTS"]
+
+
+def test_an_unreadable_file_is_the_only_problem(tmp_path):
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "night.toml").write_text("[outbox]\nslots = 0\n")
+
+    found = problems(tmp_path / "absent.toml", {"POTERNE_STORE__PATH": "state.db"})
+
+    assert [(p.file, p.key) for p in found] == [(str(tmp_path / "absent.toml"), "")]
+
+
+def test_an_unreadable_drop_in_makes_nothing_absent_that_it_may_hold(tmp_path):
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "store.toml").write_bytes(b"[store]\nkek_file = \xe9\n")
+
+    found = problems(write(tmp_path, changed('kek_file = "kek"\n\n[ops]', "[ops]")))
+
+    assert [(Path(p.file).name, p.reason) for p in found] == [("store.toml", "is not UTF-8 (byte 19)")]
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda folder: folder.write_text(""), "cannot be read: Not a directory"),
+        (lambda folder: folder.symlink_to(folder), "cannot be read: Too many levels of symbolic links"),
+    ],
+)
+def test_a_drop_in_folder_that_cannot_be_read_is_a_problem(tmp_path, make, reason):
+    make(tmp_path / "conf.d")
+
+    (problem,) = problems(write(tmp_path))
+
+    assert (problem.file, problem.reason) == (str(tmp_path / "conf.d"), reason)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_a_drop_in_folder_without_the_right_to_read_it_is_a_problem(tmp_path):
+    (tmp_path / "conf.d").mkdir(mode=0o000)
+
+    (problem,) = problems(write(tmp_path))
+
+    assert (problem.file, problem.reason) == (str(tmp_path / "conf.d"), "cannot be read: Permission denied")
+
+
+def test_a_tenant_without_a_pacs_is_refused(tmp_path):
+    text = re.sub(r"\[tenants\.fantome\.pacs\.main\].*?(?=\[tenants\.fantome\.index\])", "", TEXT, flags=re.DOTALL)
+
+    absent = problems(write(tmp_path, text))
+    empty = problems(write(tmp_path, text + "[tenants.fantome.pacs]\n"))
+
+    assert [(p.key, p.reason) for p in absent] == [("tenants.fantome.pacs", "this key is required and absent")]
+    assert [(p.key, p.reason) for p in empty] == [("tenants.fantome.pacs", "must hold at least one entry")]
+
+
+def test_a_pacs_may_bear_the_name_of_a_kind(tmp_path):
+    text = TEXT.replace("pacs.main]", "pacs.orthanc]").replace("http://127.0.0.1:8042/", "nowhere")
+
+    (problem,) = problems(write(tmp_path, text))
+
+    assert problem.key == "tenants.fantome.pacs.orthanc.url"
+
+
+def test_a_machine_with_only_the_index_node_needs_no_tenant_and_no_other_store(tmp_path):
+    path = write(
+        tmp_path,
+        '[index_node]\nlisten = "127.0.0.1:0"\n'
+        'repository_unique_id = "2.25.1"\nstore = { path = "b.db", kek_file = "kek" }\n',
+    )
+
+    settings = load(path, {})
+
+    assert (settings.tenants, settings.store) == ({}, None)
+    with pytest.raises(Broken, match=r"^this configuration has no \[store\]"):
+        settings.gateway_store()
+
+
+def test_a_tenant_needs_the_store(tmp_path):
+    (problem,) = problems(write(tmp_path, changed('[store]\npath = "poterne.db"\nkek_file = "kek"\n', "")))
+
+    assert (problem.key, problem.reason) == ("store", "this key is required and absent")
+
+
+def test_every_problem_of_every_file_is_reported_at_once(tmp_path):
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "broken.toml").write_text("[outbox\n")
+    (tmp_path / "conf.d" / "wrong.toml").write_text("[outbox]\nslots = 0\nslotz = 1\n")
+    text = changed('name = "Clinique Fantôme"\n\n', 'name = "Clinique Fantôme"\ntimezone = "Paris"\n\n')
+
+    found = problems(write(tmp_path, text), {"POTERNE_LOG__LEVEL": "loud"})
+
+    assert [(Path(p.file).name, p.key) for p in found] == [
+        ("broken.toml", ""),
+        ("wrong.toml", "outbox.slots"),
+        ("wrong.toml", "outbox.slotz"),
+        ("poterne.toml", "tenants.fantome.timezone"),
+        ("POTERNE_LOG__LEVEL", "log.level"),
+    ]
+
+
+def test_the_error_reads_as_one_line_per_problem_and_asks_to_correct_them(tmp_path):
+    path = write(tmp_path, changed('listen = "127.0.0.1:9090"', 'listn = "127.0.0.1:9090"'))
+
+    with pytest.raises(ConfigurationError) as caught:
+        load(path, {})
+
+    assert caught.value.code == "configuration"
+    assert str(caught.value.problems[0]) == f"{path}: ops.listn: unknown key → did you mean listen?"
+
+
+def test_t60_a_secret_written_into_the_text_is_refused_and_not_repeated(tmp_path):
+    text = changed('password_file = "password"', 'password = "hunter2-canary"')
+    text = text.replace("http://127.0.0.1:8042/", "http://poterne:hunter2-canary@127.0.0.1:8042/")
+    text = text.replace("port = 11112", 'port = "hunter2-canary"')
+
+    found = problems(write(tmp_path, text), {"POTERNE_OUTBOX__SLOTS": "hunter2-canary"})
+
+    assert {p.key.rpartition(".")[2] for p in found} == {"password", "password_file", "url", "port", "slots"}
+    assert "hunter2-canary" not in "".join(map(str, found))
+
+
+def test_t60_a_secret_file_that_others_may_read_is_refused(tmp_path):
+    path = write(tmp_path)
+    (tmp_path / "own.key").chmod(0o644)
+
+    (problem,) = problems(path)
+
+    assert problem.key == "tenants.fantome.index.key_file"
+    assert str(tmp_path / "own.key") in problem.reason
+
+
+def test_t60_no_secret_stands_in_the_printed_settings(tmp_path):
+    assert "not-a-real-password" not in repr(load(write(tmp_path), {}))
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:2575", "192.0.2.1:2575", "[::]:2575"])
+def test_t63_a_listener_on_an_open_address_is_refused(tmp_path, listen):
+    (problem,) = problems(write(tmp_path, changed("127.0.0.1:2575", listen)))
+
+    assert problem.reason == "doors are not built yet: only loopback addresses are accepted"
+
+
+def test_t63_every_listener_is_off_until_configured(tmp_path):
+    text = changed('listen = "127.0.0.1:9090"', "").replace('listen = "127.0.0.1:2575"', "")
+
+    settings = load(write(tmp_path, text), {})
+
+    assert (settings.ops.listen, settings.tenants["fantome"].hl7.listen) == ("", "")
+
+
+def test_two_listeners_may_both_ask_for_a_free_port(tmp_path):
+    text = changed("127.0.0.1:9090", "127.0.0.1:0").replace("127.0.0.1:2575", "127.0.0.1:0")
+
+    assert load(write(tmp_path, text), {}).ops.listen == "127.0.0.1:0"
+
+
+def test_an_address_is_split_into_host_and_port():
+    assert address("127.0.0.1:2575") == ("127.0.0.1", 2575)
+    assert address("[::1]:0") == ("::1", 0)
+
+
+@pytest.mark.parametrize("wrong", ["127.0.0.1", "localhost:1", ":1", "127.0.0.1:65536", "::1:80", "127.0.0.1:８０"])
+def test_what_is_no_address_is_refused(wrong):
+    with pytest.raises(ValueError, match=r"."):
+        address(wrong)
+
+
+def test_the_switchable_identity_rules_are_those_of_the_gate():
+    rules = {field.name: field.default for field in dataclasses.fields(Rules)}
+
+    assert IdentityRules().model_dump() == rules
+
+
+def test_the_stored_schema_is_that_of_the_models():
+    assert (CONF / "poterne.schema.json").read_text(encoding="utf-8") == schema_text(), (
+        "write it again: python -c 'from gateway.settings import schema_text as s; print(s(), end=\"\")'"
+        " > conf/poterne.schema.json"
+    )
+
+
+def test_the_schema_refuses_unknown_keys_and_describes_every_key():
+    schema = json.loads(schema_text())
+
+    for section in (schema, *schema["$defs"].values()):
+        assert section["additionalProperties"] is False
+        for name, key in section["properties"].items():
+            assert "description" in key or "$ref" in key or name == "kind", name
+
+
+def example(folder: Path, *, complete: bool) -> Path:
+    """The example file with the secrets it names; with ``complete``, every commented key takes effect."""
+    text = (CONF / "poterne.toml").read_text(encoding="utf-8")
+    path = write(folder, re.sub(r"(?m)^#(?=[a-z\[])", "", text) if complete else text)
+    (folder / "secrets").mkdir()
+    for name in ("kek", "index-kek"):
+        (folder / "secrets" / name).write_text("5a" * 32)
+        (folder / "secrets" / name).chmod(0o600)
+    return path
+
+
+def shape(table: object) -> object:
+    return {key: shape(value) for key, value in table.items()} if isinstance(table, dict) else None
+
+
+def test_the_example_file_can_be_used_once_its_secrets_exist(tmp_path):
+    assert load(example(tmp_path, complete=False), {}).tenants["chu"].name == "Établissement à remplir"
+
+
+def test_the_example_file_shows_every_key(tmp_path):
+    path = example(tmp_path, complete=True)
+
+    assert shape(tomllib.loads(path.read_text(encoding="utf-8"))) == shape(load(path, {}).model_dump())
+
+
+def test_the_example_file_shows_the_true_defaults(tmp_path):
+    for name in ("short", "long"):
+        (tmp_path / name).mkdir()
+    short = load(example(tmp_path / "short", complete=False), {})
+    long = load(example(tmp_path / "long", complete=True), {})
+
+    for section in ("ops", "log", "outbox"):
+        assert getattr(long, section) == getattr(short, section)
+    shown, tenant = long.tenants["chu"], short.tenants["chu"]
+    assert shown.pacs.keys() - tenant.pacs.keys() == {"secours"}
+    assert shown.model_copy(update={"pacs": tenant.pacs}) == tenant
+    assert shown.pacs["principal"] == tenant.pacs["principal"]
+
+
+def test_the_example_file_shows_the_true_defaults_of_what_it_leaves_out(tmp_path):
+    long = load(example(tmp_path, complete=True), {})
+
+    for shown in (long.tenants["chu"].pacs["secours"], long.index_node):
+        fields = type(shown).model_fields
+        assert {n: getattr(shown, n) for n in fields if not fields[n].is_required()} == {
+            n: field.default for n, field in fields.items() if not field.is_required()
+        }
+
+
+def test_the_index_is_reached_in_clear_only_on_this_machine():
+    with pytest.raises(ValidationError, match="in clear"):
+        IndexSettings(
+            registry_url="http://index.example.org/r",
+            repository_url="http://127.0.0.1:8081/r",
+            repository_unique_id="1.2.3",
+        )
