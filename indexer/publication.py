@@ -187,6 +187,8 @@ class Publication:
         digest = content_hash(manifest, context)
         predecessor = await self._predecessor(job, known, digest)
         if isinstance(predecessor, Answer):
+            if predecessor.event is Event.NOT_YET:
+                return predecessor  # the judgement is made again then, and noted once
             return replace(predecessor, effects=_all(judge, predecessor.effects))
         version = edition(
             tenant=self._policy.tenant,

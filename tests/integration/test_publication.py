@@ -11,6 +11,8 @@ import pytest
 from gateway.lab.index import Fault, Switch
 from gateway.lab.ris import LabExam, LabOrder, LabPatient, matricule
 from gateway.views import exam_text, read_exam
+from indexer.gate import Rules
+from indexer.ledger import evidence_of
 from indexer.ports import EntryAbsent, EntryFound, Rejected
 from indexer.publication import Disagreeing, combine
 from indexer.study import Absent, Found, Unknown
@@ -666,3 +668,19 @@ async def test_the_same_report_with_its_identity_corrected_lets_the_exam_go_out(
     await w.settle()
     assert (await w.last(STUDY)).state is State.PUBLISHED
     assert await w.count("report") == 1
+
+
+async def test_a_warning_is_noted_once_however_long_the_index_is_silent(tmp_path: Path) -> None:
+    async with world(tmp_path, rules=Rules(test_identity="off", pacs_name="warn")) as w:
+        w.pacs.hold(EXAM)
+        await w.report(EXAM)
+        await w.settle()
+        w.pacs.hold(EXAM, instances=5, name="AUTRE^ODETTE")
+        w.index.switches.set(Switch(name=Fault.HTML_MAINTENANCE, on=("ITI-18",), times=6))
+        await w.report(replace(EXAM, document_id="1.2.250.1.213.4.5.9.1.9777"))
+        await w.settle()
+        assert (await w.last(STUDY)).state is State.PUBLISHED
+        assert w.index.switches.counts["ITI-18"] > 6
+        noted = await w.store.read(lambda tx: evidence_of(tx, TENANT, STUDY))
+        warnings = [one.summary for one in noted if one.kind == "identity-warning"]
+        assert len(warnings) == 2  # one for each valid report that the PACS contradicts

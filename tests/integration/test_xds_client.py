@@ -444,7 +444,7 @@ async def test_t26_proxy_variables_are_not_read(monkeypatch: pytest.MonkeyPatch)
 
 async def test_closing_twice_is_harmless() -> None:
     async with client("http://127.0.0.1:9/xds") as xds:
-        await xds.find_document("2.25.1")
+        assert isinstance(await xds.find_document("2.25.1"), EntryUnknown)
         await xds.aclose()
         await xds.aclose()
 
