@@ -111,7 +111,7 @@ class Engine:
         self._owner = owner or secrets.token_hex(8)
         self._held: set[int] = set()
         self._settling: Counter[str] = Counter()
-        self._settles_max = max(1, self._settings.slots // (2 * max(1, len(self._kinds))))
+        self._settles_max = max(1, self._settings.slots // (2 * max(1, len(set(self._endpoints.values())))))
         self._wake = asyncio.Event()
         self._swept_at: float | None = None
         self.breakers: Mapping[str, Breaker] = {
@@ -210,7 +210,11 @@ class Engine:
 
     async def _sleep(self) -> None:
         now = self._clock.now()
-        due = await self._store.read(lambda tx: jobs.next_due(tx, now=now))
+        try:
+            due = await self._store.read(lambda tx: jobs.next_due(tx, now=now))
+        except Unavailable as error:  # a server that is away: look again at the usual pace (F16)
+            _log.warning("outbox-store-unavailable", code=error.code)
+            due = None
         idle_s = self._settings.idle_s
         wait_s = idle_s if due is None else min(idle_s, max((due - now).total_seconds(), 0.001))
         try:
@@ -260,6 +264,9 @@ class Engine:
         except TimeoutError:
             _log.warning("outbox-call-silent", **_names(job), state=job.state.value)
             return Answer(event=_ON_SILENCE[job.state], reason="no-answer-in-time")
+        except Unavailable as error:  # the kind could not read the store: silence, not a defect (F16)
+            _log.warning("outbox-call-unavailable", **_names(job), state=job.state.value, code=error.code)
+            return Answer(event=_ON_SILENCE[job.state], reason=error.code)
         except Exception as error:  # noqa: BLE001 - supervision edge: a defect of a kind becomes a state people see
             return self._internal_fault(job, error)
         if answer.event not in ANSWERS[job.state]:

@@ -9,9 +9,13 @@ Invariants:
 * a lane is served in ``job_id`` order: a job is claimable only while no earlier job of its (tenant, lane) is
   unfinished, so at most one job of a lane is in flight (I4). BLOCKED and DEAD jobs stop their lane too; what
   normally clears them is a newer job, which supersedes every job of its (tenant, lane, kind) of which the peer
-  holds nothing: the newer job's ``settle`` reads everything again. It inherits their urgency;
+  holds nothing: the newer job's ``settle`` reads everything again. It inherits their urgency. A P0 job (withdrawal,
+  opposition) does the same to less urgent jobs of other kinds: what it overrides is not sent any more (I10);
 * ``in_doubt`` is 1 while bytes may have left and no answer or query has told what became of them. Such a job is
-  never superseded nor sent again before a query says ABSENT, also not when a person revives it (I9).
+  never superseded nor sent again before a query says ABSENT, also not when a person revives it (I9);
+* while a tenant is paused nothing of it begins to settle or to be sent, withdrawals included: the pause is read by
+  the transaction that would begin it, so what begins after the pause was committed does not exist (FF-46). What was
+  sent before is still asked after, because that changes nothing outside.
 
 Leases carry no stamp. A row's ``lease_owner`` names the incarnation of the process that works on it; the store's
 exclusive lock proves that there is only one, so at its start every lease is an orphan, and later every lease that
@@ -26,7 +30,7 @@ A poll that says what the last one said (NOT_YET, UNCLEAR, same reason) is no ch
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -49,14 +53,28 @@ TARGETS: Mapping[JobClass, timedelta | None] = {
 """Time from acceptance to deadline, by class (reliability §4)."""
 
 _NEVER = 2**63 - 1
+_WAKE_MAX = 200
+"""Waiting jobs that one claim makes due: many claims follow each other when many wait."""
 LAG_BOUNDS_S = (10, 30, 60, 120, 300, 600, 1800, 3600, 14_400, 86_400)
 """Upper bounds of the histogram of publication lags, in seconds; 3600 is the service level (reliability §5)."""
 _FIRST = frozenset({State.RECEIVING, State.SETTLING, State.READY, State.BLOCKED})
 _CLAIMABLE = (State.SETTLING, State.READY, State.RETRY_WAIT, State.UNKNOWN, State.ACCEPTED)
 _PROGRESS = frozenset({Event.RECEIVED, Event.PREPARED, Event.ACCEPTED, Event.FOUND, Event.LIFTED, Event.REOPENED})
 _POLLS = frozenset({Event.NOT_YET, Event.UNCLEAR})
+_BEGINNING = frozenset({State.SETTLING, State.READY, State.RETRY_WAIT})
+"""States from which a claim begins something new; the other claimable ones only ask after what was sent."""
 _DOUBTFUL = frozenset({State.SENT, State.UNKNOWN, State.ACCEPTED})
 _AUDIT_OUTCOME = {State.RETRY_WAIT: 4, State.UNKNOWN: 4, State.BLOCKED: 4, State.DEAD: 8}  # PS3.15 A.5.3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """A tenant of which nothing begins: who stopped it, when and why."""
+
+    tenant: str
+    at: datetime
+    actor: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +83,7 @@ class Snapshot:
 
     ``counts``: jobs by class and state, finished ones included. ``oldest``: acceptance of the oldest unfinished
     job by class. ``blocked``: BLOCKED jobs by reason. ``accepted``: jobs ever accepted, counted from the history;
-    equal to the sum of ``counts`` (I3).
+    equal to the sum of ``counts`` (I3). ``paused``: tenants of which nothing begins.
     """
 
     counts: Mapping[tuple[JobClass, State], int]
@@ -74,6 +92,7 @@ class Snapshot:
     accepted: int
     lags: Mapping[float, int]
     lag_sum_s: float
+    paused: tuple[Pause, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,15 +140,19 @@ def enqueue(
         deadline = now + target
     urgency, due = int(job_class), _NEVER if deadline is None else to_ms(deadline)
     for row in _open_in_lane(tx, tenant, lane):
-        if row["kind"] == kind and _is_replaceable(row):
+        if not _is_replaceable(row):
+            continue
+        if row["kind"] == kind:
             urgency, due = min(urgency, row["job_class"]), min(due, row["deadline"])
-            _move(tx, row, Event.REPLACED, now=now, reason="newer-job", actor=actor)
+        elif not job_class == JobClass.P0 < row["job_class"]:
+            continue
+        _move(tx, row, Event.REPLACED, now=now, reason="newer-job", actor=actor)
     row = _only(
         tx.row(
             "INSERT INTO outbox_job (tenant, lane, kind, job_class, state, reason, detail, accepted_at, deadline,"
-            " not_before, attempts, tries, deaths, died_in, in_doubt, lease_epoch)"
+            " not_before, attempts, tries, deaths, died_in, in_doubt, lease_epoch, changed_at)"
             " VALUES (:tenant, :lane, :kind, :job_class, :state, :reason, :detail, :now, :deadline,"
-            " 0, 0, 0, 0, '', 0, 0) RETURNING *",
+            " 0, 0, 0, 0, '', 0, 0, :now) RETURNING *",
             tenant=tenant,
             lane=lane,
             kind=kind,
@@ -167,6 +190,96 @@ def lift(tx: Tx, *, tenant: str, job_id: int, now: datetime, actor: str, reason:
     return _ordered(tx, row, event, now=now, reason=reason, actor=actor)
 
 
+def lift_reason(tx: Tx, *, kind: str, reason: str, now: datetime, actor: str = ENGINE, limit: int = 500) -> int:
+    """Lift up to ``limit`` jobs of the kind that are held for this reason, longest held first; how many it lifted.
+
+    Their target begins anew: a deadline that passed while they were meant to stand still is nobody's delay. New
+    exams (P1) become replays (P2), so that a backlog does not go before what arrives from now on; the order is kept.
+    To be called until it answers 0: each call is one bounded transaction.
+    """
+    rows: list[Row] = []
+    for tenant in _tenants_of(tx, kind):
+        rows += tx.rows(
+            "SELECT * FROM outbox_job WHERE tenant = :tenant AND state = 'BLOCKED' AND reason = :reason"
+            " AND kind = :kind AND state NOT IN ('PUBLISHED', 'CANCELLED', 'SUPERSEDED')"
+            " ORDER BY changed_at, job_id LIMIT :room",
+            tenant=tenant,
+            reason=reason,
+            kind=kind,
+            room=limit - len(rows),
+        )
+    for row in rows:
+        _move(tx, row, Event.LIFTED, now=now, reason=f"{reason}-ended", actor=actor)
+        urgency = JobClass.P2 if row["job_class"] == JobClass.P1 else JobClass(row["job_class"])
+        target = TARGETS[urgency]
+        tx.change(
+            "UPDATE outbox_job SET job_class = :job_class, deadline = :deadline, lease_epoch = lease_epoch + 1"
+            " WHERE job_id = :job_id",
+            job_class=int(urgency),
+            deadline=_NEVER if target is None else to_ms(now + target),
+            job_id=row["job_id"],
+        )
+    return len(rows)
+
+
+def hasten(tx: Tx, *, tenant: str, job_id: int, now: datetime, actor: str, reason: str) -> State:
+    """A person does not want to wait for the next try: the job is due now, in the state where it waits.
+
+    Raises:
+        Refused: ``unknown-job``, ``wrong-job-state`` it does not wait for a time, or is being worked on.
+    """
+    row = _find(tx, tenant, job_id)
+    moved = tx.row(
+        "UPDATE outbox_job SET not_before = 0, changed_at = :now, lease_epoch = lease_epoch + 1"
+        " WHERE job_id = :job_id AND lease_owner IS NULL"
+        " AND state IN ('SETTLING', 'READY', 'UNKNOWN', 'ACCEPTED', 'RETRY_WAIT') RETURNING *",
+        now=to_ms(now),
+        job_id=row["job_id"],
+    )
+    if moved is None:
+        raise _wrong_state(row, "hastened")
+    _record(tx, moved, came_from=row["state"], event="hastened", now=now, actor=actor, why=reason)
+    return State(moved["state"])
+
+
+def pause(tx: Tx, *, tenant: str, actor: str, reason: str, now: datetime) -> None:
+    """From this commit on nothing of the tenant begins to settle or to be sent, also after a restart.
+
+    Raises:
+        Refused: ``already-paused``.
+    """
+    inserted = tx.change(
+        "INSERT INTO outbox_pause (tenant, at, actor, reason) VALUES (:tenant, :now, :actor, :reason)"
+        " ON CONFLICT (tenant) DO NOTHING",
+        tenant=tenant,
+        now=to_ms(now),
+        actor=actor,
+        reason=reason,
+    )
+    if not inserted:
+        raise Refused(f"tenant {tenant} is already paused", code="already-paused", hint="see who paused it, and why")
+    _audit_pause(tx, tenant, event="queue.paused", actor=actor, detail=reason, now=now)
+
+
+def resume(tx: Tx, *, tenant: str, actor: str, now: datetime) -> None:
+    """What waited begins again.
+
+    Raises:
+        Refused: ``not-paused``.
+    """
+    if not tx.change("DELETE FROM outbox_pause WHERE tenant = :tenant", tenant=tenant):
+        raise Refused(f"tenant {tenant} is not paused", code="not-paused", hint="somebody else has resumed it")
+    _audit_pause(tx, tenant, event="queue.resumed", actor=actor, detail="", now=now)
+
+
+def paused(tx: ReadTx) -> list[Pause]:
+    """Every tenant that is paused now, by name."""
+    return [
+        Pause(tenant=row["tenant"], at=from_ms(row["at"]), actor=row["actor"], reason=row["reason"])
+        for row in tx.rows("SELECT * FROM outbox_pause ORDER BY tenant")
+    ]
+
+
 def discard(tx: Tx, *, tenant: str, job_id: int, now: datetime, actor: str, reason: str) -> State:
     """A person gives the job up; its lane goes on with the next one.
 
@@ -176,10 +289,24 @@ def discard(tx: Tx, *, tenant: str, job_id: int, now: datetime, actor: str, reas
     return _ordered(tx, _find(tx, tenant, job_id), Event.DISCARDED, now=now, reason=reason, actor=actor)
 
 
+def settles_next(tx: ReadTx, *, tenant: str, lane: str, kind: str, now: datetime) -> bool:
+    """Whether a job of that kind in the lane waits for nothing but its turn to be decided: what the world shows once
+    this transaction is over is what it will see."""
+    found = tx.rows(
+        "SELECT 1 FROM outbox_job WHERE tenant = :tenant AND lane = :lane AND kind = :kind AND state = 'SETTLING'"
+        " AND lease_owner IS NULL AND not_before <= :now LIMIT 1",
+        tenant=tenant,
+        lane=lane,
+        kind=kind,
+        now=to_ms(now),
+    )
+    return bool(found)
+
+
 def lane_jobs(tx: ReadTx, *, tenant: str, lane: str) -> list[Job]:
     """Every job of a lane, finished ones included, in order."""
     sql = "SELECT * FROM outbox_job WHERE tenant = :tenant AND lane = :lane ORDER BY job_id"
-    return [_job(row) for row in tx.rows(sql, tenant=tenant, lane=lane)]
+    return [job_of(row) for row in tx.rows(sql, tenant=tenant, lane=lane)]
 
 
 def lane_history(tx: ReadTx, *, tenant: str, lane: str) -> list[Change]:
@@ -237,7 +364,7 @@ def tenants_at_work(tx: ReadTx) -> dict[str, int]:
 def open_jobs(tx: ReadTx) -> list[Job]:
     """Every unfinished job of every tenant, in schedule order."""
     return [
-        _job(row)
+        job_of(row)
         for row in tx.rows(
             "SELECT * FROM outbox_job WHERE state NOT IN ('PUBLISHED', 'CANCELLED', 'SUPERSEDED')"
             " ORDER BY job_class, deadline, job_id"
@@ -266,6 +393,7 @@ def snapshot(tx: ReadTx) -> Snapshot:
             for row in tx.rows("SELECT bound_s, SUM(jobs) AS jobs FROM outbox_lag GROUP BY bound_s")
         },
         lag_sum_s=_only(tx.row("SELECT COALESCE(SUM(lag_ms), 0) AS ms FROM outbox_lag"))["ms"] / 1000,
+        paused=tuple(paused(tx)),
     )
 
 
@@ -289,15 +417,21 @@ def claim(
     to settle now, so that one kind whose sources hang leaves room for its sends and for the others (I15).
 
     A job that a newer one of its lane overtook while it was in flight gives way here instead of being sent (I10).
+    Nothing of a paused tenant begins (FF-46).
 
     Returns jobs in SETTLING, LEASED, UNKNOWN or ACCEPTED.
     """
+    _wake(tx, now=now)
     heads: list[Row] = []
+    stopped = {pause.tenant for pause in paused(tx)}
     for kind, endpoint in kinds.items():
+        is_stopped = bool(stopped) and stopped.issuperset(_tenants_of(tx, kind))
         for state in _CLAIMABLE:
             room = min(limit, settles[kind] if state is State.SETTLING else permits[endpoint])
-            if room > 0:
-                heads += _heads(tx, kind=kind, state=state, now=now, limit=room)
+            is_beginning = state in _BEGINNING
+            if room > 0 and not (is_stopped and is_beginning):
+                besides_paused = bool(stopped) and is_beginning
+                heads += _heads(tx, kind=kind, state=state, limit=room, besides_paused=besides_paused)
     heads.sort(key=lambda row: (row["job_class"], row["deadline"], row["job_id"]))
     left = dict(permits)
     claimed: list[Job] = []
@@ -313,13 +447,20 @@ def claim(
             continue
         leased = _lease(tx, row, owner=owner, now=now)
         if leased is not None:
-            claimed.append(_job(leased))
+            claimed.append(job_of(leased))
     return claimed
 
 
 def attempt(tx: Tx, job: Job, *, now: datetime) -> Job | None:
-    """LEASED → SENT with its attempt row: from this commit on bytes may leave. None: the lease was lost."""
+    """LEASED → SENT with its attempt row: from this commit on bytes may leave. None: the lease was lost; or since the
+    claim the tenant was paused, then the job is READY again, or a newer job overtook it, then it gives way (I10)."""
     row = _current(tx, job)
+    is_overtaken = row is not None and _is_overtaken(tx, row)
+    if row and (is_overtaken or _is_paused(tx, job.tenant)):
+        released = _move(tx, row, Event.RELEASED, now=now, reason="newer-job" if is_overtaken else "paused")
+        if released:
+            _give_way(tx, released, now=now)
+        return None
     sent = row and _move(tx, row, Event.ATTEMPTED, now=now, owner=row["lease_owner"])
     if not sent:
         return None
@@ -332,7 +473,7 @@ def attempt(tx: Tx, job: Job, *, now: datetime) -> Job | None:
         epoch=sent["lease_epoch"],
         now=to_ms(now),
     )
-    return _job(sent)
+    return job_of(sent)
 
 
 def apply(tx: Tx, job: Job, answer: Answer, *, now: datetime, not_before: datetime | None) -> State | None:
@@ -378,7 +519,7 @@ def sweep(tx: Tx, *, now: datetime, held: Collection[int], deaths_max: int, wait
             continue
         if row["state"] == State.SENT:
             _end_attempt(tx, moved, event, now=now, detail=reason)
-        taken.append(_job(moved))
+        taken.append(job_of(moved))
     tx.change(
         "UPDATE outbox_job SET not_before = :now WHERE not_before > :latest AND lease_owner IS NULL"
         " AND state NOT IN ('PUBLISHED', 'CANCELLED', 'SUPERSEDED')",
@@ -401,7 +542,7 @@ def next_due(tx: ReadTx, *, now: datetime) -> datetime | None:
 # ── rows ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _job(row: Row) -> Job:
+def job_of(row: Row) -> Job:
     return Job(
         job_id=row["job_id"],
         tenant=row["tenant"],
@@ -454,32 +595,78 @@ def _is_replaceable(row: Row) -> bool:
 
 def _give_way(tx: Tx, row: Row, *, now: datetime) -> bool:
     """Let a newer job of the lane take the place of one of which the peer holds nothing; whether it did (I10)."""
-    if not _is_replaceable(row) or row["state"] == State.RECEIVING:
+    if not _is_replaceable(row) or row["state"] == State.RECEIVING or not _is_overtaken(tx, row):
         return False
+    return _move(tx, row, Event.REPLACED, now=now, reason="newer-job") is not None
+
+
+def _is_overtaken(tx: ReadTx, row: Row) -> bool:
+    """Whether a newer unfinished job of the lane makes this one pointless."""
     newer = tx.rows(
-        "SELECT job_id FROM outbox_job WHERE tenant = :tenant AND lane = :lane AND kind = :kind AND job_id > :job_id"
+        "SELECT job_id FROM outbox_job WHERE tenant = :tenant AND lane = :lane AND job_id > :job_id"
+        " AND (kind = :kind OR job_class = 0 AND job_class < :job_class)"
         " AND state NOT IN ('PUBLISHED', 'CANCELLED', 'SUPERSEDED') LIMIT 1",
         tenant=row["tenant"],
         lane=row["lane"],
         kind=row["kind"],
+        job_class=row["job_class"],
         job_id=row["job_id"],
     )
-    return bool(newer) and _move(tx, row, Event.REPLACED, now=now, reason="newer-job") is not None
+    return bool(newer)
 
 
-def _heads(tx: ReadTx, *, kind: str, state: State, now: datetime, limit: int) -> list[Row]:
+def _wake(tx: Tx, *, now: datetime) -> None:
+    """What waited until now waits no longer: ``not_before`` becomes 0, most urgent class first, not all at once. So a
+    claim reads the due jobs alone, however many others still wait (F23)."""
+    any_due = tx.rows(
+        "SELECT job_id FROM outbox_job WHERE not_before BETWEEN 1 AND :now AND lease_owner IS NULL"
+        " AND state NOT IN ('PUBLISHED', 'CANCELLED', 'SUPERSEDED') LIMIT 1",
+        now=to_ms(now),
+    )
+    room = _WAKE_MAX if any_due else 0
+    for job_class in JobClass:
+        if room <= 0:
+            break
+        room -= tx.change(
+            "UPDATE outbox_job SET not_before = 0 WHERE job_id IN (SELECT job_id FROM outbox_job"
+            " WHERE job_class = :job_class AND not_before > 0 AND not_before <= :now AND lease_owner IS NULL"
+            " AND state NOT IN ('PUBLISHED', 'CANCELLED', 'SUPERSEDED') ORDER BY not_before LIMIT :most)",
+            job_class=int(job_class),
+            now=to_ms(now),
+            most=room,
+        )
+
+
+def _heads(tx: ReadTx, *, kind: str, state: State, limit: int, besides_paused: bool) -> list[Row]:
     return tx.rows(
-        "SELECT * FROM outbox_job AS job WHERE kind = :kind AND state = :state AND not_before <= :now"
+        "SELECT * FROM outbox_job AS job WHERE kind = :kind AND state = :state AND not_before = 0"
         " AND lease_owner IS NULL AND state NOT IN ('PUBLISHED', 'CANCELLED', 'SUPERSEDED')"
         " AND NOT EXISTS (SELECT 1 FROM outbox_job AS ahead WHERE ahead.tenant = job.tenant"
         " AND ahead.lane = job.lane AND ahead.job_id < job.job_id"
         " AND ahead.state NOT IN ('PUBLISHED', 'CANCELLED', 'SUPERSEDED'))"
+        " AND (:besides_paused = 0 OR tenant NOT IN (SELECT tenant FROM outbox_pause))"
         " ORDER BY job_class, deadline, job_id LIMIT :limit",
         kind=kind,
         state=state.value,
-        now=to_ms(now),
+        besides_paused=int(besides_paused),
         limit=limit,
     )
+
+
+def _tenants_of(tx: ReadTx, kind: str) -> Iterator[str]:
+    """The tenants that have unfinished jobs of the kind: one seek each, usually one."""
+    last = ""
+    while True:
+        row = tx.row(
+            "SELECT tenant FROM outbox_job WHERE kind = :kind AND tenant > :last"
+            " AND state NOT IN ('PUBLISHED', 'CANCELLED', 'SUPERSEDED') ORDER BY tenant LIMIT 1",
+            kind=kind,
+            last=last,
+        )
+        if row is None:
+            return
+        last = str(row["tenant"])
+        yield last
 
 
 def _lease(tx: Tx, row: Row, *, owner: str, now: datetime) -> Row | None:
@@ -501,12 +688,16 @@ def _ordered(tx: Tx, row: Row, event: Event, *, now: datetime, reason: str, acto
     """Carry out what someone outside the engine asks for, or say why it cannot be."""
     moved = _move(tx, row, event, now=now, reason=reason, actor=actor) if (row["state"], event) in TABLE else None
     if moved is None:
-        raise Refused(
-            f"job {row['job_id']} is {row['state']}: it cannot be {event}",
-            code="wrong-job-state",
-            hint="wait until it leaves this state, then look at it again",
-        )
+        raise _wrong_state(row, event)
     return State(moved["state"])
+
+
+def _wrong_state(row: Row, event: str) -> Refused:
+    return Refused(
+        f"job {row['job_id']} is {row['state']}: it cannot be {event}",
+        code="wrong-job-state",
+        hint="wait until it leaves this state, then look at it again",
+    )
 
 
 def _deaths(row: Row, event: Event) -> tuple[int, str]:
@@ -537,10 +728,11 @@ def _move(
     keeps_doubt = bool(row["in_doubt"]) and event in {Event.POISON, Event.DISCARDED}
     tries = 0 if event in _PROGRESS else row["tries"] + (event is Event.CLAIMED)
     is_attempt = event is Event.ATTEMPTED
+    is_news = not (event in _POLLS and reason == row["reason"])
     moved = tx.row(
         "UPDATE outbox_job SET state = :state, reason = :reason, detail = :detail, not_before = :not_before,"
         " attempts = :attempts, tries = :tries, deaths = :deaths, died_in = :died_in, in_doubt = :in_doubt,"
-        " sent_at = :sent_at, lease_owner = :owner, lease_epoch = lease_epoch + 1"
+        " sent_at = :sent_at, changed_at = :changed_at, lease_owner = :owner, lease_epoch = lease_epoch + 1"
         " WHERE job_id = :job_id AND lease_epoch = :epoch RETURNING *",
         state=after.value,
         reason=reason,
@@ -552,18 +744,24 @@ def _move(
         died_in=died_in,
         in_doubt=int(after in _DOUBTFUL or keeps_doubt),
         sent_at=to_ms(now) if is_attempt else row["sent_at"],
+        changed_at=to_ms(now) if is_news else row["changed_at"],
         owner=owner,
         job_id=row["job_id"],
         epoch=row["lease_epoch"],
     )
     if moved is not None and after is State.PUBLISHED:
         _count_lag(tx, tenant=row["tenant"], lag_ms=max(to_ms(now) - row["accepted_at"], 0))
-    if moved is not None and not (event in _POLLS and reason == row["reason"]):
+        _count_lane(tx, row)
+    if moved is not None and is_news:
         _record(tx, moved, came_from=row["state"], event=event.value, now=now, actor=actor)
     return moved
 
 
-def _record(tx: Tx, row: Row, *, came_from: str, event: str, now: datetime, actor: str) -> None:
+def _record(
+    tx: Tx, row: Row, *, came_from: str, event: str, now: datetime, actor: str, why: str | None = None
+) -> None:
+    """History and audit row of a change. ``why``: a person's words; None: the job's own reason says it."""
+    reason = row["reason"] if why is None else why
     tx.change(
         "INSERT INTO outbox_history (tenant, job_id, seq, at, from_state, event, to_state, reason, detail)"
         " VALUES (:tenant, :job_id, :seq, :at, :from_state, :event, :to_state, :reason, :detail)",
@@ -574,8 +772,8 @@ def _record(tx: Tx, row: Row, *, came_from: str, event: str, now: datetime, acto
         from_state=came_from,
         event=event,
         to_state=row["state"],
-        reason=row["reason"],
-        detail=row["detail"],
+        reason=reason,
+        detail=row["detail"] if why is None else "",
     )
     audit.append(
         tx,
@@ -588,7 +786,7 @@ def _record(tx: Tx, row: Row, *, came_from: str, event: str, now: datetime, acto
             outcome=_AUDIT_OUTCOME.get(State(row["state"]), 0),
             object_type="study",
             object_id=row["lane"],
-            detail=f"job {row['job_id']} {row['kind']}: {event}" + (f", {row['reason']}" if row["reason"] else ""),
+            detail=f"job {row['job_id']} {row['kind']}: {event}" + (f", {reason}" if reason else ""),
         ),
     )
 
@@ -603,6 +801,44 @@ def _count_lag(tx: Tx, *, tenant: str, lag_ms: int) -> None:
         tenant=tenant,
         bound_s=bound_s,
         lag_ms=lag_ms,
+    )
+
+
+def _count_lane(tx: Tx, row: Row) -> None:
+    """One more lane, when this is the first of its jobs to be published."""
+    earlier = tx.rows(
+        "SELECT job_id FROM outbox_job WHERE tenant = :tenant AND lane = :lane AND state = 'PUBLISHED'"
+        " AND job_id <> :job_id LIMIT 1",
+        tenant=row["tenant"],
+        lane=row["lane"],
+        job_id=row["job_id"],
+    )
+    if not earlier:
+        tx.change(
+            "INSERT INTO outbox_published (tenant, lanes) VALUES (:tenant, 1)"
+            " ON CONFLICT (tenant) DO UPDATE SET lanes = outbox_published.lanes + 1",
+            tenant=row["tenant"],
+        )
+
+
+def _is_paused(tx: ReadTx, tenant: str) -> bool:
+    return bool(tx.rows("SELECT tenant FROM outbox_pause WHERE tenant = :tenant", tenant=tenant))
+
+
+def _audit_pause(tx: Tx, tenant: str, *, event: str, actor: str, detail: str, now: datetime) -> None:
+    audit.append(
+        tx,
+        audit.AuditRecord(
+            tenant=tenant,
+            zone="outbox",
+            at=now,
+            event=event,
+            actor=actor,
+            outcome=0,
+            object_type="tenant",
+            object_id=tenant,
+            detail=detail,
+        ),
     )
 
 

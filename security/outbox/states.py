@@ -35,7 +35,7 @@ class Event(StrEnum):
     RECEIVED = "received"  # the evidence says the study is there to look at
     NOT_YET = "not-yet"  # something is missing; look again
     PREPARED = "prepared"  # content decided, bytes committed
-    UNNEEDED = "unneeded"  # the peer already holds exactly this
+    UNNEEDED = "unneeded"  # nothing to do: what the jobs before it left is as wanted
     HELD = "held"  # a named reason stops it
     CLAIMED = "claimed"
     RELEASED = "released"  # given back, nothing sent
@@ -65,6 +65,7 @@ TABLE: dict[tuple[State, Event], State] = {
     (S.SETTLING, E.NOT_YET): S.SETTLING,
     (S.SETTLING, E.PREPARED): S.READY,
     (S.SETTLING, E.UNNEEDED): S.CANCELLED,
+    (S.SETTLING, E.FOUND): S.PUBLISHED,
     (S.SETTLING, E.HELD): S.BLOCKED,
     (S.SETTLING, E.CRASHED): S.SETTLING,
     (S.SETTLING, E.POISON): S.DEAD,
@@ -114,6 +115,8 @@ TABLE: dict[tuple[State, Event], State] = {
 TERMINAL = frozenset({S.PUBLISHED, S.CANCELLED, S.SUPERSEDED})
 IN_FLIGHT = frozenset({S.LEASED, S.SENT, S.UNKNOWN, S.ACCEPTED})
 """States in which a lane is occupied: no other job of the lane may be sent (I4)."""
+STOPPED = frozenset({S.BLOCKED, S.DEAD})
+"""States that a job leaves only by somebody else's doing: it stops its lane, whatever waits behind it."""
 UNSENT = frozenset({S.RECEIVING, S.SETTLING, S.READY, S.RETRY_WAIT, S.BLOCKED})
 """States in which the peer holds nothing of this job, so a newer intent may take its place.
 
@@ -121,7 +124,7 @@ A DEAD job may be either: refused (the peer holds nothing) or poison while its b
 (``in_doubt``), and only the first kind is ever replaced or lifted to SETTLING (``security.outbox.jobs``)."""
 
 ANSWERS: dict[State, frozenset[Event]] = {
-    S.SETTLING: frozenset({E.NOT_YET, E.PREPARED, E.UNNEEDED, E.HELD}),
+    S.SETTLING: frozenset({E.NOT_YET, E.PREPARED, E.UNNEEDED, E.FOUND, E.HELD}),
     S.SENT: frozenset({E.ACCEPTED, E.TRANSIENT, E.REFUSED, E.HELD, E.AMBIGUOUS}),
     S.UNKNOWN: frozenset({E.FOUND, E.ABSENT, E.UNCLEAR, E.HELD}),
     S.ACCEPTED: frozenset({E.FOUND, E.ABSENT, E.UNCLEAR, E.HELD}),

@@ -1,18 +1,23 @@
-"""What the directory of a database must offer: a local file system, private files, one writer.
+"""Where a database is, and what that place must offer: a local file system, private files, one writer; or a server
+that is safe to talk to.
 
 Invariants:
 
 * a network file system is refused: neither its locks nor its fsync are to be trusted (FF-26);
 * the database file is created with mode 0600 and its name is durable before anything is written into it;
-* one process at a time holds the writer's lock, which the kernel drops when that process dies (F26).
+* one process at a time holds the writer's lock, which the kernel drops when that process dies (F26);
+* a server on another machine is reached by TLS alone, its certificate and name verified.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import ipaddress
 import os
+import re
 import stat
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from security.errors import Broken
@@ -25,6 +30,58 @@ NETWORK = frozenset(
     | {"fuse.ceph", "fuse.cephfs", "fuse.gcsfuse", "fuse.glusterfs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs"}
 )
 """Names under which Linux mounts file systems that live on another machine."""
+_SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostgresPlace:
+    """A schema of a PostgreSQL database, and how to get there.
+
+    ``host``: a name, an address, or the folder of a Unix socket. ``schema``: holds every table, made by the writer.
+    ``ca_file`` makes the connection TLS with a verified peer, and is required beyond this machine;
+    ``certificate_file`` and ``key_file`` are ours. Times in seconds. The password is never part of a text.
+
+    Raises:
+        Broken: ``store-place`` another machine without ``ca_file``, or a schema with a strange name.
+    """
+
+    host: str
+    port: int = 5432
+    database: str
+    user: str
+    password: str = field(default="", repr=False)
+    schema: str = "poterne"
+    ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+    connect_timeout_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not _SCHEMA.fullmatch(self.schema):
+            raise Broken(
+                f"{self.schema!r} is no name for a schema",
+                code="store-place",
+                hint="lower-case letters, digits and underscores, at most 63",
+            )
+        if self.ca_file is None and not is_this_machine(self.host):
+            raise Broken(
+                f"{self}: a server on another machine is reached by TLS only",
+                code="store-place",
+                hint="name the authority that signed the server's certificate (ca_file)",
+            )
+
+    def __str__(self) -> str:
+        return f"PostgreSQL {self.host}:{self.port}/{self.database}.{self.schema}"
+
+
+def is_this_machine(host: str) -> bool:
+    """Whether ``host`` is the folder of a Unix socket or a loopback address, without asking a name server."""
+    if host.startswith("/") or host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def file_system(path: Path, mountinfo: str) -> str:

@@ -5,6 +5,7 @@ Invariants (conformance suite: tests/contract/test_store.py):
 * ``write`` returns only after its work is on stable storage, or raises and leaves no trace of that work;
 * works submitted together may share one commit, yet the failure of one leaves its neighbours whole;
 * no network call and no waiting happens inside a transaction: a work is a plain function of a ``Tx``;
+* a work changes nothing but its transaction: an engine may undo it and run it again;
 * SQL is the subset that SQLite and PostgreSQL share: named parameters ``:name``, ``RETURNING``,
   ``ON CONFLICT``; stamps are integers in milliseconds since 1970 UTC; what differs stands in the numbered
   migrations of each engine.
@@ -49,6 +50,8 @@ class Store(Protocol):
 
         Raises:
             Fault: whatever ``work`` raised (its changes are undone).
+            Unavailable: the same work may succeed later; nothing was kept, except for ``store-outcome-unknown``:
+                it may have been, as after a crash at the commit.
             Broken: ``store-broken`` the engine failed to commit: nothing was acknowledged, and the store
                 refuses further writes until it is reopened.
         """
@@ -70,3 +73,7 @@ class Component:
 
     name: str
     package: str
+
+
+GROUND = Component(name="ground", package="security.store")
+"""The tables of the ground floor itself; the first component of every database."""

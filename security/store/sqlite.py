@@ -21,8 +21,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self, TypeVar, cast
 
@@ -34,10 +33,15 @@ from security.errors import Broken, Fault, Refused, Unavailable
 from security.store import place
 from security.store.port import Component, ReadTx, Row, Tx, Value
 from security.store.schema import Applied, known_migrations, pending
+from security.store.works import Done as _Done
+from security.store.works import Failed as _Failed
+from security.store.works import Job as _Job
+from security.store.works import Jobs, next_group
+from security.store.works import again as _again
+from security.store.works import refuse as _refuse
+from security.store.works import run as _run
 
 T = TypeVar("T")
-
-GROUND = Component(name="ground", package="security.store")
 
 LIBRARY_MIN = (3, 51, 3)  # 3.7.0 to 3.51.2 can corrupt a WAL database (WAL-reset defect)
 GROUP_MAX = 64
@@ -124,25 +128,6 @@ class _Transaction:
             raise _engine_fault(error) from error
 
 
-@dataclass(slots=True, kw_only=True)
-class _Job:
-    work: Callable[[Tx], Any]
-    future: Future[Any] = field(default_factory=Future)
-
-    def __post_init__(self) -> None:
-        self.future.set_running_or_notify_cancel()  # from here on it cannot be cancelled, only abandoned
-
-
-@dataclass(frozen=True, slots=True)
-class _Done:
-    result: Any
-
-
-@dataclass(frozen=True, slots=True)
-class _Failed:
-    error: BaseException
-
-
 class _Writer:
     """The thread that owns the writing connection. After ``fault`` is set it only refuses."""
 
@@ -150,7 +135,7 @@ class _Writer:
         self.fault: Fault | None = None
         self._connection = connection
         self._wal_pages = 0
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._jobs: Jobs = queue.SimpleQueue()
         connection.set_wal_hook(self._note_wal)
         # A daemon: a process that ends without close() must not hang on it; the file survives that (I12).
         self._thread = threading.Thread(target=self._serve, name=f"write {name}", daemon=True)
@@ -168,28 +153,12 @@ class _Writer:
         self._connection.close()
 
     def _serve(self) -> None:
-        while group := self._next_group():
+        while group := next_group(self._jobs, GROUP_MAX):
             if self.fault is None:
                 self._commit(group)
                 self._checkpoint()
             else:
                 _refuse(group, self.fault)
-
-    def _next_group(self) -> list[_Job]:
-        """What waits now, at most ``GROUP_MAX``; blocks for the first; empty at the end."""
-        job = self._jobs.get()
-        group: list[_Job] = []
-        while job is not None:
-            group.append(job)
-            if len(group) == GROUP_MAX:
-                return group
-            try:
-                job = self._jobs.get_nowait()
-            except queue.Empty:
-                return group
-        if group:
-            self._jobs.put(None)  # the end came with the last group: meet it again next time
-        return group
 
     def _commit(self, group: list[_Job]) -> None:
         connection = self._connection
@@ -266,7 +235,7 @@ class SqliteStore:
     async def open(cls, path: Path, components: Sequence[Component], *, read_only: bool = False) -> Self:
         """Open the database at ``path``, creating, checking and migrating it when this is the writer.
 
-        ``components``: every owner of tables in it, in order of migration, ``GROUND`` first. A reader may open
+        ``components``: every owner of tables in it, in order of migration, ``port.GROUND`` first. A reader may open
         beside the writer; it neither checks nor changes the file.
 
         Raises:
@@ -372,13 +341,6 @@ class SqliteStore:
                 self._writer.fault = _engine_fault(tx.engine_error)  # a damaged page stops writing too (F12)
 
 
-def _run(work: Callable[[_Transaction], T], tx: _Transaction) -> T:
-    try:
-        return work(tx)
-    except StopIteration as error:  # a future cannot carry it: its awaiter would wait for ever
-        raise RuntimeError("a work let StopIteration out") from error
-
-
 # -- faults ------------------------------------------------------------------------------------------------
 
 
@@ -408,16 +370,6 @@ def _engine_fault(error: BaseException) -> Fault:
         code="store-broken",
         hint="read the kernel's log for the disk, then restart the service: it checks the database when it opens",
     )
-
-
-def _refuse(group: Sequence[_Job], fault: Fault) -> None:
-    for job in group:
-        job.future.set_exception(_again(fault))
-
-
-def _again(fault: Fault, where: str = "") -> Fault:
-    """The same fault for one more awaiter: an exception that is raised twice mixes two tracebacks."""
-    return type(fault)(where + fault.args[0], code=fault.code, hint=fault.hint)
 
 
 def _roll_back(connection: apsw.Connection) -> None:
