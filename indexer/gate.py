@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -58,19 +58,22 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Everything the gate found, in the order of its rules."""
+    """Everything the gate found, in the order of its rules. ``is_opposed``: the patient refuses to be in the index
+    (``consent``), which holds as a conflict does."""
 
     conflicts: tuple[Conflict, ...] = ()
+    is_opposed: bool = False
 
     @property
     def holds(self) -> bool:
         """Whether nothing may be published."""
-        return any(conflict.severity == "hold" for conflict in self.conflicts)
+        return self.is_opposed or any(conflict.severity == "hold" for conflict in self.conflicts)
 
     @property
     def reason(self) -> str:
-        """Code of the first conflict that holds, "" when none does."""
-        return next((conflict.code for conflict in self.conflicts if conflict.severity == "hold"), "")
+        """Code of the first conflict that holds, then the opposition; "" when nothing holds."""
+        opposed = "patient-opposed" if self.is_opposed else ""
+        return next((conflict.code for conflict in self.conflicts if conflict.severity == "hold"), opposed)
 
     def summary(self) -> str:
         """The conflicts that hold, values masked."""
@@ -117,8 +120,8 @@ def against_pacs(*, report: Report, study: Study, rules: Rules) -> Verdict:
     patient, traits = study.patient, report.patient.traits
     found: list[Conflict | None] = []
     if not _is_one_of(patient.patient_id, patient.issuer, report.patient.local_ids):
-        known = ", ".join(local.value for local in report.patient.local_ids)
-        found.append(_conflict("identity-local-id", "local id", (_CDA, known), (_PACS, patient.patient_id)))
+        ours, theirs = _as_compared(report.patient.local_ids, patient.patient_id, patient.issuer)
+        found.append(_conflict("identity-local-id", "local id", (_CDA, ours), (_PACS, theirs)))
     accessions = [order.accession_number for order in report.orders]
     if study.accession_number not in accessions or not study.accession_number:
         left = (_CDA, ", ".join(accessions))
@@ -133,6 +136,15 @@ def against_pacs(*, report: Report, study: Study, rules: Rules) -> Verdict:
     if {traits.sex, patient.sex} == {"M", "F"}:  # O, U and "" say nothing
         found.append(_conflict("identity-sex", "sex", (_CDA, traits.sex), (_PACS, patient.sex), rules.pacs_sex))
     return Verdict(conflicts=tuple(conflict for conflict in found if conflict))
+
+
+def accepting(verdict: Verdict, is_accepted: Callable[[Conflict], bool]) -> Verdict:
+    """The verdict once a person has accepted conflicts: those only warn. One that is new makes all of them hold
+    again, so that the whole of it is looked at."""
+    holding = [conflict for conflict in verdict.conflicts if conflict.severity == "hold"]
+    if not all(is_accepted(conflict) for conflict in holding):
+        return verdict
+    return replace(verdict, conflicts=tuple(replace(conflict, severity="warn") for conflict in verdict.conflicts))
 
 
 # -- the parts of before_ack -------------------------------------------------------------------------------------
@@ -165,9 +177,9 @@ def _stated_alike(envelope: PatientIdentity, cda: PatientIdentity) -> Iterator[C
     """Every field HL7 and CDA both state is the same; the mandatory ones are stated by both."""
     for (name, left), (_, right) in zip(_mandatory(envelope), _mandatory(cda), strict=True):
         field = name.replace("-", " ")
-        if not _fold(left) or not _fold(right):
+        if not folded(left) or not folded(right):
             yield _hold(f"identity-{name}-missing", field, (_HL7, left), (_CDA, right))
-        elif _fold(left) != _fold(right):
+        elif folded(left) != folded(right):
             yield _hold(f"identity-{name}", field, (_HL7, left), (_CDA, right))
     if envelope.ins and cda.ins and envelope.ins.oid != cda.ins.oid:
         yield _hold("identity-ins-authority", "INS authority", (_HL7, envelope.ins.oid), (_CDA, cda.ins.oid))
@@ -176,19 +188,38 @@ def _stated_alike(envelope: PatientIdentity, cda: PatientIdentity) -> Iterator[C
 
 
 def _agrees_with_held(cda: PatientIdentity, known: Held, rules: Rules) -> Iterator[Conflict]:
-    """Same local id, study or accession: same INS. Same INS: same traits."""
+    """Same local id, study or accession: same INS. Same INS: same traits; so where one states no INS, unless a local
+    identifier says that it is the same person."""
     ours, theirs = cda.ins, known.patient.ins
     if known.shares & {"local-id", "study", "accession"} and ours and theirs and not _same_ins(ours, theirs):
         shared = ", ".join(sorted(known.shares))
-        yield _hold("identity-ins", f"INS (same {shared})", (_CDA, ours.matricule), (known.source, theirs.matricule))
-    if "ins" not in known.shares:
+        code = "identity-ins-renumbered" if _is_renumbered(cda, known) else "identity-ins"
+        yield _hold(code, f"INS (same {shared})", (_CDA, ours.matricule), (known.source, theirs.matricule))
+    is_without_ins = "study" in known.shares and not (ours and theirs) and not _shares_local_id(cda, known.patient)
+    if "ins" not in known.shares and not is_without_ins:
         return
     pairs = zip(_mandatory(cda), _mandatory(known.patient), strict=True)
     for (name, left), (_, right) in pairs:
-        if name != "ins" and left and right and _fold(left) != _fold(right):
+        if name != "ins" and left and right and folded(left) != folded(right):
             yield _hold(f"identity-{name}", name.replace("-", " "), (_CDA, left), (known.source, right))
     sources = (_CDA, known.source)
     yield from _same_birthplace(cda.traits, known.patient.traits, sources, rules.birthplace_history)
+
+
+def _shares_local_id(left: PatientIdentity, right: PatientIdentity) -> bool:
+    named = {local for local in left.local_ids if local.issuer}
+    return not named.isdisjoint(right.local_ids)
+
+
+def _is_renumbered(cda: PatientIdentity, known: Held) -> bool:
+    """Whether one person may have gone from a provisional number (NIA) to a NIR: both of production, every other
+    mandatory trait the same, and only a local identifier in common. A study under both would be two persons'."""
+    pair = [INS_AUTHORITIES.get(patient.ins.oid) for patient in (cda, known.patient) if patient.ins]
+    if {authority.meaning for authority in pair if authority and authority.production} != {"NIR", "NIA"}:
+        return False
+    traits = zip(_mandatory(cda), _mandatory(known.patient), strict=True)
+    is_same = all(folded(left) == folded(right) != "" for (name, left), (_, right) in traits if name != "ins")
+    return is_same and known.shares == {"local-id"}
 
 
 def _mandatory(patient: PatientIdentity) -> Iterator[tuple[str, str]]:
@@ -244,24 +275,34 @@ def _is_one_of(patient_id: str, issuer: str, local_ids: Iterable[LocalId]) -> bo
     )
 
 
+def _as_compared(local_ids: Iterable[LocalId], patient_id: str, issuer: str) -> tuple[str, str]:
+    """The identifiers of the report and that of the PACS, each with its issuer where issuers count: one number in two
+    registers is two persons."""
+    if not patient_id or not _OID.fullmatch(issuer):
+        return ", ".join(local.value for local in local_ids), patient_id
+    stated = (f"{local.value} ({local.issuer})" if local.issuer else local.value for local in local_ids)
+    return ", ".join(stated), f"{patient_id} ({issuer})"
+
+
 def _name_fits(name: str, traits: Traits) -> bool:
     """Whether PN (its alphabetic group) is the person: family = birth or used name; given = first given, used
     given, or the first names of the list in their order. What PN leaves out fits."""
     family, given, middle, *_ = (*name.partition("=")[0].split("^"), "", "", "")
-    listed = [_fold(part) for part in re.split(r"[\s,]+", traits.given_names) if part]
-    families = {_fold(traits.birth_name), _fold(traits.used_name)}
-    givens = {_fold(traits.first_given_name), _fold(traits.used_given_name)}
+    listed = [folded(part) for part in re.split(r"[\s,]+", traits.given_names) if part]
+    families = {folded(traits.birth_name), folded(traits.used_name)}
+    givens = {folded(traits.first_given_name), folded(traits.used_given_name)}
     givens |= {" ".join(listed[:count]) for count in range(1, len(listed) + 1)}
-    family_fits = not _fold(family) or _fold(family) in families
-    given_fits = not _fold(given) or not givens.isdisjoint({_fold(given), _fold(f"{given} {middle}")})
+    family_fits = not folded(family) or folded(family) in families
+    given_fits = not folded(given) or not givens.isdisjoint({folded(given), folded(f"{given} {middle}")})
     return family_fits and given_fits
 
 
 # -- values ------------------------------------------------------------------------------------------------------
 
 
-def _fold(text: str) -> str:
-    """Upper case without accents; apostrophes, hyphens and blanks become one blank; ligatures two letters."""
+def folded(text: str) -> str:
+    """A name as names are compared: upper case without accents; apostrophes, hyphens and blanks become one blank,
+    ligatures two letters."""
     letters = unicodedata.normalize("NFKD", text.translate(_LIGATURES))
     return _JOINTS.sub(" ", "".join(c for c in letters if not unicodedata.combining(c))).strip().upper()
 

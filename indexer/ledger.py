@@ -13,16 +13,20 @@ Deciding what the facts mean is left to ``gate``, ``assemble`` and ``publication
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
+from typing import Literal
 
 from pydantic import ConfigDict, TypeAdapter
 
 from indexer.gate import Conflict, Held, Share
 from indexer.manifest import Context, Edition, StudyManifest, to_blob
 from indexer.ports import EntryFound, Submission
-from indexer.report import Report
+from indexer.report import Report, Visibility
+from indexer.study import Study
 from security.clock import from_ms, to_ms
 from security.identity import Ins, LocalId, PatientIdentity, Uid
 from security.seal import Vault
@@ -35,6 +39,18 @@ class StatedReport:
 
     envelope: PatientIdentity
     report: Report
+
+    @property
+    def patients(self) -> tuple[PatientIdentity, PatientIdentity]:
+        """The patient as the envelope and as the report state them."""
+        return self.envelope, self.report.patient
+
+    @property
+    def local_ids(self) -> tuple[LocalId, ...]:
+        """By what the patient is known locally: every identifier of the report, and those of the envelope that name
+        their issuer."""
+        stated = (*self.report.patient.local_ids, *(local for local in self.envelope.local_ids if local.issuer))
+        return tuple(dict.fromkeys(stated))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,10 +106,16 @@ class _Parts:
     documents: tuple[tuple[str, bytes], ...]
 
 
+_OPENED_MAX = 256
+"""Reports kept as they were opened last: more than the witnesses of one report."""
 _STATED = TypeAdapter(StatedReport)
 _REPORT = TypeAdapter(Report)
 _PARTS = TypeAdapter(_Parts)
 _CONFLICTS = TypeAdapter(tuple[Conflict, ...])
+_STUDY = TypeAdapter(Study)
+
+Moment = Literal["message", "pacs"]
+"""Which of the gate's two moments a waiver speaks of: before the acknowledgement, or when the PACS has answered."""
 
 
 def evidence_of(tx: ReadTx, tenant: str, study: str) -> list[Evidence]:
@@ -112,14 +134,27 @@ def tenants_of(tx: ReadTx, study: str) -> list[str]:
     return [row["tenant"] for row in rows]
 
 
+def is_reported(tx: ReadTx, tenant: str, study: str) -> bool:
+    """Whether a valid report speaks of the study."""
+    found = tx.rows(
+        "SELECT 1 FROM report_study s JOIN report r ON r.tenant = s.tenant AND r.report_id = s.report_id"
+        " WHERE s.tenant = :tenant AND s.study_uid = :study AND r.status = 'valid' LIMIT 1",
+        tenant=tenant,
+        study=study,
+    )
+    return bool(found)
+
+
 def _same_ins(left: StatedReport, right: StatedReport) -> bool:
     ins, other = left.report.patient.ins, right.report.patient.ins
     return ins is not None and other is not None and ins.matricule == other.matricule
 
 
 def digest(stated: StatedReport) -> bytes:
-    """SHA-256 of the report's content: the same CDA by another message has the same."""
-    return hashlib.sha256(_REPORT.dump_json(stated.report)).digest()
+    """SHA-256 of what the CDA says: the same document by another message has the same, whatever its envelope's flags
+    and sender."""
+    document = replace(stated.report, visibility=Visibility(), sender=None)
+    return hashlib.sha256(_REPORT.dump_json(document)).digest()
 
 
 class Ledger:
@@ -127,6 +162,12 @@ class Ledger:
 
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
+        self._opened = lru_cache(maxsize=_OPENED_MAX)(self._open)
+
+    @property
+    def vault(self) -> Vault:
+        """What seals the rows."""
+        return self._vault
 
     # -- reports -------------------------------------------------------------------------------------------
 
@@ -155,9 +196,10 @@ class Ledger:
         """What we already hold that shares an identifier with ``stated``, for the gate.
 
         Reports of the same study count whether valid or held, their traits too; for the same INS or the same
-        local identifier only undisputed ones do, so that a doubtful report never blocks its neighbours. A doubtful
-        report that this one replaces is no witness of traits (that is how a source corrects itself), yet whoever
-        replaces a report must speak of the same person: it shares the "study" whatever its status.
+        local identifier only undisputed ones do, so that a doubtful report never blocks its neighbours; one that only
+        its patient's opposition holds is not in doubt. A doubtful report that this one replaces is no witness of
+        traits (that is how a source corrects itself), yet whoever replaces a report must speak of the same person: it
+        shares the "study" whatever its status.
         """
         report = stated.report
         itself, replaced = str(report.document_id), str(report.replaces)
@@ -165,7 +207,8 @@ class Ledger:
 
         def add(reports: Sequence[HeldReport], share: Share) -> None:
             for held in reports:
-                corrected = held.report_id == replaced and (held.status == "held" or held.contested)
+                doubtful = (held.status == "held" and held.reason != "patient-opposed") or held.contested
+                corrected = held.report_id == replaced and doubtful
                 if held.status in {"valid", "held"} and held.report_id != itself and not corrected:
                     shares.setdefault(held.report_id, (held, set()))[1].add(share)
 
@@ -175,7 +218,7 @@ class Ledger:
             add([held for held in of_study if _same_ins(held.stated, stated)], "ins")
         if report.patient.ins:
             add(self._undisputed_by_ins(tx, tenant, report.patient.ins), "ins")
-        for local in report.patient.local_ids:
+        for local in stated.local_ids:
             add(self._undisputed_by_local_id(tx, tenant, local), "local-id")
         predecessor = self.report(tx, tenant, replaced) if report.replaces else None
         if predecessor:
@@ -187,24 +230,68 @@ class Ledger:
 
     def _undisputed_by_ins(self, tx: ReadTx, tenant: str, ins: Ins) -> list[HeldReport]:
         rows = tx.rows(
-            "SELECT * FROM report WHERE tenant = :tenant AND ins_blind = :blind AND status = 'valid'"
+            "SELECT * FROM report WHERE tenant = :tenant AND ins_blind = :blind"
+            " AND (status = 'valid' OR (status = 'held' AND reason = 'patient-opposed'))"
             " AND NOT EXISTS (SELECT 1 FROM report_study s WHERE s.tenant = report.tenant"
             " AND s.report_id = report.report_id AND s.contested <> '') ORDER BY report_no DESC LIMIT 50",
             tenant=tenant,
-            blind=self._ins_blind(tenant, ins),
+            blind=self.ins_blind(tenant, ins),
         )
-        return [self._report(tx, row) for row in rows]
+        return [self._held(row, {}) for row in rows]
 
     def _undisputed_by_local_id(self, tx: ReadTx, tenant: str, local: LocalId) -> list[HeldReport]:
         rows = tx.rows(
             "SELECT r.* FROM report_local_id l JOIN report r ON r.tenant = l.tenant AND r.report_id = l.report_id"
-            " WHERE l.tenant = :tenant AND l.local_blind = :blind AND r.status = 'valid'"
+            " WHERE l.tenant = :tenant AND l.local_blind = :blind"
+            " AND (r.status = 'valid' OR (r.status = 'held' AND r.reason = 'patient-opposed'))"
             " AND NOT EXISTS (SELECT 1 FROM report_study s WHERE s.tenant = r.tenant"
             " AND s.report_id = r.report_id AND s.contested <> '') ORDER BY r.report_no DESC LIMIT 50",
             tenant=tenant,
-            blind=self._local_blind(tenant, local),
+            blind=self.local_blind(tenant, local),
         )
-        return [self._report(tx, row) for row in rows]
+        return [self._held(row, {}) for row in rows]
+
+    def reports_of_patient(self, tx: ReadTx, tenant: str, patient: PatientIdentity) -> list[HeldReport]:
+        """Every report that states the patient's INS or one of the local identifiers, oldest first, whatever its
+        status."""
+        ids: set[str] = set()
+        if patient.ins:
+            ids |= {
+                row["report_id"]
+                for row in tx.rows(
+                    "SELECT report_id FROM report WHERE tenant = :tenant AND ins_blind = :blind",
+                    tenant=tenant,
+                    blind=self.ins_blind(tenant, patient.ins),
+                )
+            }
+        for local in patient.local_ids:
+            ids |= {
+                row["report_id"]
+                for row in tx.rows(
+                    "SELECT report_id FROM report_local_id WHERE tenant = :tenant AND local_blind = :blind",
+                    tenant=tenant,
+                    blind=self.local_blind(tenant, local),
+                )
+            }
+        rows = [
+            row
+            for report_id in ids
+            if (
+                row := tx.row(
+                    "SELECT * FROM report WHERE tenant = :tenant AND report_id = :report_id",
+                    tenant=tenant,
+                    report_id=report_id,
+                )
+            )
+        ]
+        return [self._report(tx, row) for row in sorted(rows, key=lambda row: int(row["report_no"]))]
+
+    def is_exam(self, tx: ReadTx, tenant: str, study: str) -> bool:
+        """Whether any report spoke of the study."""
+        row = tx.row(
+            "SELECT study_uid FROM exam WHERE tenant = :tenant AND study_uid = :study", tenant=tenant, study=study
+        )
+        return row is not None
 
     def add_report(
         self,
@@ -233,7 +320,7 @@ class Ledger:
             reason=reason,
             replaces=str(report.replaces or ""),
             digest=digest(stated),
-            ins_blind=self._ins_blind(tenant, report.patient.ins),
+            ins_blind=self.ins_blind(tenant, report.patient.ins),
             content=self._vault.seal(tenant, f"report.content/{report_id}", _STATED.dump_json(stated)),
         )
         for study in report.studies:
@@ -253,14 +340,7 @@ class Ledger:
                 study=study,
                 report_id=report_id,
             )
-        for local in report.patient.local_ids:
-            tx.change(
-                "INSERT INTO report_local_id (tenant, local_blind, report_id) VALUES (:tenant, :blind, :report_id)"
-                " ON CONFLICT DO NOTHING",
-                tenant=tenant,
-                blind=self._local_blind(tenant, local),
-                report_id=report_id,
-            )
+        self._index_local_ids(tx, tenant, stated)
 
     def restate(self, tx: Tx, tenant: str, stated: StatedReport, *, status: str, reason: str) -> None:
         """The same report under an envelope that says something else: what it states now, and where it stands."""
@@ -274,6 +354,7 @@ class Ledger:
             reason=reason,
             content=self._vault.seal(tenant, f"report.content/{report_id}", _STATED.dump_json(stated)),
         )
+        self._index_local_ids(tx, tenant, stated)
 
     def set_report_status(self, tx: Tx, tenant: str, report_id: str, status: str, reason: str = "") -> bool:
         """Move a report to ``status``; False when no such report is stored."""
@@ -291,14 +372,18 @@ class Ledger:
 
     def is_replaced(self, tx: ReadTx, tenant: str, stated: StatedReport) -> bool:
         """Whether a report of the same person that we hold says it replaces this one, which arrives after it."""
+        return any(held.status in {"valid", "replaced"} for held in self.replacements_of(tx, tenant, stated))
+
+    def replacements_of(self, tx: ReadTx, tenant: str, stated: StatedReport) -> list[HeldReport]:
+        """The reports of the same person that say they replace this one, oldest first, whatever their status."""
         rows = tx.rows(
-            "SELECT report_id FROM report WHERE tenant = :tenant AND replaces = :report_id AND ins_blind = :blind"
-            " AND status IN ('valid', 'replaced') LIMIT 1",
+            "SELECT * FROM report WHERE tenant = :tenant AND replaces = :report_id AND ins_blind = :blind"
+            " ORDER BY report_no",
             tenant=tenant,
             report_id=str(stated.report.document_id),
-            blind=self._ins_blind(tenant, stated.report.patient.ins),
+            blind=self.ins_blind(tenant, stated.report.patient.ins),
         )
-        return bool(rows)
+        return [self._report(tx, row) for row in rows]
 
     def contest(self, tx: Tx, tenant: str, report_id: str, *, study: str, reason: str) -> None:
         """Note that the PACS contradicts the report about this study, or with "" that it no longer does."""
@@ -351,6 +436,96 @@ class Ledger:
             for conflict in _CONFLICTS.validate_json(self._vault.open(tenant, place, row["sealed"]))
         )
 
+    # -- what a person decided -----------------------------------------------------------------------------
+
+    def mark(self, tenant: str, conflict: Conflict) -> bytes:
+        """Blind index of a conflict: its code and field, its two values, and what kind of source stated each."""
+        sides = [conflict.left_source.split()[0], conflict.left, conflict.right_source.split()[0], conflict.right]
+        return self._vault.blind(tenant, "waiver", json.dumps([conflict.code, conflict.field, *sides]))
+
+    def waivers(self, tx: ReadTx, tenant: str, report_id: str, study: str, moment: Moment) -> frozenset[bytes]:
+        """Marks of the conflicts of this report about this study that a person accepted and nothing ended."""
+        rows = tx.rows(
+            "SELECT seen FROM waiver WHERE tenant = :tenant AND report_id = :report_id AND study_uid = :study"
+            " AND moment = :moment AND ended_at IS NULL",
+            tenant=tenant,
+            report_id=report_id,
+            study=study,
+            moment=moment,
+        )
+        return frozenset(row["seen"] for row in rows)
+
+    def waive(
+        self,
+        tx: Tx,
+        tenant: str,
+        conflict: Conflict,
+        *,
+        report_id: str,
+        study: str,
+        moment: Moment,
+        actor: str,
+        reason: str,
+        now: datetime,
+    ) -> None:
+        """Record that a person accepted exactly this conflict of this report about this study."""
+        tx.change(
+            "INSERT INTO waiver (tenant, report_id, study_uid, moment, code, seen, at, actor, reason)"
+            " VALUES (:tenant, :report_id, :study, :moment, :code, :seen, :now, :actor, :reason)"
+            " ON CONFLICT DO NOTHING",
+            tenant=tenant,
+            report_id=report_id,
+            study=study,
+            moment=moment,
+            code=conflict.code,
+            seen=self.mark(tenant, conflict),
+            now=to_ms(now),
+            actor=actor,
+            reason=reason,
+        )
+
+    def end_waivers(self, tx: Tx, tenant: str, *, report_id: str, study: str, moment: Moment, now: datetime) -> None:
+        """What was accepted counts no more: something else is stated now."""
+        tx.change(
+            "UPDATE waiver SET ended_at = :now WHERE tenant = :tenant AND report_id = :report_id"
+            " AND study_uid = :study AND moment = :moment AND ended_at IS NULL",
+            tenant=tenant,
+            report_id=report_id,
+            study=study,
+            moment=moment,
+            now=to_ms(now),
+        )
+
+    def keep_pacs(self, tx: Tx, tenant: str, study: Study, *, now: datetime) -> None:
+        """Keep, sealed, the identity a PACS states that contradicts a report about the study."""
+        tx.change(
+            "INSERT INTO pacs_identity (tenant, study_uid, at, content) VALUES (:tenant, :study, :now, :content)"
+            " ON CONFLICT (tenant, study_uid) DO UPDATE SET at = excluded.at, content = excluded.content",
+            tenant=tenant,
+            study=study.uid,
+            now=to_ms(now),
+            content=self._vault.seal(
+                tenant, f"pacs_identity.content/{study.uid}", _STUDY.dump_json(replace(study, series=()))
+            ),
+        )
+
+    def forget_pacs(self, tx: Tx, tenant: str, study: str) -> None:
+        """The PACS contradicts nobody about the study any more."""
+        tx.change(
+            "DELETE FROM pacs_identity WHERE tenant = :tenant AND study_uid = :study", tenant=tenant, study=study
+        )
+
+    def pacs_said(self, tx: ReadTx, tenant: str, study: str) -> Study | None:
+        """The study, without its series, as the PACS stated it when it last contradicted a report, or None."""
+        row = tx.row(
+            "SELECT content FROM pacs_identity WHERE tenant = :tenant AND study_uid = :study",
+            tenant=tenant,
+            study=study,
+        )
+        if row is None:
+            return None
+        return _STUDY.validate_json(self._vault.open(tenant, f"pacs_identity.content/{study}", row["content"]))
+
     # -- manifests and entries -----------------------------------------------------------------------------
 
     def next_version(self, tx: ReadTx, tenant: str, study: str) -> int:
@@ -379,8 +554,9 @@ class Ledger:
         parts = _Parts(metadata=submission.metadata, documents=tuple(submission.documents.items()))
         tx.change(
             "INSERT INTO manifest (tenant, study_uid, version, job_id, content_hash, unique_id, created_at, replaces,"
-            " content, submission) VALUES (:tenant, :study, :version, :job_id, :content_hash, :unique_id,"
-            " :created_at, :replaces, :content, :submission)",
+            " content, submission, series, instances, document_bytes) VALUES (:tenant, :study, :version, :job_id,"
+            " :content_hash, :unique_id, :created_at, :replaces, :content, :submission, :series, :instances,"
+            " :document_bytes)",
             tenant=edition.tenant,
             study=manifest.study,
             version=edition.version,
@@ -391,6 +567,9 @@ class Ledger:
             replaces=edition.replaces,
             content=self._vault.seal(edition.tenant, f"manifest.content/{key}", to_blob(manifest, context)),
             submission=self._vault.seal(edition.tenant, f"manifest.submission/{key}", _PARTS.dump_json(parts)),
+            series=len(manifest.series),
+            instances=sum(len(one.instances) for one in manifest.series),
+            document_bytes=sum(len(document) for document in submission.documents.values()),
         )
 
     def submission_of(self, tx: ReadTx, tenant: str, job_id: int) -> tuple[int, Submission] | None:
@@ -401,13 +580,18 @@ class Ledger:
             tenant=tenant,
             job_id=job_id,
         )
-        if row is None:
-            return None
-        key = f"manifest.submission/{row['study_uid']}/{row['version']}"
-        parts = _PARTS.validate_json(self._vault.open(tenant, key, row["submission"]))
-        return row["version"], Submission(
-            unique_id=row["unique_id"], metadata=parts.metadata, documents=dict(parts.documents)
+        return (row["version"], self._submission(tenant, row)) if row else None
+
+    def submission_at(self, tx: ReadTx, tenant: str, study: str, version: int) -> Submission | None:
+        """One version as it was submitted, byte for byte, or None."""
+        row = tx.row(
+            "SELECT study_uid, version, unique_id, submission FROM manifest"
+            " WHERE tenant = :tenant AND study_uid = :study AND version = :version",
+            tenant=tenant,
+            study=study,
+            version=version,
         )
+        return self._submission(tenant, row) if row else None
 
     def add_entry(self, tx: Tx, tenant: str, study: str, *, version: int, entry: EntryFound, now: datetime) -> None:
         """Record what a query showed: this version is there, so none before it is approved any more."""
@@ -432,6 +616,17 @@ class Ledger:
             now=to_ms(now),
         )
 
+    def mark_withdrawn(self, tx: Tx, tenant: str, study: str, *, version: int, now: datetime) -> None:
+        """Record that the index no longer shows this version because we withdrew it."""
+        tx.change(
+            "UPDATE entry SET status = 'Deleted', confirmed_at = :now"
+            " WHERE tenant = :tenant AND study_uid = :study AND version = :version",
+            tenant=tenant,
+            study=study,
+            version=version,
+            now=to_ms(now),
+        )
+
     def prepared_since(self, tx: ReadTx, tenant: str, study: str) -> list[Prepared]:
         """Every version newer than the newest a query showed, newest first: the index may hold one of them."""
         rows = tx.rows(
@@ -444,17 +639,48 @@ class Ledger:
         return [Prepared(**row) for row in rows]
 
     def published(self, tx: ReadTx, tenant: str, study: str) -> Published | None:
-        """The newest version the index was seen to hold, or None."""
+        """The newest version the index was seen to hold, or None: also when that one was withdrawn, because what it
+        had replaced is no predecessor either."""
         row = tx.row(
-            "SELECT e.version, e.unique_id, e.entry_uuid, m.content_hash FROM entry e JOIN manifest m"
+            "SELECT e.version, e.unique_id, e.entry_uuid, e.status, m.content_hash FROM entry e JOIN manifest m"
             " ON m.tenant = e.tenant AND m.study_uid = e.study_uid AND m.version = e.version"
             " WHERE e.tenant = :tenant AND e.study_uid = :study ORDER BY e.version DESC LIMIT 1",
             tenant=tenant,
             study=study,
         )
-        return Published(**row) if row else None
+        if row is None or row["status"] == "Deleted":
+            return None
+        return Published(
+            version=row["version"],
+            unique_id=row["unique_id"],
+            entry_uuid=row["entry_uuid"],
+            content_hash=row["content_hash"],
+        )
+
+    def is_trial(self, tx: ReadTx, tenant: str, study: str) -> bool:
+        """Whether we invented the exam ourselves, for the test patient."""
+        row = tx.row(
+            "SELECT study_uid FROM trial WHERE tenant = :tenant AND study_uid = :study", tenant=tenant, study=study
+        )
+        return row is not None
 
     # -- inside --------------------------------------------------------------------------------------------
+
+    def _submission(self, tenant: str, row: Row) -> Submission:
+        key = f"manifest.submission/{row['study_uid']}/{row['version']}"
+        parts = _PARTS.validate_json(self._vault.open(tenant, key, row["submission"]))
+        return Submission(unique_id=row["unique_id"], metadata=parts.metadata, documents=dict(parts.documents))
+
+    def _index_local_ids(self, tx: Tx, tenant: str, stated: StatedReport) -> None:
+        """An identifier once stated stays."""
+        for local in stated.local_ids:
+            tx.change(
+                "INSERT INTO report_local_id (tenant, local_blind, report_id) VALUES (:tenant, :blind, :report_id)"
+                " ON CONFLICT DO NOTHING",
+                tenant=tenant,
+                blind=self.local_blind(tenant, local),
+                report_id=str(stated.report.document_id),
+            )
 
     def _report(self, tx: ReadTx, row: Row) -> HeldReport:
         contested = tx.rows(
@@ -463,14 +689,20 @@ class Ledger:
             tenant=row["tenant"],
             report_id=row["report_id"],
         )
-        sealed = self._vault.open(row["tenant"], f"report.content/{row['report_id']}", row["content"])
+        return self._held(row, {one["study_uid"]: one["contested"] for one in contested})
+
+    def _held(self, row: Row, contested: Mapping[str, str]) -> HeldReport:
         return HeldReport(
             report_id=row["report_id"],
             status=row["status"],
             reason=row["reason"],
-            contested={one["study_uid"]: one["contested"] for one in contested},
-            stated=_STATED.validate_json(sealed),
+            contested=contested,
+            stated=self._opened(row["tenant"], row["report_id"], row["content"]),
         )
+
+    def _open(self, tenant: str, report_id: str, sealed: bytes) -> StatedReport:
+        """What the sealed bytes say: the reports of one patient are opened once, however often they are weighed."""
+        return _STATED.validate_json(self._vault.open(tenant, f"report.content/{report_id}", sealed))
 
     def _note(
         self, tx: Tx, tenant: str, study: str, *, kind: str, summary: str, now: datetime, sealed: bytes | None
@@ -486,8 +718,10 @@ class Ledger:
             sealed=sealed,
         )
 
-    def _ins_blind(self, tenant: str, ins: Ins | None) -> bytes:
+    def ins_blind(self, tenant: str, ins: Ins | None) -> bytes:
+        """Blind index of the matricule."""
         return self._vault.blind(tenant, "ins", ins.matricule if ins else "")
 
-    def _local_blind(self, tenant: str, local: LocalId) -> bytes:
+    def local_blind(self, tenant: str, local: LocalId) -> bytes:
+        """Blind index of a local identifier with its issuer."""
         return self._vault.blind(tenant, "local-id", f"{local.issuer}|{local.value}")

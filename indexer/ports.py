@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import Protocol
 
-from indexer.study import StudyAnswer
+from indexer.study import CalendarAnswer, StudyAnswer
 from security.identity import Uid
 
 
@@ -17,6 +18,17 @@ class StudySource(Protocol):
 
     async def find(self, study: Uid) -> StudyAnswer:
         """Ask the PACS. Never raises for what a peer does: that is ``Unknown``."""
+        ...
+
+
+class StudyCalendar(Protocol):
+    """A PACS that can list the studies of a day (same contract)."""
+
+    name: str
+
+    async def studies_on(self, day: date) -> CalendarAnswer:
+        """Every study whose StudyDate is ``day``, by (time, UID). Never raises for what a peer does; a list that
+        may be short is ``Unknown``."""
         ...
 
 
@@ -31,6 +43,19 @@ class Submission:
     unique_id: str
     metadata: bytes
     documents: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusChange:
+    """Another availabilityStatus for one entry: stored before the first attempt, re-sent unchanged (I5).
+
+    ``metadata``: bytes of the ``lcm:SubmitObjectsRequest`` element; ``unique_id``: XDSDocumentEntry.uniqueId of the
+    entry, by which the effect is confirmed; ``entry_uuid``: the entry it names.
+    """
+
+    unique_id: str
+    entry_uuid: str
+    metadata: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +102,8 @@ IndexAnswer = Accepted | Rejected | NotSent | Ambiguous
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryFound:
-    """The index shows the document. ``status``: availabilityStatus, ``Approved`` or ``Deprecated``."""
+    """The index shows the document. ``status``: availabilityStatus, ``Approved``, ``Deprecated`` or ``Deleted``
+    (withdrawn, by an index that still shows what was)."""
 
     entry_uuid: str
     unique_id: str
@@ -105,6 +131,10 @@ class NationalIndex(Protocol):
 
     async def provide_and_register(self, submission: Submission) -> IndexAnswer:
         """ITI-41. Never raises for what a peer does."""
+        ...
+
+    async def update_status(self, change: StatusChange) -> IndexAnswer:
+        """ITI-57, status change only. Never raises for what a peer does."""
         ...
 
     async def find_document(self, unique_id: str) -> EntryAnswer:

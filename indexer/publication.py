@@ -5,39 +5,33 @@ Its content is decided in ``settle`` from what is known then, and never again af
 
 Invariants:
 
-* nothing is prepared while a report of the study is held, or an opposition of the report (DESTDMP = N) or an
-  inconclusive PACS answer stands (FF-19, FF-54);
+* nothing is prepared while a report of the study is held, or an opposition of the report (DESTDMP = N), of the
+  patient (ZFA) or an inconclusive PACS answer stands (FF-19, FF-54, I10);
 * the same content as the index already shows sends nothing (I6); changed content names the entry that is
   approved *now* (FF-22);
+* in shadow mode everything happens but the sending, and no request of any kind reaches the index: what is ready
+  waits BLOCKED with its bytes stored, and is settled anew when the tenant goes live;
 * ``send`` sends what ``settle`` stored, byte for byte, on every attempt (I5, FF-21).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Literal
 from zoneinfo import ZoneInfo
 
-from indexer import gate, kos
+from indexer import gate, kos, standing
 from indexer.assemble import Site, assemble
-from indexer.ledger import HeldReport, Ledger, Prepared, Published
+from indexer.consent import Consents
+from indexer.ledger import HeldReport, Ledger
 from indexer.manifest import Context, Edition, StudyManifest, content_hash, edition
-from indexer.ports import (
-    Accepted,
-    Ambiguous,
-    EntryAbsent,
-    EntryAnswer,
-    EntryFound,
-    EntryUnknown,
-    NationalIndex,
-    NotSent,
-    Rejected,
-    StudySource,
-)
+from indexer.ports import EntryAbsent, EntryAnswer, EntryFound, EntryUnknown, NationalIndex, StudySource
 from indexer.study import Absent, Found, Study, StudyAnswer, Unknown
+from indexer.timeline import SHADOW
 from indexer.xds.metadata import Publisher, submission
 from security.clock import Clock
 from security.errors import BadInput
@@ -54,7 +48,7 @@ class Policy:
 
     ``visibility``: how long an entry the index accepted, or may have accepted, can stay invisible to queries
     before it counts as absent (F09). ``pacs_retry_*``: how soon a PACS that does not have the study, or did
-    not answer, is asked again: doubling from base to cap.
+    not answer, is asked again: doubling from base to cap. ``mode``: ``shadow`` sends nothing.
     """
 
     tenant: str
@@ -65,20 +59,28 @@ class Policy:
     visibility: timedelta
     pacs_retry_base_s: float
     pacs_retry_cap_s: float
+    mode: Literal["live", "shadow"] = "live"
+
+    @property
+    def patience(self) -> standing.Patience:
+        """How long the tenant waits for what does not come at once."""
+        return standing.Patience(
+            visibility=self.visibility, retry_base_s=self.pacs_retry_base_s, retry_cap_s=self.pacs_retry_cap_s
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Known:
-    """What the store says about one study.
-
-    ``attempted``: versions no query has shown yet whose bytes may have left, newest first, with the start of
-    their last attempt.
-    """
+    """What the store says about one study. ``waived``: marks of the conflicts with the PACS that a person accepted,
+    by report. ``is_opposed``: the patient of a valid report opposes the index. ``is_trial``: we invented it
+    (``indexer.trial``)."""
 
     reports: list[HeldReport]
-    published: Published | None
-    attempted: list[tuple[Prepared, datetime]]
+    waived: Mapping[str, frozenset[bytes]]
+    sendings: standing.Sendings
     next_version: int
+    is_opposed: bool
+    is_trial: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,21 +99,14 @@ class Disagreeing:
     names: tuple[str, ...]
 
 
-_SENDS_MAX = 10
-"""Sends that the index took, or may have taken, without ever showing the entry, before a person must look."""
-_MISSING_TRIES_MAX = 5
-"""Times in a row that an entry once shown may be missing from an answer before a person must look."""
-_TURNED_BACK_TRIES = 25
-"""Queries after which a send that lies in the future of a corrected clock counts as old enough (I17)."""
-
-
 def job_kind(tenant: str) -> str:
     """The registered name of a tenant's publication jobs."""
     return f"publish:{tenant}"
 
 
 class Publication:
-    """The ``JobKind`` of one tenant."""
+    """The ``JobKind`` of one tenant. ``sources``: every PACS of the tenant, which alone say what a real study holds;
+    ``trial``: who says it of a trial exam, and of nothing else."""
 
     def __init__(
         self,
@@ -122,6 +117,7 @@ class Publication:
         sources: Sequence[StudySource],
         index: NationalIndex,
         clock: Clock,
+        trial: Sequence[StudySource] = (),
         observe: Callable[[str, str], None] = lambda _what, _outcome: None,
     ) -> None:
         self.name = job_kind(policy.tenant)
@@ -129,7 +125,9 @@ class Publication:
         self._policy = policy
         self._store = store
         self._ledger = ledger
+        self._consents = Consents(ledger)
         self._sources = sources
+        self._trial = trial
         self._index = index
         self._clock = clock
         self._observe = observe
@@ -143,8 +141,9 @@ class Publication:
         stop = stopped_by_reports(known, study_uid)
         if stop:
             return stop
-        found = await asyncio.gather(*(source.find(study_uid) for source in self._sources))
-        answer = combine(list(zip((source.name for source in self._sources), found, strict=True)))
+        sources = self._trial if known.is_trial else self._sources
+        found = await asyncio.gather(*(source.find(study_uid) for source in sources))
+        answer = combine(list(zip((source.name for source in sources), found, strict=True)))
         self._observe("pacs", type(answer).__name__.lower())
         match answer:
             case Unknown(reason=reason, detail=detail):
@@ -159,22 +158,14 @@ class Publication:
                 return await self._prepare(job, known, study)
 
     def _ask_again(self, job: Job, reason: str, detail: str) -> Answer:
-        wait_s = min(self._policy.pacs_retry_cap_s, self._policy.pacs_retry_base_s * 2 ** min(job.tries - 1, 30))
-        return Answer(
-            event=Event.NOT_YET,
-            reason=reason,
-            detail=detail,
-            not_before=self._clock.now() + timedelta(seconds=wait_s),
-        )
+        return self._policy.patience.again(job, reason=reason, detail=detail, now=self._clock.now())
 
     async def _prepare(self, job: Job, known: _Known, study: Study) -> Answer:
         """The PACS has it: judge, assemble, compare with the index, encode."""
         now = self._clock.now()
         valid = [one for one in known.reports if one.status == "valid"]
-        judged = [
-            (one, gate.against_pacs(report=one.stated.report, study=study, rules=self._policy.rules)) for one in valid
-        ]
-        judge = partial(self._note_judgement, job=job, judged=judged, now=now)
+        judged = [(one, self._judged(one, study, known)) for one in valid]
+        judge = partial(self._note_judgement, job=job, study=study, judged=judged, now=now)
         contradicted = next((verdict for _, verdict in judged if verdict.holds), None)
         if contradicted:
             return Answer(event=Event.HELD, reason=contradicted.reason, detail=contradicted.summary(), effects=judge)
@@ -199,53 +190,68 @@ class Publication:
             replaces=predecessor.entry_uuid,
         )
         answer = await self._encode(job, manifest, context, version, digest)
+        if self._is_silent(known) and answer.event is Event.PREPARED:
+            answer = replace(answer, event=Event.HELD, reason=SHADOW)
         return replace(answer, effects=_all(judge, predecessor.effects, answer.effects))
 
-    async def _predecessor(self, job: Job, known: _Known, digest: str) -> _Predecessor | Answer:
-        """What the index shows of the versions it may hold, newest first; or why not to go on (FF-22)."""
-        for version, sent_at in known.attempted:
-            entry = await self._find(version.unique_id)
-            if isinstance(entry, EntryAbsent):
-                if self._is_too_early(job, sent_at):
-                    return self._ask_again(job, "not-visible-yet", "an earlier version may still appear in the index")
-                continue
-            return self._following(entry, version.version, version.content_hash, job, digest)
-        if known.published is None:
-            return _Predecessor(entry_uuid=None)
-        entry = await self._find(known.published.unique_id)
-        if isinstance(entry, EntryAbsent):
-            if job.tries <= _MISSING_TRIES_MAX:
-                return self._ask_again(job, "entry-missing", "the index does not show an entry it showed before")
-            return Answer(
-                event=Event.HELD, reason="entry-missing", detail="the index no longer shows the entry we published"
-            )
-        return self._following(entry, known.published.version, known.published.content_hash, job, digest)
+    def _is_silent(self, known: _Known) -> bool:
+        """Whether the index must hear nothing of the study. A trial exam was asked for to be sent."""
+        return self._policy.mode == "shadow" and not known.is_trial
 
-    def _following(
-        self, entry: EntryFound | EntryUnknown, version: int, content: str, job: Job, digest: str
-    ) -> _Predecessor | Answer:
-        if isinstance(entry, EntryUnknown):
-            return self._ask_again(job, f"index-{entry.reason}", entry.detail)
+    async def _stays_silent(self, job: Job) -> bool:
+        if self._policy.mode == "live":
+            return False
+        return not await self._store.read(lambda tx: self._ledger.is_trial(tx, job.tenant, job.lane))
+
+    def _judged(self, held: HeldReport, study: Study, known: _Known) -> gate.Verdict:
+        """What the PACS says against a report, less what a person accepted."""
+        waived = known.waived[held.report_id]
+        found = gate.against_pacs(report=held.stated.report, study=study, rules=self._policy.rules)
+        return gate.accepting(found, lambda one: self._ledger.mark(self._policy.tenant, one) in waived)
+
+    async def _predecessor(self, job: Job, known: _Known, digest: str) -> _Predecessor | Answer:
+        """What the index shows of the versions it may hold; or why not to go on (FF-22). In shadow mode, what it
+        showed last."""
+        if self._is_silent(known):
+            return _as_recorded(known.sendings, digest)
+        found = await standing.newest(
+            job, known.sendings, self._find, patience=self._policy.patience, clock=self._clock
+        )
+        match found:
+            case None:
+                return _Predecessor(entry_uuid=None)
+            case standing.Missing():
+                return Answer(
+                    event=Event.HELD,
+                    reason="entry-missing",
+                    detail="the index no longer shows the entry we published",
+                )
+            case standing.Shown():
+                return self._following(found, job, digest)
+            case Answer():
+                return found
+
+    def _following(self, shown: standing.Shown, job: Job, digest: str) -> _Predecessor | Answer:
         now = self._clock.now()
 
         def learn(tx: Tx) -> None:
-            self._ledger.add_entry(tx, job.tenant, job.lane, version=version, entry=entry, now=now)
+            self._ledger.add_entry(tx, job.tenant, job.lane, version=shown.version, entry=shown.entry, now=now)
 
-        if entry.status != "Approved":
+        if shown.entry.status != "Approved":
             return Answer(
                 event=Event.HELD,
                 reason="entry-deprecated-by-others",
                 detail="the entry we published was deprecated by somebody else",
                 effects=learn,
             )
-        if digest == content:
+        if digest == shown.content_hash:
             return Answer(
                 event=Event.UNNEEDED,
                 reason="already-indexed",
-                detail=f"version {version} in the index has this content",
+                detail=f"version {shown.version} in the index has this content",
                 effects=learn,
             )
-        return _Predecessor(entry_uuid=entry.entry_uuid, effects=learn)
+        return _Predecessor(entry_uuid=shown.entry.entry_uuid, effects=learn)
 
     async def _find(self, unique_id: str) -> EntryAnswer:
         entry = await self._index.find_document(unique_id)
@@ -292,11 +298,19 @@ class Publication:
         return Answer(event=Event.PREPARED, reason="", detail=f"version {version.version}", effects=effects)
 
     def _note_judgement(
-        self, tx: Tx, *, job: Job, judged: list[tuple[HeldReport, gate.Verdict]], now: datetime
+        self, tx: Tx, *, job: Job, study: Study, judged: list[tuple[HeldReport, gate.Verdict]], now: datetime
     ) -> None:
         """What the PACS says against each report about this study, and what that means for its other studies."""
+        if any(verdict.holds for _, verdict in judged):
+            self._ledger.keep_pacs(tx, job.tenant, study, now=now)
+        else:
+            self._ledger.forget_pacs(tx, job.tenant, job.lane)
         for held, verdict in judged:
             reason = verdict.reason if verdict.holds else ""
+            if verdict.holds:
+                self._ledger.end_waivers(
+                    tx, job.tenant, report_id=held.report_id, study=job.lane, moment="pacs", now=now
+                )
             if verdict.conflicts:
                 kind = "identity-conflict" if verdict.holds else "identity-warning"
                 self._ledger.note_conflicts(tx, job.tenant, job.lane, kind=kind, conflicts=verdict.conflicts, now=now)
@@ -326,42 +340,36 @@ class Publication:
 
     def _known(self, tx: ReadTx, study: Uid) -> _Known:
         tenant = self._policy.tenant
-        sent = jobs.last_attempts(tx, tenant=tenant, lane=study)
-        prepared = self._ledger.prepared_since(tx, tenant, study)
+        reports = self._ledger.reports_of(tx, tenant, study)
         return _Known(
-            reports=self._ledger.reports_of(tx, tenant, study),
-            published=self._ledger.published(tx, tenant, study),
-            attempted=[(version, sent[version.job_id]) for version in prepared if version.job_id in sent],
+            reports=reports,
+            waived={one.report_id: self._ledger.waivers(tx, tenant, one.report_id, study, "pacs") for one in reports},
+            sendings=standing.sendings(tx, self._ledger, tenant, study),
             next_version=self._ledger.next_version(tx, tenant, study),
+            is_opposed=any(
+                self._consents.is_opposed(tx, tenant, one.stated.patients) for one in reports if one.status == "valid"
+            ),
+            is_trial=self._ledger.is_trial(tx, tenant, study),
         )
 
     # -- send and query ------------------------------------------------------------------------------------
 
     async def send(self, job: Job) -> Answer:
-        """ITI-41 with the stored bytes."""
+        """ITI-41 with the stored bytes. In shadow mode nothing leaves."""
+        if await self._stays_silent(job):
+            return Answer(event=Event.HELD, reason=SHADOW, detail="prepared before the tenant went to shadow mode")
         stored = await self._store.read(lambda tx: self._ledger.submission_of(tx, job.tenant, job.job_id))
         if stored is None:
             return Answer(event=Event.HELD, reason="submission-missing", detail="no stored bytes for this job")
         answer = await self._index.provide_and_register(stored[1])
         self._observe("index", type(answer).__name__.lower())
-        match answer:
-            case Accepted(detail=detail):
-                return Answer(event=Event.ACCEPTED, detail=detail)
-            case NotSent(reason=reason, detail=detail):
-                return Answer(event=Event.TRANSIENT, reason=f"index-{reason}", detail=detail)
-            case Ambiguous(reason=reason, detail=detail):
-                return Answer(event=Event.AMBIGUOUS, reason=f"index-{reason}", detail=detail)
-            case Rejected(lasting=lasting, known=known, codes=codes, detail=detail, retry_after_s=retry_after_s):
-                refusal = Event.REFUSED if lasting else Event.TRANSIENT
-                return Answer(
-                    event=refusal if known else Event.HELD,
-                    reason="index-" + "+".join(codes),
-                    detail=detail,
-                    retry_after_s=retry_after_s,
-                )
+        return standing.sent(answer)
 
     async def query(self, job: Job) -> Answer:
-        """ITI-18 by uniqueId: does the index show the version this job sent?"""
+        """ITI-18 by uniqueId: does the index show the version this job sent? In shadow mode it is not asked."""
+        if await self._stays_silent(job):
+            later = self._clock.now() + timedelta(seconds=self._policy.pacs_retry_cap_s)
+            return Answer(event=Event.UNCLEAR, reason=SHADOW, detail="the index is not asked", not_before=later)
         stored = await self._store.read(lambda tx: self._ledger.submission_of(tx, job.tenant, job.job_id))
         if stored is None:
             return Answer(event=Event.UNCLEAR, reason="submission-missing", detail="no stored bytes for this job")
@@ -398,7 +406,7 @@ class Publication:
 
     async def _not_shown(self, job: Job) -> Answer:
         """Absence counts only once the index had time to show it (F09), and never for ever."""
-        if self._is_too_early(job, job.sent_at or job.accepted_at):
+        if self._policy.patience.is_too_early(job, job.sent_at or job.accepted_at, now=self._clock.now()):
             return Answer(
                 event=Event.UNCLEAR,
                 reason="not-visible-yet",
@@ -406,7 +414,7 @@ class Publication:
                 not_before=self._clock.now() + self._policy.visibility / 20,
             )
         sends = await self._store.read(lambda tx: jobs.doubtful_sends(tx, job_id=job.job_id))
-        if sends >= _SENDS_MAX:
+        if sends >= standing.SENDS_MAX:
             return Answer(
                 event=Event.HELD, reason="never-shown", detail=f"sent {sends} times, and no query ever showed it"
             )
@@ -417,14 +425,6 @@ class Publication:
             detail=f"the index {said} it but does not show it; the same bytes go again",
         )
 
-    def _is_too_early(self, job: Job, sent_at: datetime) -> bool:
-        """Whether the index may still come to show what was sent then. A clock that was turned back since (I17)
-        makes the stamp useless: then the number of queries stands for the time."""
-        now = self._clock.now()
-        if sent_at > now:
-            return job.tries <= _TURNED_BACK_TRIES
-        return now < sent_at + self._policy.visibility
-
 
 def stopped_by_reports(known: _Known, study: Uid) -> Answer | None:
     """Why the reports alone forbid publication now, None when they do not."""
@@ -434,6 +434,8 @@ def stopped_by_reports(known: _Known, study: Uid) -> Answer | None:
     valid = [one for one in known.reports if one.status == "valid"]
     if not valid:
         return _without_report(known)
+    if known.is_opposed:
+        return Answer(event=Event.HELD, reason="patient-opposed", detail="the patient opposed since the report came")
     for one in valid:
         for other, reason in one.contested.items():
             if other != study:
@@ -449,13 +451,26 @@ def stopped_by_reports(known: _Known, study: Uid) -> Answer | None:
 
 def _without_report(known: _Known) -> Answer:
     """No valid report speaks of the study: a person must look, unless nobody outside ever heard of it."""
-    if known.published or known.attempted:
+    if known.sendings.published or known.sendings.attempted:
         return Answer(
             event=Event.HELD,
             reason="withdrawal-needed",
             detail="no valid report speaks of this study any more, and the index may still show it",
         )
     return Answer(event=Event.UNNEEDED, reason="no-valid-report", detail="no valid report speaks of this study")
+
+
+def _as_recorded(known: standing.Sendings, digest: str) -> _Predecessor | Answer:
+    """The predecessor by what a query showed last, without asking."""
+    if known.published is None:
+        return _Predecessor(entry_uuid=None)
+    if known.published.content_hash == digest:
+        return Answer(
+            event=Event.UNNEEDED,
+            reason="already-indexed",
+            detail=f"version {known.published.version} has this content, as the index showed it last",
+        )
+    return _Predecessor(entry_uuid=known.published.entry_uuid)
 
 
 def combine(answers: Sequence[tuple[str, StudyAnswer]]) -> StudyAnswer | Disagreeing:

@@ -91,3 +91,20 @@ class Unknown:
 
 
 StudyAnswer = Found | Absent | Unknown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedStudy:
+    """One study of a day's list: enough to know that it exists, nothing that names a patient.
+
+    ``time``: StudyTime, HHMMSS[.ffffff] or ""; ``modalities``: ModalitiesInStudy in order, empty when the PACS is
+    silent; ``has_accession``: it carries an AccessionNumber.
+    """
+
+    uid: Uid
+    time: str = ""
+    modalities: tuple[str, ...] = ()
+    has_accession: bool = False
+
+
+CalendarAnswer = tuple[ListedStudy, ...] | Unknown

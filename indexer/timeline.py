@@ -1,6 +1,6 @@
 """What people see of an exam: its state in words, and every dated fact in order.
 
-The exam's state is never stored: it is read off the newest job of its lane (design: *exam state* is what people
+The exam's state is never stored: it is read off the jobs of its lane (design: *exam state* is what people
 see, *job state* is the engine's). Pure: rows in, values out.
 """
 
@@ -14,7 +14,7 @@ from enum import StrEnum
 from indexer.ledger import Evidence
 from security.outbox.jobs import Change
 from security.outbox.port import Job
-from security.outbox.states import State
+from security.outbox.states import STOPPED, State
 
 
 class ExamState(StrEnum):
@@ -25,6 +25,7 @@ class ExamState(StrEnum):
     SENDING = "sending"
     ACCEPTED = "accepted"
     INDEXED = "indexed"
+    WITHDRAWN = "withdrawn"
     FAILED = "failed"
 
 
@@ -41,7 +42,32 @@ EXAM_STATE: dict[State, ExamState] = {
     State.PUBLISHED: ExamState.INDEXED,
     State.DEAD: ExamState.FAILED,
 }
-"""CANCELLED and SUPERSEDED jobs say nothing of their own: the job before or after them does."""
+"""CANCELLED and SUPERSEDED jobs say nothing of their own: the job before or after them does. ``exam_state`` knows
+the two exceptions."""
+
+SHADOW = "shadow-mode"
+"""Reason of an exam that is ready and not sent, because its tenant only rehearses: it waits, nobody has to act."""
+
+OVER = frozenset({ExamState.INDEXED, ExamState.WITHDRAWN})
+"""States in which nothing is missing."""
+
+
+def exam_state(job: Job) -> ExamState:
+    """What a job says of its exam.
+
+    Raises:
+        KeyError: a CANCELLED or SUPERSEDED job says nothing.
+    """
+    if job.state is State.BLOCKED and job.reason == SHADOW:
+        return ExamState.WAITING
+    if job.state is State.PUBLISHED and is_withdrawal(job.kind):
+        return ExamState.WITHDRAWN
+    return EXAM_STATE[job.state]
+
+
+def is_withdrawal(kind: str) -> bool:
+    """Whether jobs of this kind take an entry out of the index."""
+    return kind.startswith("withdraw:")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +110,8 @@ MISSING: dict[str, str] = {
     " the report again",
     "not-for-index": "a valid report says DESTDMP = N; a report that replaces it must allow publication",
     "no-valid-report": "no valid report speaks of this study",
-    "withdrawal-needed": "the entry must be withdrawn at the index; this gateway cannot do it yet",
+    "withdrawal-needed": "the entry must be withdrawn at the index; this gateway withdraws only trial exams so far:"
+    " ask the index",
     "entry-deprecated-by-others": "somebody else deprecated our entry; ask the index who, then decide",
     "entry-missing": "the index no longer shows an entry it showed before; ask the index why, then decide",
     "never-shown": "the index took it many times and never showed it; ask the index what became of it",
@@ -95,8 +122,36 @@ MISSING: dict[str, str] = {
     " report again",
     "identity-ins-key": "the matricule's key is wrong: correct it at its source, then send the report again",
     "identity-ins-missing": "the message or the report states no INS: complete it, then send the report again",
-    "accession-unknown": "the accession number of the PACS is none of the report's orders: correct the PACS or the"
-    " report, then let the RIS send it again",
+    "identity-ins-authority": "the authority of the INS is unknown, or the sources name two: correct it at its"
+    " source, then send the report again",
+    "identity-ins-digits": "the matricule contradicts the sex or the birth date: correct the source that is wrong,"
+    " then send the report again",
+    "identity-ins": "two different INS for one message, exam or local identifier, and nobody can accept that: correct"
+    " the source that is wrong, then send the report again",
+    "identity-ins-renumbered": "this person had a provisional number (NIA) and now has a NIR, or they are two"
+    " persons: check both numbers at their source, then release the exam or correct the source that is wrong",
+    "accession-unknown": "the accession number of the PACS is none of the report's orders: make sure that it is this"
+    " exam, then release it; or correct the PACS or the report, then let the RIS send it again",
+    "patient-opposed": "the patient opposes being in the index: nothing goes out unless the patient takes that back",
+    "shadow-mode": "it is ready and not sent, because the tenant is in shadow mode; nothing is to be done before"
+    ' [tenants.<name>] says mode = "live"',
+    "paused": "somebody paused this tenant: it goes on by itself once the tenant is resumed",
+    "still-visible": f"the index accepted the withdrawal; a query still shows the entry; {_AGAIN}",
+    "never-withdrawn": "the index took the withdrawal many times and still shows the entry; ask the index why",
+    "entry-changed-by-others": "somebody else changed our entry while it was withdrawn; ask the index who, then"
+    " decide",
+    "submission-missing": "the stored bytes of this version are gone: compare the database with its backup, then try"
+    " again",
+    "poison": "its worker died several times on it: keep the log, report the defect, then try again or let the RIS"
+    " send the report again",
+    "tries-exhausted": "it was tried as often as allowed: mend what the last step of its timeline names, then try"
+    " again",
+    "no-answer-in-time": f"a peer did not answer in time; {_AGAIN}",
+    "worker-died": f"the gateway stopped while it worked on it; {_AGAIN}",
+    "confidentiality-unknown": "a report states a confidentialityCode that no table knows: correct the report, then"
+    " send one that replaces it",
+    "metadata-character": "a value of the report holds a character that the index cannot take: correct the report,"
+    " then send one that replaces it",
     "internal-fault": "this is a defect: keep the log and report it",
 }
 """What would let the exam go on, by reason; a prefix rule covers the families."""
@@ -105,8 +160,8 @@ _FAMILIES: tuple[tuple[str, str], ...] = (
     (
         "identity-",
         (
-            "somebody who knows the patient must compare the two values and correct the source that is wrong: the"
-            " PACS or the message, then send the report again; or the report, then send one that replaces it"
+            "somebody must compare the two values at their sources: if both mean this person, release the exam; if"
+            " not, correct the source that is wrong and send the report again, or one that replaces it"
         ),
     ),
     ("pacs-", f"a clean answer of the PACS under [tenants.<name>.pacs.<pacs>]; {_AGAIN}"),
@@ -123,11 +178,12 @@ def missing(reason: str) -> str:
 
 
 def deciding_job(jobs: Sequence[Job]) -> Job | None:
-    """The job whose state is the exam's: the newest that still means something, oldest unfinished first."""
+    """The job whose state is the exam's: the one that stops the lane, because nothing behind it can move; else the
+    newest unfinished one; else the newest published one."""
     telling = [job for job in jobs if job.state in EXAM_STATE]
     unfinished = [job for job in telling if job.state is not State.PUBLISHED]
     if unfinished:
-        return unfinished[-1]
+        return next((job for job in unfinished if job.state in STOPPED), unfinished[-1])
     return telling[-1] if telling else None
 
 
@@ -136,14 +192,14 @@ def compose(study: str, evidence: Sequence[Evidence], jobs: Sequence[Job], chang
     steps = [Step(at=e.at, what=e.kind, detail=e.summary) for e in evidence] + [
         Step(
             at=change.at,
-            what=change.to_state.lower(),
+            what=SHADOW if change.reason == SHADOW else change.to_state.lower(),
             detail=" ".join(part for part in (change.reason, change.detail) if part),
         )
         for change in changes
     ]
     job = deciding_job(jobs)
-    state = EXAM_STATE[job.state] if job else ExamState.WAITING
-    settled = state is ExamState.INDEXED
+    state = exam_state(job) if job else ExamState.WAITING
+    settled = state in OVER
     return Exam(
         study=study,
         state=state,
@@ -157,7 +213,7 @@ def compose(study: str, evidence: Sequence[Evidence], jobs: Sequence[Job], chang
 
 
 def _seconds_to_index(jobs: Sequence[Job], changes: Sequence[Change]) -> float | None:
-    published = [job for job in jobs if job.state is State.PUBLISHED]
+    published = [job for job in jobs if job.state is State.PUBLISHED and not is_withdrawal(job.kind)]
     if not published:
         return None
     shown: list[datetime] = [

@@ -43,7 +43,7 @@ class XdsRefusal(BadInput):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistryAnswer:
-    """Answer to ITI-41 and ITI-42. ``registered``: entryUUIDs of everything the submission added."""
+    """Answer to ITI-41, ITI-42 and ITI-57. ``registered``: entryUUIDs of everything the request added."""
 
     errors: tuple[RegistryError, ...] = ()
     registered: tuple[str, ...] = ()

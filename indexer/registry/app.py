@@ -55,6 +55,8 @@ class Node(Protocol):
 
     async def register(self, envelope: soap.Envelope) -> RegistryAnswer: ...
 
+    async def update(self, envelope: soap.Envelope) -> RegistryAnswer: ...
+
     async def stored_query(self, envelope: soap.Envelope) -> QueryAnswer: ...
 
     async def retrieve(self, envelope: soap.Envelope) -> RetrieveAnswer: ...
@@ -71,7 +73,7 @@ class _Reply:
 
 _Transaction = Callable[[soap.Envelope], Awaitable[_Reply]]
 _REPOSITORY = frozenset({v.ITI_41, v.ITI_43})
-_REGISTRY = frozenset({v.ITI_18, v.ITI_42})
+_REGISTRY = frozenset({v.ITI_18, v.ITI_42, v.ITI_57})
 
 
 def application(
@@ -113,6 +115,9 @@ def _transactions(node: Node) -> dict[str, _Transaction]:
     async def register(envelope: soap.Envelope) -> _Reply:
         return _registry_reply(await node.register(envelope))
 
+    async def update(envelope: soap.Envelope) -> _Reply:
+        return _registry_reply(await node.update(envelope))
+
     async def stored_query(envelope: soap.Envelope) -> _Reply:
         answer = await node.stored_query(envelope)
         return _Reply(query_response(answer), {}, _outcome(answer))
@@ -121,14 +126,20 @@ def _transactions(node: Node) -> dict[str, _Transaction]:
         answer = await node.retrieve(envelope)
         return _Reply(*retrieve_response(answer), _outcome(answer))
 
-    return {v.ITI_41: provide_and_register, v.ITI_42: register, v.ITI_18: stored_query, v.ITI_43: retrieve}
+    return {
+        v.ITI_41: provide_and_register,
+        v.ITI_42: register,
+        v.ITI_57: update,
+        v.ITI_18: stored_query,
+        v.ITI_43: retrieve,
+    }
 
 
 async def _unserved(_: soap.Envelope) -> _Reply:
     raise BadInput(
         "this address does not serve the wsa:Action of the request",
         code="xds-action",
-        hint="ITI-41 and ITI-43 go to /xds/repository, ITI-18 and ITI-42 to /xds/registry",
+        hint="ITI-41 and ITI-43 go to /xds/repository, ITI-18, ITI-42 and ITI-57 to /xds/registry",
     )
 
 

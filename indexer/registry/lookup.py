@@ -3,7 +3,8 @@
 Invariants:
 
 * a ``Chart`` sees one patient: nothing reached through it can belong to another (design §6);
-* an answer is whole or an error: a cap that is reached gives XDSTooManyResults, never a shortened list.
+* an answer is whole or an error: a cap that is reached gives XDSTooManyResults, never a shortened list;
+* what was withdrawn is shown only to a query that names its status.
 """
 
 from __future__ import annotations
@@ -68,9 +69,21 @@ class Chart:
         return None if row is None else self._object(row)
 
     def documents(self, ids: Iterable[str]) -> list[DocumentEntry]:
-        """The entries among these ids, each once."""
+        """The entries among these ids that were not withdrawn, each once."""
         found = [self.one(identifier) for identifier in dict.fromkeys(ids)]
-        return list({o.id: o for o in found if isinstance(o, DocumentEntry)}.values())
+        shown = (o for o in found if isinstance(o, DocumentEntry) and o.status in v.SHOWN_STATUSES)
+        return list({o.id: o for o in shown}.values())
+
+    def source_of(self, entry_uuid: str) -> str:
+        """XDSSubmissionSet.sourceId of the set that brought the entry, "" when there is none."""
+        brought = [
+            self.one(link.source)
+            for link in self.associations([entry_uuid])
+            if link.type == v.HAS_MEMBER
+            and link.target == entry_uuid
+            and link.values("SubmissionSetStatus") == ("Original",)
+        ]
+        return brought[0].identifier(v.SET_SOURCE_ID) if len(brought) == 1 and brought[0] is not None else ""
 
     def associations(self, ids: Iterable[str]) -> list[Association]:
         """The associations from or to any of these entryUUIDs, each once."""

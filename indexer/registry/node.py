@@ -1,4 +1,4 @@
-"""The index node: ITI-41, ITI-42, ITI-18 and ITI-43 on one Store.
+"""The index node: ITI-41, ITI-42, ITI-57, ITI-18 and ITI-43 on one Store.
 
 Invariants:
 
@@ -11,8 +11,9 @@ Invariants:
   document, cannot both win.
 
 The same submission again (same set, same uniqueIds, same bytes) is refused as a duplicate unless the policy says
-otherwise; either way nothing is added (FF-21). Left to others: who may ask (doors), audit of queries and
-retrievals (doors, they know who asks), Folders, on-demand documents, ITI-57.
+otherwise; either way nothing is added (FF-21). A withdrawn document (ITI-57) is not shown, not given out and not
+replaced any more; its rows stay. Left to others: who may ask (doors), audit of queries and retrievals (doors, they
+know who asks), Folders, on-demand documents, metadata updates other than a withdrawal.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ from indexer.registry.objects import (
 )
 from indexer.registry.queries import StoredQuery, parse_query
 from indexer.registry.rows import AssociationRow, DocumentRow, ObjectRow
+from indexer.registry.update import update_conflicts, update_faults
 from indexer.registry.validate import (
     conflicts,
     document_faults,
@@ -88,7 +90,8 @@ class IndexNode:
     """One tenant's registry and repository.
 
     ``resubmission``: what the same submission again gets, an error (as most registries answer) or ``success``.
-    ``patient_authorities``: OIDs that may assign a patientId, empty for any.
+    ``patient_authorities``: OIDs that may assign a patientId, empty for any. ``deleted_status``: availabilityStatus
+    of what was withdrawn, the only one that ITI-57 may ask for.
     """
 
     def __init__(
@@ -102,6 +105,7 @@ class IndexNode:
         home: str = "",
         resubmission: Literal["success", "duplicate-error"] = "duplicate-error",
         patient_authorities: frozenset[str] = frozenset(),
+        deleted_status: str = v.STATUS_DELETED,
         objects_max: int = OBJECTS_MAX,
         answer_bytes_max: int = ANSWER_BYTES_MAX,
     ) -> None:
@@ -113,6 +117,7 @@ class IndexNode:
         self._home = home
         self._resubmission = resubmission
         self._patient_authorities = patient_authorities
+        self._deleted_status = deleted_status
         self._objects_max = objects_max
         self._answer_bytes_max = answer_bytes_max
 
@@ -138,6 +143,23 @@ class IndexNode:
         """ITI-42: entries whose documents lie in a repository they name. Raises ``BadInput`` for another body."""
         _expect(envelope.body, f"{{{v.NS_LCM}}}SubmitObjectsRequest")
         return await self._submit(envelope.body, None)
+
+    async def update(self, envelope: soap.Envelope) -> RegistryAnswer:
+        """ITI-57: documents are withdrawn by who submitted them. Raises ``BadInput`` for another body."""
+        _expect(envelope.body, f"{{{v.NS_LCM}}}SubmitObjectsRequest")
+        try:
+            request = read_submission(envelope.body)
+        except BadInput as shapeless:
+            return _shapeless(shapeless)
+        wrong = update_faults(
+            request, patient_authorities=self._patient_authorities, deleted_status=self._deleted_status
+        )
+        if wrong:
+            return RegistryAnswer(errors=wrong)
+        prepared = self._prepare(request, None)
+        answer = await self._store.write(lambda tx: self._withdraw(tx, prepared))
+        crash_point("registry-committed")
+        return answer
 
     async def stored_query(self, envelope: soap.Envelope) -> QueryAnswer:
         """ITI-18."""
@@ -186,7 +208,7 @@ class IndexNode:
         try:
             submission = read_submission(request)
         except BadInput as shapeless:
-            return RegistryAnswer(errors=(RegistryError(code="XDSRegistryMetadataError", context=shapeless.args[0]),))
+            return _shapeless(shapeless)
         wrong = faults(
             submission, patient_authorities=self._patient_authorities, registered_elsewhere=documents is None
         )
@@ -286,6 +308,25 @@ class IndexNode:
         crash_point("registry-written")
         return RegistryAnswer(registered=tuple(o.id for o in submission.objects))
 
+    def _withdraw(self, tx: Tx, prepared: _Prepared) -> RegistryAnswer:
+        """Decide on what the index holds now, move the entries, keep the request beside them."""
+        request, patient_key = prepared.submission, prepared.patient_key
+        targets = {change.target for change in request.associations}
+        held = rows.gather(
+            tx, self._tenant, targets | {o.id for o in request.objects} | {o.unique_id for o in request.sets}
+        )
+        chart = self._chart(tx, patient_key)
+        sources = {target: chart.source_of(target) for target in targets & held.objects.keys()}
+        wrong = update_conflicts(request, patient_key, held, sources)
+        if wrong:
+            return RegistryAnswer(errors=wrong)
+        rows.add(tx, self._tenant, patient_key, prepared.rows, submitted_at=to_ms(self._clock.now()))
+        for target in sorted(targets):
+            rows.change_status(tx, self._tenant, patient_key, target, self._deleted_status)
+            self._audit(tx, "index.withdrawn", target)
+        crash_point("registry-written")
+        return RegistryAnswer(registered=tuple(o.id for o in request.objects))
+
     def _audit(self, tx: Tx, event: str, object_id: str) -> None:
         audit.append(
             tx,
@@ -308,6 +349,11 @@ class IndexNode:
         value = unicodedata.normalize("NFC", f"{identifier}^^^&{authority}&ISO")
         return self._vault.blind(self._tenant, "registry.patient", value)
 
+    def _chart(self, tx: ReadTx, patient_key: bytes) -> lookup.Chart:
+        return lookup.Chart(
+            tx=tx, vault=self._vault, tenant=self._tenant, patient_key=patient_key, most=self._objects_max
+        )
+
     def _find(self, tx: ReadTx, query: StoredQuery) -> list[Kept]:
         if query.ids:
             located = (rows.locate(tx, self._tenant, identifier) for identifier in query.ids)
@@ -320,9 +366,7 @@ class IndexNode:
             )
         found: list[Kept] = []
         for key in keys:
-            chart = lookup.Chart(
-                tx=tx, vault=self._vault, tenant=self._tenant, patient_key=key, most=self._objects_max
-            )
+            chart = self._chart(tx, key)
             found += lookup.run(query, chart)
             chart.capped(found)
         return found
@@ -358,7 +402,7 @@ class IndexNode:
                 location=self._repository,
             )
         row = None if patient_key is None else rows.find_document(tx, self._tenant, patient_key, unique_id)
-        if row is None:
+        if row is None or entry is None or entry["status"] not in v.SHOWN_STATUSES:
             return RegistryError(
                 code="XDSDocumentUniqueIdError",
                 context=f"no document {shown_id(unique_id)} in this repository",
@@ -366,6 +410,10 @@ class IndexNode:
             )
         content = self._vault.open(self._tenant, lookup.document_context(unique_id), row["content"])
         return RetrievedDocument(unique_id=unique_id, mime_type=row["mime_type"], content=content)
+
+
+def _shapeless(bad: BadInput) -> RegistryAnswer:
+    return RegistryAnswer(errors=(RegistryError(code="XDSRegistryMetadataError", context=bad.args[0]),))
 
 
 def _expect(body: etree._Element, tag: str) -> None:

@@ -51,8 +51,8 @@ DEPENDANTS = (
     "SELECT source FROM registry_association WHERE tenant = :tenant AND patient_key = :patient_key"
     " AND target = :id AND type IN (:apnd, :xfrm)"
 )
-DEPRECATE = (
-    "UPDATE registry_object SET status = :deprecated"
+CHANGE_STATUS = (
+    "UPDATE registry_object SET status = :new"
     " WHERE tenant = :tenant AND patient_key = :patient_key AND entry_uuid = :id AND status = :approved"
 )
 DOCUMENT = (
@@ -161,21 +161,23 @@ def deprecate(tx: Tx, tenant: str, patient_key: bytes, entry_uuid: str) -> list[
     waiting = [entry_uuid]
     while waiting:
         identifier = waiting.pop()
-        done = tx.change(
-            DEPRECATE,
-            tenant=tenant,
-            patient_key=patient_key,
-            id=identifier,
-            approved=v.STATUS_APPROVED,
-            deprecated=v.STATUS_DEPRECATED,
-        )
-        if done:  # one that was deprecated before had its dependants deprecated with it
+        if change_status(
+            tx, tenant, patient_key, identifier, v.STATUS_DEPRECATED
+        ):  # one that was deprecated before had its dependants deprecated with it
             changed.append(identifier)
             found = tx.rows(
                 DEPENDANTS, tenant=tenant, patient_key=patient_key, id=identifier, apnd=v.APND, xfrm=v.XFRM
             )
             waiting += [row["source"] for row in found]
     return changed
+
+
+def change_status(tx: Tx, tenant: str, patient_key: bytes, entry_uuid: str, new: str) -> bool:
+    """Move an approved entry to another status; False when it is not approved."""
+    changed = tx.change(
+        CHANGE_STATUS, tenant=tenant, patient_key=patient_key, id=entry_uuid, approved=v.STATUS_APPROVED, new=new
+    )
+    return changed == 1
 
 
 def find_object(tx: ReadTx, tenant: str, patient_key: bytes, identifier: str) -> Row | None:

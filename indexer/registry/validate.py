@@ -161,13 +161,20 @@ def faults(
     ``registered_elsewhere``: True for ITI-42, whose entries must say where the bytes are and what they are.
     """
     return (
-        *_content_faults(submission),
-        *(e for n, s in enumerate(submission.sets, start=1) for e in _set_faults(s, f"SubmissionSet[{n}]")),
+        *set_faults(submission, patient_authorities=patient_authorities),
         *(e for n, d in enumerate(submission.entries, start=1) for e in _entry_faults(d, f"DocumentEntry[{n}]")),
         *(_registered_faults(submission) if registered_elsewhere else ()),
+        *_association_faults(submission),
+    )
+
+
+def set_faults(submission: Submission, *, patient_authorities: frozenset[str]) -> tuple[RegistryError, ...]:
+    """What any request is checked for, whatever it asks: one sound SubmissionSet, sound ids, one patient."""
+    return (
+        *_content_faults(submission),
+        *(e for n, s in enumerate(submission.sets, start=1) for e in _set_faults(s, f"SubmissionSet[{n}]")),
         *_id_faults(submission),
         *_patient_faults(submission, patient_authorities),
-        *_association_faults(submission),
     )
 
 
@@ -364,12 +371,14 @@ def conflicts(submission: Submission, patient_key: bytes, held: Held) -> tuple[R
 
 
 def is_resubmission(submission: Submission, patient_key: bytes, held: Held) -> bool:
-    """True when the index holds this very submission: same set, same entries, same bytes, same patient."""
+    """True when the index holds this very submission: same set, same entries, same bytes, same patient, and nothing
+    of it was withdrawn."""
     there = [(o, held.objects.get(o.unique_id)) for o in submission.subjects]
     return all(
         kept is not None
         and kept.patient_key == patient_key
         and kept.is_entry == isinstance(o, DocumentEntry)
+        and kept.status in v.SHOWN_STATUSES
         and (not isinstance(o, DocumentEntry) or _same_bytes(o, kept) == (True, True))
         for o, kept in there
     )

@@ -35,15 +35,16 @@ from indexer.xds.soap import Envelope, SoapFault, decode, octets, text
 from security.errors import BadInput, Fault, Unavailable
 
 _CODE = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}", re.ASCII)
-_STATUS_PREFIX = "urn:oasis:names:tc:ebxml-regrep:StatusType:"
 _BUSY_STATUSES = frozenset({408, 425, 429, 503})  # RFC 9110 §15.5.9 and §15.6.4, RFC 8470, RFC 6585: not processed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerRules:
-    """``internal_errors``: what XDSRegistryError and XDSRepositoryError mean at this index (ihe.md §3.8)."""
+    """``internal_errors``: what XDSRegistryError and XDSRepositoryError mean at this index (ihe.md §3.8).
+    ``deleted_status``: availabilityStatus of what was withdrawn there."""
 
     internal_errors: Literal["hold", "retry", "refuse"] = "hold"
+    deleted_status: str = xds.STATUS_DELETED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +80,16 @@ def registry_answer(reply: Reply, rules: AnswerRules) -> IndexAnswer:
     return Accepted(detail="with warnings " + " ".join(warnings) if warnings else "")
 
 
-def entry_answer(reply: Reply, unique_id: str) -> EntryAnswer:
+def update_answer(reply: Reply, rules: AnswerRules) -> IndexAnswer:
+    """The outcome of ITI-57. An entry that is no longer as we saw it is no refusal: our own earlier attempt may be
+    the reason, so the index is asked (I9)."""
+    answer = registry_answer(reply, rules)
+    if isinstance(answer, Rejected) and not xds.CHANGED_MEANWHILE_CODES.isdisjoint(answer.codes):
+        return Ambiguous(reason="changed-meanwhile", detail=answer.detail)
+    return answer
+
+
+def entry_answer(reply: Reply, unique_id: str, rules: AnswerRules) -> EntryAnswer:
     """What ITI-18 GetDocuments by uniqueId shows. Absent needs a clean answer with an empty list."""
     read = _open(reply, f"{{{xds.NS_QUERY}}}AdhocQueryResponse")
     if not isinstance(read, Envelope):
@@ -99,7 +109,7 @@ def entry_answer(reply: Reply, unique_id: str) -> EntryAnswer:
     entries = [e for e in listed if e.tag == f"{{{xds.NS_RIM}}}ExtrinsicObject" and _unique_id(e) == unique_id]
     if len(entries) != len(listed):
         return EntryUnknown(reason="other-objects", detail="the answer lists objects that were not asked for")
-    return _entry(entries, unique_id)
+    return _entry(entries, unique_id, rules)
 
 
 def retrieved_document(reply: Reply, unique_id: str) -> bytes:
@@ -231,18 +241,20 @@ def _unique_id(entry: etree._Element) -> str:
     return values[0] if len(values) == 1 else ""
 
 
-def _entry(entries: Sequence[etree._Element], unique_id: str) -> EntryAnswer:
+def _entry(entries: Sequence[etree._Element], unique_id: str, rules: AnswerRules) -> EntryAnswer:
     """One entry, or the only approved one of several versions of its metadata."""
+    words = {xds.STATUS_APPROVED: "Approved", xds.STATUS_DEPRECATED: "Deprecated", rules.deleted_status: "Deleted"}
     approved = [entry for entry in entries if entry.get("status") == xds.STATUS_APPROVED]
     if len(approved) > 1:
         return EntryUnknown(reason="several-approved", detail=f"{len(approved)} approved entries have this uniqueId")
     entry = approved[0] if approved else entries[0]
-    entry_uuid, status = entry.get("id", ""), entry.get("status", "")
-    if status not in {xds.STATUS_APPROVED, xds.STATUS_DEPRECATED} or not entry_uuid.startswith("urn:uuid:"):
+    entry_uuid, status = entry.get("id", ""), words.get(entry.get("status", ""))
+    if status is None or not entry_uuid.startswith("urn:uuid:"):
         return EntryUnknown(
-            reason="unreadable-entry", detail="the entry is neither approved nor deprecated, or has no entryUUID"
+            reason="unreadable-entry",
+            detail="the entry is neither approved, deprecated nor deleted, or has no entryUUID",
         )
-    return EntryFound(entry_uuid=entry_uuid, unique_id=unique_id, status=status.removeprefix(_STATUS_PREFIX))
+    return EntryFound(entry_uuid=entry_uuid, unique_id=unique_id, status=status)
 
 
 def _no_document(code: str, *, lasting: bool) -> Fault:

@@ -1,4 +1,4 @@
-"""The client of an XDS.b index: ITI-41, ITI-18 GetDocuments and ITI-43 over aiohttp.
+"""The client of an XDS.b index: ITI-41, ITI-57, ITI-18 GetDocuments and ITI-43 over aiohttp.
 
 Invariants:
 
@@ -18,18 +18,27 @@ import ipaddress
 import os
 import ssl
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import aiohttp
 
-from indexer.ports import Ambiguous, EntryAnswer, EntryUnknown, IndexAnswer, NotSent, Submission
+from indexer.ports import Ambiguous, EntryAnswer, EntryUnknown, IndexAnswer, NotSent, StatusChange, Submission
 from indexer.xds import vocabulary as xds
-from indexer.xds.answers import AnswerRules, Reply, entry_answer, registry_answer, retrieved_document
+from indexer.xds.answers import (
+    AnswerRules,
+    Reply,
+    entry_answer,
+    registry_answer,
+    retrieved_document,
+    update_answer,
+)
 from indexer.xds.metadata import retrieve_request, stored_query_get_documents
 from indexer.xds.soap import NO_ATTACHMENTS, encode_request, provide_and_register_body
+from security.clock import SystemClock
 from security.crash import crash_point
 from security.errors import BadInput, Broken, Unavailable
 
@@ -91,9 +100,17 @@ class _Progress:
 class XdsClient:
     """``NationalIndex`` over XDS.b. One instance per tenant and index; use it on one event loop and close it."""
 
-    def __init__(self, endpoint: XdsEndpoint, rules: AnswerRules | None = None) -> None:
+    def __init__(
+        self,
+        endpoint: XdsEndpoint,
+        rules: AnswerRules | None = None,
+        *,
+        observe_date: Callable[[str, datetime], None] = lambda _header, _at: None,
+    ) -> None:
+        """``observe_date``: given the Date header (RFC 9110 §6.6.1) of each answer and when it arrived."""
         self._endpoint = endpoint
         self._rules = rules or AnswerRules()
+        self._observe_date = observe_date
         self._session: aiohttp.ClientSession | None = None
 
     async def aclose(self) -> None:
@@ -115,12 +132,19 @@ class XdsClient:
         )
         return registry_answer(reply, self._rules) if isinstance(reply, Reply) else reply
 
+    async def update_status(self, change: StatusChange) -> IndexAnswer:
+        """ITI-57 with the stored bytes, to the registry (ITI TF-2 3.57)."""
+        reply = await self._exchange(
+            self._endpoint.registry_url, xds.ITI_57, change.metadata, mtom=False, crash_at="request-sent"
+        )
+        return update_answer(reply, self._rules) if isinstance(reply, Reply) else reply
+
     async def find_document(self, unique_id: str) -> EntryAnswer:
         """ITI-18 GetDocuments by uniqueId."""
         body = stored_query_get_documents(unique_id)
         reply = await self._exchange(self._endpoint.registry_url, xds.ITI_18, body, mtom=False)
         if isinstance(reply, Reply):
-            return entry_answer(reply, unique_id)
+            return entry_answer(reply, unique_id, self._rules)
         return EntryUnknown(reason=reply.reason, detail=reply.detail)
 
     async def retrieve_document(self, unique_id: str, repository: str) -> bytes:
@@ -168,6 +192,7 @@ class XdsClient:
             ) as response:
                 if crash_at:
                     crash_point(crash_at)
+                self._observe_date(response.headers.get("Date", ""), SystemClock().now())
                 answer = await self._read(response)
         except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
             return _failure(error, sent=progress.sent)

@@ -1,4 +1,4 @@
-"""From a manifest to what the index is told: ``lcm:SubmitObjectsRequest`` of the drim-m profile, and our queries.
+"""What the index is told: ``lcm:SubmitObjectsRequest`` of the drim-m profile (submission, withdrawal); our queries.
 
 Invariants:
 
@@ -6,7 +6,8 @@ Invariants:
   (the national samples break this, and a validating registry refuses them);
 * times are UTC, ids derive from the edition: the same edition gives the same bytes;
 * only a qualified INS is published: anything else is refused here too, whatever the gate said before;
-* a value that HL7 would read as structure is escaped (HL7 v2.5 §2.7).
+* a value that HL7 would read as structure is escaped (HL7 v2.5 §2.7);
+* a withdrawal speaks for the patient and the source that the published bytes name, whatever is known since.
 
 Left to others: the XAdES signature document of the submission set is not written yet, so a submission holds the
 manifest alone; secret connection (CONNEXION_SECRETE) belongs to the VIHF token, not to the metadata.
@@ -25,17 +26,19 @@ from lxml import etree
 
 from indexer.codes import table
 from indexer.manifest import Context, Edition, StudyManifest
-from indexer.ports import Submission
+from indexer.ports import StatusChange, Submission
 from indexer.report import Coded, Professional, Visibility
 from indexer.xds import vocabulary as xds
-from security.errors import BadInput
-from security.identity import Ins, PatientIdentity
+from security.errors import BadInput, Broken
+from security.identity import Ins, PatientIdentity, Uid
+from security.parse.xml import parse_xml
 
 _NAMESPACE = uuid.UUID("0b1c8f0e-9d2a-5a57-8a3e-6c1d0f4e7b92")  # of every entry id made here; never change it
 
 _PERSONS = "1.2.250.1.71.4.2.1"  # national identifiers of professionals and devices
 _TITLE = "Reference d'Objets d'un Examen d'Imagerie"
 _COMMENTS = "KOS"
+_WITHDRAWAL = "Suppression"
 
 _KOS_CLASS = "1.2.840.10008.5.1.4.1.1.88.59"
 _NOT_ACQUIRED = frozenset(  # PS3.3 C.7.3.1.1.1 modalities of objects made from images, not by acquisition
@@ -83,7 +86,17 @@ def submission(
     request = etree.Element(f"{{{xds.NS_LCM}}}SubmitObjectsRequest", nsmap={"lcm": xds.NS_LCM, "rim": xds.NS_RIM})
     objects = etree.SubElement(request, _rim("RegistryObjectList"))
     try:
-        objects.append(_submission_set(manifest, edition, publisher))
+        objects.append(
+            _submission_set(
+                set_id,
+                unique_id=edition.submission_id,
+                created_at=edition.created_at,
+                comments=f"Version {edition.version}",
+                patient_id=_patient_id(manifest),
+                source_id=publisher.source_id,
+                publisher=publisher,
+            )
+        )
         objects.append(_document_entry(manifest, context, edition, kos, publisher))
         member = _association(edition, xds.HAS_MEMBER, set_id, entry_id)
         member.append(_slot("SubmissionSetStatus", "Original"))
@@ -101,6 +114,67 @@ def submission(
         metadata=_serialised(request),
         documents={entry_id: kos},
     )
+
+
+def status_change(
+    published: Submission,
+    entry_uuid: str,
+    *,
+    unique_id: Uid,
+    created_at: datetime,
+    new_status: str,
+    publisher: Publisher,
+) -> StatusChange:
+    """ITI-57 that moves the approved entry of a published version to ``new_status`` (TF-2 3.57, drim-m §5 TD3.3c).
+
+    ``published``: the version as it was submitted; ``entry_uuid``: its entry as the index shows it now;
+    ``unique_id``: XDSSubmissionSet.uniqueId of this request, of this request alone.
+
+    Raises:
+        Broken: ``published-unreadable`` the stored submission names no patient or no source.
+    """
+    set_id = _derived(str(unique_id), "submission-set")
+    request = etree.Element(f"{{{xds.NS_LCM}}}SubmitObjectsRequest", nsmap={"lcm": xds.NS_LCM, "rim": xds.NS_RIM})
+    objects = etree.SubElement(request, _rim("RegistryObjectList"))
+    stored = parse_xml(published.metadata, what="stored submission")
+    objects.append(
+        _submission_set(
+            set_id,
+            unique_id=unique_id,
+            created_at=created_at,
+            comments=_WITHDRAWAL,
+            patient_id=_identified(stored, xds.ENTRY_PATIENT_ID),
+            source_id=_identified(stored, xds.SET_SOURCE_ID),
+            publisher=publisher,
+        )
+    )
+    change = etree.SubElement(
+        objects,
+        _rim("Association"),
+        id=_derived(str(unique_id), "association", xds.UPDATE_AVAILABILITY_STATUS),
+        associationType=xds.UPDATE_AVAILABILITY_STATUS,
+        sourceObject=set_id,
+        targetObject=entry_uuid,
+    )
+    change.append(_slot(xds.SLOT_ORIGINAL_STATUS, xds.STATUS_APPROVED))
+    change.append(_slot(xds.SLOT_NEW_STATUS, new_status))
+    return StatusChange(unique_id=published.unique_id, entry_uuid=entry_uuid, metadata=_serialised(request))
+
+
+def _identified(stored: etree._Element, scheme: str) -> str:
+    """The value of the only external identifier of that scheme in a stored submission."""
+    values = [
+        identifier.get("value", "")
+        for identifier in stored.iter(_rim("ExternalIdentifier"))
+        if identifier.get("identificationScheme") == scheme
+    ]
+    if len(values) != 1 or not values[0]:
+        raise Broken(
+            "a stored submission does not name one patient and one source",
+            code="published-unreadable",
+            hint="this is a defect or a damaged store: keep the database and report it",
+        )
+    return values[0]
 
 
 def stored_query_get_documents(unique_id: str) -> bytes:
@@ -130,19 +204,27 @@ def retrieve_request(repository: str, unique_id: str) -> bytes:
 # -- the two objects ---------------------------------------------------------------------------------------------
 
 
-def _submission_set(manifest: StudyManifest, edition: Edition, publisher: Publisher) -> etree._Element:
-    set_id = _set_id(edition)
+def _submission_set(
+    set_id: str,
+    *,
+    unique_id: Uid,
+    created_at: datetime,
+    comments: str,
+    patient_id: str,
+    source_id: str,
+    publisher: Publisher,
+) -> etree._Element:
     package = etree.Element(_rim("RegistryPackage"), id=set_id)
-    package.append(_slot("submissionTime", _dtm(edition.created_at)))
+    package.append(_slot("submissionTime", _dtm(created_at)))
     package.append(_text("Name", _TITLE))
-    package.append(_text("Description", f"Version {edition.version}"))
+    package.append(_text("Description", comments))
     parts = _Parts(package, set_id, "set")
     parts.author(xds.SET_AUTHOR, publisher)
     parts.coded(xds.SET_CONTENT_TYPE_CODE, publisher.content_type)
     parts.classification(classificationNode=xds.SET_NODE)
-    parts.identifier("XDSSubmissionSet.patientId", xds.SET_PATIENT_ID, _patient_id(manifest))
-    parts.identifier("XDSSubmissionSet.sourceId", xds.SET_SOURCE_ID, publisher.source_id)
-    parts.identifier("XDSSubmissionSet.uniqueId", xds.SET_UNIQUE_ID, str(edition.submission_id))
+    parts.identifier("XDSSubmissionSet.patientId", xds.SET_PATIENT_ID, patient_id)
+    parts.identifier("XDSSubmissionSet.sourceId", xds.SET_SOURCE_ID, source_id)
+    parts.identifier("XDSSubmissionSet.uniqueId", xds.SET_UNIQUE_ID, str(unique_id))
     return package
 
 
@@ -289,7 +371,11 @@ def _set_id(edition: Edition) -> str:
 
 def _urn(edition: Edition, *role: str) -> str:
     """An id that only this object of this edition has."""
-    return f"urn:uuid:{uuid.uuid5(_NAMESPACE, json.dumps([str(edition.unique_id), *role]))}"
+    return _derived(str(edition.unique_id), *role)
+
+
+def _derived(unique_id: str, *role: str) -> str:
+    return f"urn:uuid:{uuid.uuid5(_NAMESPACE, json.dumps([unique_id, *role]))}"
 
 
 # -- ebRIM -------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """The words of XDS.b: namespaces, schemes, association types, actions, stored queries, error codes.
 
-IHE ITI TF-3 4.2 (metadata) and TF-2 3.18, 3.41, 3.42, 3.43 (transactions), ebRIM/ebRS 3.0. Constants only: what
+IHE ITI TF-3 4.2 (metadata) and TF-2 3.18, 3.41, 3.42, 3.43, 3.57 (transactions), ebRIM/ebRS 3.0. Constants only: what
 they mean to the client stands in ``indexer.xds.answers``, to the index node in ``indexer.registry``.
 """
 
@@ -59,10 +59,16 @@ APND = "urn:ihe:iti:2007:AssociationType:APND"
 XFRM = "urn:ihe:iti:2007:AssociationType:XFRM"
 XFRM_RPLC = "urn:ihe:iti:2007:AssociationType:XFRM_RPLC"
 SIGNS = "urn:ihe:iti:2007:AssociationType:signs"
+UPDATE_AVAILABILITY_STATUS = "urn:ihe:iti:2010:AssociationType:UpdateAvailabilityStatus"  # ITI TF-2 3.57
+SLOT_ORIGINAL_STATUS = "OriginalStatus"
+SLOT_NEW_STATUS = "NewStatus"
 
 # -- status ------------------------------------------------------------------------------------------------------
 STATUS_APPROVED = "urn:oasis:names:tc:ebxml-regrep:StatusType:Approved"
 STATUS_DEPRECATED = "urn:oasis:names:tc:ebxml-regrep:StatusType:Deprecated"
+STATUS_DELETED = "urn:asip:ci-sis:2010:StatusType:Deleted"  # of the national profile; IHE RMU has none
+SHOWN_STATUSES = frozenset({STATUS_APPROVED, STATUS_DEPRECATED})
+"""What a stored query without a status shows."""
 RESPONSE_SUCCESS = "urn:oasis:names:tc:ebxml-regrep:ResponseStatusType:Success"
 RESPONSE_FAILURE = "urn:oasis:names:tc:ebxml-regrep:ResponseStatusType:Failure"
 RESPONSE_PARTIAL_SUCCESS = "urn:ihe:iti:2007:ResponseStatusType:PartialSuccess"
@@ -74,6 +80,7 @@ ITI_41 = "urn:ihe:iti:2007:ProvideAndRegisterDocumentSet-b"
 ITI_42 = "urn:ihe:iti:2007:RegisterDocumentSet-b"
 ITI_18 = "urn:ihe:iti:2007:RegistryStoredQuery"
 ITI_43 = "urn:ihe:iti:2007:RetrieveDocumentSet"
+ITI_57 = "urn:ihe:iti:2010:UpdateDocumentSet"
 
 # -- stored queries (ITI TF-2 3.18.4.1.2.4): AdhocQuery/@id ------------------------------------------------------
 FIND_DOCUMENTS = "urn:uuid:14d4debf-8f97-4251-9a74-a90016b0af0d"
@@ -106,6 +113,16 @@ TRANSIENT_CODES = frozenset(
 ALREADY_THERE_CODES = frozenset({"XDSDuplicateUniqueIdInRegistry", "XDSNonIdenticalHash", "XDSNonIdenticalSize"})
 """The index knows this uniqueId. Products answer a resubmission with either family (FF-21), so all mean: ask it."""
 
+CHANGED_MEANWHILE_CODES = frozenset(
+    {
+        "UnresolvedReferenceException",
+        "XDSMetadataUpdateError",
+        "XDSMetadataVersionError",
+        "XDSRegistryDeprecatedDocumentError",
+    }
+)
+"""Answers to a status change whose entry is no longer as we saw it, perhaps by our own earlier attempt: ask it."""
+
 INTERNAL_CODES = frozenset({"XDSRegistryError", "XDSRepositoryError"})
 """Catch-all "internal error": transient with some products, lasting with others, so a site decides."""
 
@@ -116,9 +133,13 @@ LASTING_CODES = frozenset(
         "UnmodifiableMetadataError",
         "UnresolvedReferenceException",
         "XDSDocumentUniqueIdError",
+        "XDSMetadataUpdateError",
+        "XDSMetadataUpdateOperationError",
+        "XDSMetadataVersionError",
         "XDSMissingDocument",
         "XDSMissingDocumentMetadata",
         "XDSMissingHomeCommunityId",
+        "XDSPatientIDReconciliationError",
         "XDSPatientIdDoesNotMatch",
         "XDSRegistryDeprecatedDocumentError",
         "XDSRegistryDuplicateUniqueIdInMessage",
