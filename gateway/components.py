@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from security.store.port import Component
-from security.store.sqlite import GROUND
+from security.store.port import GROUND, Component
 
 INBOX = Component(name="inbox", package="gateway")
 EXAMS = Component(name="exams", package="indexer")

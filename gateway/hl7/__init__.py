@@ -1,1 +1,1 @@
-"""HL7 v2 intake: MLLP framing and server, acknowledgements, what an ORU and its CDA say."""
+"""HL7 v2 intake: MLLP framing and server, acknowledgements, what a message and its CDA say."""

@@ -37,6 +37,7 @@ _MODALITY_SPELLINGS = {"RM": "MR"}  # seen in national data; PS3.3 C.7.3.1.1.1 s
 _SEXES = {"M": "M", "F": "F", "UN": "U", "U": "U"}
 STUDIES_MAX = 64
 ORDERS_MAX = 64
+_DOCUMENT_ID_MAX = 255
 _LABEL = "studyInstanceUID"  # seen in national data: the extension says what the root is
 _TO_THE_HOUR = re.compile(r"\d{10}", re.ASCII)  # how a time begins that is more than a day
 
@@ -231,7 +232,10 @@ class _Reader:
     def _document_id(self, start: etree._Element, path: str, *, required: bool = False) -> DocumentId | None:
         element = next(iter(_elements(start, path)), None)
         if element is not None and element.get("root"):
-            return DocumentId(root=_value(element, "root"), extension=_value(element, "extension"))
+            found = DocumentId(root=_value(element, "root"), extension=_value(element, "extension"))
+            if len(str(found)) > _DOCUMENT_ID_MAX or not str(found).isprintable():
+                self._add("bad-value", f"{path}: expected at most {_DOCUMENT_ID_MAX} characters that can be printed")
+            return found
         if required or element is not None:
             self._add("missing-field", f"{path}/@root: expected an identifier")
         return None
