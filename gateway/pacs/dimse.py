@@ -4,11 +4,15 @@ Invariants:
 
 * one association per question, never reused, released when all went well and aborted otherwise (FF-12);
 * ``Absent`` only after a final Success without a match, then a C-ECHO on the same association, then, when a
-  control study is configured, that study found (FF-54: an empty restored database also answers zero);
+  control study is configured, that study found (FF-54: an empty restored database also answers zero); an empty day
+  needs the same proof;
+* counts that the peer states are never asked for nor needed: instances are enumerated (FF-14);
 * rows, bytes and time of one question are capped, whatever keeps arriving (FF-12 pending for ever);
 * text is decoded by the answer's own character set (FF-10); no identifier is logged.
 
-Hierarchical keys only: relational queries are optional and often refused (FF-12).
+Hierarchical keys only: relational queries are optional and often refused (FF-12). Measured on 20 series of 10
+images: level by level 0.30 s on Orthanc 1.10.1 (1.2 s without quick acknowledgements) and 0.7 s on the lab PACS, by
+one relational IMAGE query 0.20 s and 0.43 s: not worth a second way.
 """
 
 from __future__ import annotations
@@ -16,15 +20,20 @@ from __future__ import annotations
 import logging
 import socket
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import date
 from ssl import SSLContext
+from typing import Any
 
 from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
-from pynetdicom import AE, _config
+from pynetdicom import AE, _config, build_context
 from pynetdicom.association import Association
+from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.pdu_primitives import SOPClassExtendedNegotiation
+from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # the library makes these names at import
     StudyRootQueryRetrieveInformationModelFind,
     Verification,
@@ -35,7 +44,7 @@ from gateway.bridge import Call
 from gateway.pacs import door
 from gateway.pacs.door import Inconclusive
 from gateway.pacs.source import PacsSource
-from indexer.study import Absent, Found, Instance, PacsPatient, Series, Study, StudyAnswer
+from indexer.study import Absent, Found, Instance, ListedStudy, PacsPatient, Series, Study, StudyAnswer
 from security.errors import BadInput
 from security.identity import Uid
 from security.parse.dicom import Text, charsets, text
@@ -54,10 +63,13 @@ _STUDY_KEYS = (
     "AccessionNumber", "StudyDate", "StudyTime", "StudyDescription", "StudyID", "ReferringPhysicianName",
 )  # fmt: skip
 _SERIES_KEYS = ("SeriesInstanceUID", "Modality", "SeriesNumber", "SeriesDescription", "BodyPartExamined")
+_CALENDAR_KEYS = ("StudyInstanceUID", "StudyTime", "ModalitiesInStudy", "AccessionNumber")
 _IMAGE_KEYS = ("SOPInstanceUID", "SOPClassUID", "InstanceNumber", "NumberOfFrames")
 
 # What pynetdicom raises when a peer breaks an association or its rules in mid-call.
 _BREAKS = (OSError, RuntimeError, ValueError, struct.error)
+
+_NEEDED = (StudyRootQueryRetrieveInformationModelFind, Verification)
 
 Row = Mapping[str, Text]
 
@@ -67,8 +79,8 @@ class DimsePeer:
     """One PACS and how long it is waited for.
 
     ``default_charset``: defined term for answers that state none (FF-10). ``timeout_s``: without progress;
-    ``deadline_s``: for a whole question. ``rows_max``: rows of a whole question. ``control``: a study that
-    this PACS always holds, None when the site names none.
+    ``deadline_s``: for a whole question; ``questions_max``: associations at once. ``rows_max``: rows of a whole
+    question. ``control``: a study that this PACS always holds, None when the site names none.
     """
 
     name: str
@@ -81,18 +93,18 @@ class DimsePeer:
     deadline_s: float = 120.0
     rows_max: int = 100_000
     control: Uid | None = None
-    associations_max: int = 4
+    questions_max: int = 4
 
 
 class DimseSource(PacsSource):
-    """A PACS behind C-FIND (``indexer.ports.StudySource``)."""
+    """A PACS behind C-FIND (``indexer.ports.StudySource`` and ``StudyCalendar``)."""
 
     def __init__(self, peer: DimsePeer) -> None:
-        super().__init__(peer.name, workers=peer.associations_max, deadline_s=peer.deadline_s)
+        super().__init__(peer.name, workers=peer.questions_max, deadline_s=peer.deadline_s)
         self._peer = peer
 
     def _ask(self, call: Call, study: Uid) -> StudyAnswer:
-        with _associated(self._peer, call) as association:
+        with associated(self._peer, call) as association:
             question = _Question(self._peer, call, association)
             rows = question.rows("STUDY", _STUDY_KEYS, StudyInstanceUID=study)
             if not rows:
@@ -102,6 +114,24 @@ class DimseSource(PacsSource):
             if len(rows) > 1:
                 raise Inconclusive("ambiguous-study", f"the peer lists {len(rows)} studies under this UID")
             return Found(study=_study(study, rows[0], question.series(study)))
+
+    def _list(self, call: Call, day: date) -> tuple[ListedStudy, ...]:
+        with associated(self._peer, call) as association:
+            question = _Question(self._peer, call, association)
+            rows = question.rows("STUDY", _CALENDAR_KEYS, StudyDate=f"{day:%Y%m%d}")
+            if not rows:
+                question.absent()
+            return door.calendar(
+                door.listed(
+                    asked=day,
+                    study_uid=row["StudyInstanceUID"].value,
+                    study_date=row["StudyDate"].value,
+                    study_time=row["StudyTime"].value,
+                    modalities=row["ModalitiesInStudy"].value.split("\\"),
+                    accession_number=row["AccessionNumber"].value,
+                )
+                for row in rows
+            )
 
 
 class _Question:
@@ -222,6 +252,8 @@ class _Socket(AssociationSocket):
         self.received += nr_bytes
         if nr_bytes > PDU_BYTES_MAX or self.received > ANSWER_BYTES_MAX:
             raise OSError(f"more than {ANSWER_BYTES_MAX} bytes, or one PDU above {PDU_BYTES_MAX}")
+        if self.socket is not None:  # for this read alone: peers that delay small segments wait 40 ms for our ACK
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         return super().recv(nr_bytes)
 
     def wake(self) -> None:
@@ -234,6 +266,18 @@ class _Socket(AssociationSocket):
             with suppress(OSError):
                 self.socket.shutdown(socket.SHUT_RDWR)
             self.socket.close()
+
+
+class _Messages(DIMSEServiceProvider):
+    """The library's queue of messages, read by whoever asked and by nobody else.
+
+    The association's own thread looks into the queue between two questions without waiting. It is told to pause, but
+    may be past the point where it does so: then it takes the first response of a quick peer and drops it, and a
+    series is missing from the answer (4 of 450 queries to Orthanc were measured). We serve nobody: it gets nothing.
+    """
+
+    def get_msg(self, block: bool = False) -> tuple[None, None] | tuple[int, Any]:  # noqa: FBT001, FBT002 - as theirs
+        return super().get_msg(block) if block else (None, None)
 
 
 class _Entity(AE):
@@ -253,8 +297,17 @@ class _Entity(AE):
 
 
 @contextmanager
-def _associated(peer: DimsePeer, call: Call) -> Iterator[Association]:
+def associated(
+    peer: DimsePeer,
+    call: Call,
+    *,
+    contexts: Sequence[PresentationContext] = (),
+    extended: SOPClassExtendedNegotiation | None = None,
+) -> Iterator[Association]:
     """An association for one question: released after a clean end, else aborted.
+
+    ``contexts``: proposed instead of the two that a question needs, which must be among them. ``extended``: what
+    is negotiated beyond.
 
     Raises:
         Inconclusive: ``unreachable``, ``refused``, ``aborted``.
@@ -263,16 +316,17 @@ def _associated(peer: DimsePeer, call: Call) -> Iterator[Association]:
     entity = _Entity(peer.calling_aet, call)
     entity.connection_timeout = entity.acse_timeout = entity.dimse_timeout = peer.timeout_s
     entity.network_timeout = peer.timeout_s
-    entity.add_requested_context(StudyRootQueryRetrieveInformationModelFind)
-    entity.add_requested_context(Verification)
+    entity.requested_contexts = [*contexts] or [build_context(needed) for needed in _NEEDED]
+    asked: list[Any] | None = [extended] if extended else None
     try:
-        association = entity.associate(peer.host, peer.port, ae_title=peer.called_aet)
+        association = entity.associate(peer.host, peer.port, ae_title=peer.called_aet, ext_neg=asked)
     except _BREAKS as cause:
         raise Inconclusive("unreachable", f"no association ({type(cause).__name__})") from None
     if not association.is_established:
         if association.is_rejected:
             raise Inconclusive("refused", "the peer rejected the association: check both AE titles")
         raise Inconclusive("unreachable", "no association: no connection, or no answer to the request")
+    association.dimse = _Messages(association)
     try:
         _check_contexts(association)
         yield association
@@ -287,7 +341,7 @@ def _associated(peer: DimsePeer, call: Call) -> Iterator[Association]:
 
 def _check_contexts(association: Association) -> None:
     accepted = {context.abstract_syntax for context in association.accepted_contexts}
-    if accepted != {StudyRootQueryRetrieveInformationModelFind, Verification}:
+    if not accepted.issuperset(_NEEDED):
         raise Inconclusive("refused", "the peer does not accept Study Root FIND and Verification")
 
 

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from datetime import date
 
-from indexer.study import Instance, PacsPatient, Series, Study, Unknown
+from indexer.study import Instance, ListedStudy, PacsPatient, Series, Study, Unknown
 from security.errors import BadInput
 from security.identity import Uid
 
@@ -136,6 +137,29 @@ def study(
         referring_physician=referring_physician,
         series=tuple(sorted(series, key=lambda each: (_order(each.number), each.uid))),
     )
+
+
+def listed(
+    *, asked: date, study_uid: str, study_date: str, study_time: str, modalities: Iterable[str], accession_number: str
+) -> ListedStudy:
+    """One study of a day's list.
+
+    Raises:
+        Inconclusive: ``wrong-date`` the peer ignored the key, so its list is not that of the day; ``bad-answer``.
+    """
+    if study_date != f"{asked:%Y%m%d}":
+        raise Inconclusive("wrong-date", "the peer listed a study of a day that was not asked for")
+    return ListedStudy(
+        uid=uid(study_uid, keyword="StudyInstanceUID"),
+        time=study_time,
+        modalities=tuple(sorted({each for each in modalities if each})),
+        has_accession=bool(accession_number),
+    )
+
+
+def calendar(rows: Iterable[ListedStudy]) -> tuple[ListedStudy, ...]:
+    """The day's list in order; a study under two patients stands once: ``find`` says what is wrong with it."""
+    return tuple(sorted({each.uid: each for each in rows}.values(), key=lambda each: (each.time, each.uid)))
 
 
 def _order(stated: int | None) -> float:

@@ -1,12 +1,11 @@
-"""``OrthancSource``: asks Orthanc through its REST interface, with requests.
+"""``OrthancSource``: asks Orthanc through its REST interface.
 
 Invariants:
 
-* one session per question, in one thread (a requests Session is not made to be shared), cut with it;
-* every answer is capped, status 200, ``application/json``, parsed by ``security.parse.json``; redirects,
-  proxies, netrc and compressed bodies are refused or ignored, and no body is read before its head is judged;
+* the wire is that of ``gateway.pacs.http``: capped, status 200, ``application/json``;
 * ``Absent`` only after a clean empty look-up, then a clean ``/system``, then, when a control study is
-  configured, that study found (FF-54); everything else that is not the whole study is ``Unknown``.
+  configured, that study found (FF-54); everything else that is not the whole study is ``Unknown``; an empty day
+  needs the same proof.
 
 Which calls, measured on Orthanc 1.10.1 with 1,300 CT instances of 131 kB (2 cores, SQLite index, loopback):
 ``/tools/bulk-content`` with metadata 0.06 s (SOP class from the index, no file read) · one
@@ -21,63 +20,36 @@ where a file states none.
 
 from __future__ import annotations
 
-import contextlib
-import http.client
-import socket
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
+from datetime import date
 from typing import Any
-
-import requests
-import urllib3
-from requests.adapters import HTTPAdapter
-from requests.auth import HTTPBasicAuth
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from gateway.bridge import Call
 from gateway.pacs import door
 from gateway.pacs.door import Inconclusive
+from gateway.pacs.http import HttpExchange, HttpPeer
 from gateway.pacs.source import PacsSource
-from indexer.study import Absent, Found, Instance, PacsPatient, Series, Study, StudyAnswer
+from indexer.study import Absent, Found, Instance, ListedStudy, PacsPatient, Series, Study, StudyAnswer
 from security.errors import BadInput
 from security.identity import Uid
-from security.parse.json import member, parse_json
+from security.parse.json import member
 
-# 850 bytes and 20 values per instance were measured: room for 75,000, which the parser's VALUES_MAX makes 50,000
-ANSWER_BYTES_MAX = 64 * 1024 * 1024
-_CHUNK = 64 * 1024
+_MEDIA_TYPES = ("application/json",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OrthancPeer:
-    """One Orthanc and how long it is waited for.
-
-    ``url``: base address. ``password``: the secret itself, read by the caller; no user, no authentication.
-    ``timeout_s``: to connect, and without progress; ``deadline_s``: for a whole question. ``control``: a
-    study that this PACS always holds, None when the site names none. ``ca_file``: authorities for https,
-    None for the system's.
-    """
-
-    name: str
-    url: str
-    username: str = ""
-    password: str = field(default="", repr=False)
-    timeout_s: float = 30.0
-    deadline_s: float = 120.0
-    control: Uid | None = None
-    ca_file: Path | None = None
-    calls_max: int = 4
+class OrthancPeer(HttpPeer):
+    """One Orthanc."""
 
 
 class OrthancSource(PacsSource):
-    """A PACS behind Orthanc's REST interface (``indexer.ports.StudySource``)."""
+    """A PACS behind Orthanc's REST interface (``indexer.ports.StudySource`` and ``StudyCalendar``)."""
 
     def __init__(self, peer: OrthancPeer) -> None:
-        super().__init__(peer.name, workers=peer.calls_max, deadline_s=peer.deadline_s)
+        super().__init__(peer.name, workers=peer.questions_max, deadline_s=peer.deadline_s)
         self._peer = peer
 
     def _ask(self, call: Call, study: Uid) -> StudyAnswer:
@@ -92,9 +64,24 @@ class OrthancSource(PacsSource):
             except BadInput as shape:
                 raise Inconclusive("bad-answer", shape.args[0]) from None
 
+    def _list(self, call: Call, day: date) -> tuple[ListedStudy, ...]:
+        with OrthancClient.session(self._peer, call) as orthanc:
+            try:
+                studies = orthanc.find("Study", day)
+                if not studies:
+                    self._absent(orthanc)
+                return _calendar(day, studies, orthanc.find("Series", day))
+            except BadInput as shape:
+                raise Inconclusive("bad-answer", shape.args[0]) from None
+
     def _absent(self, orthanc: OrthancClient) -> Absent:
+        """Orthanc found nothing; it must now prove itself alive and whole.
+
+        Raises:
+            Inconclusive: ``control-missing``, or what makes an answer unclean.
+        """
         version = orthanc.version()
-        evidence = f"/tools/lookup: empty; /system: Orthanc {version}"
+        evidence = f"search: empty; /system: Orthanc {version}"
         if self._peer.control is None:
             return Absent(evidence=evidence)
         if len(orthanc.lookup_study(self._peer.control)) != 1:
@@ -105,26 +92,15 @@ class OrthancSource(PacsSource):
 class OrthancClient:
     """The calls we need, typed; one question long. Raises ``Inconclusive``, or ``BadInput`` for a wrong shape."""
 
-    def __init__(self, peer: OrthancPeer, session: requests.Session) -> None:
-        self._peer = peer
-        self._session = session
+    def __init__(self, exchange: HttpExchange) -> None:
+        self._exchange = exchange
 
     @classmethod
     @contextmanager
     def session(cls, peer: OrthancPeer, call: Call) -> Iterator[OrthancClient]:
         """A client whose sockets are shut when ``call`` is cut."""
-        with _StraightSession() as session:
-            session.trust_env = False  # no proxy, no netrc: the PACS is where the configuration says
-            session.headers.update({"Accept": "application/json", "Accept-Encoding": "identity"})
-            if peer.username:
-                session.auth = HTTPBasicAuth(peer.username.encode(), peer.password.encode())
-            if peer.ca_file is not None:
-                session.verify = str(peer.ca_file)
-            adapter = _CuttableAdapter()
-            call.on_cut(adapter.cut)
-            session.mount("http://", adapter)
-            session.mount("https://", adapter)
-            yield cls(peer, session)
+        with HttpExchange.open(peer, call, media_types=_MEDIA_TYPES) as exchange:
+            yield cls(exchange)
 
     def version(self) -> str:
         """``GET /system``: proof of life."""
@@ -133,11 +109,14 @@ class OrthancClient:
     def lookup_study(self, study: Uid) -> list[str]:
         """``POST /tools/lookup``: Orthanc's identifiers of the studies with this UID."""
         matches = _list(self._json("POST", "/tools/lookup", data=study.encode()), what="/tools/lookup")
-        return [
+        studies = [
             member(match, "ID", str, what="/tools/lookup")
             for match in matches
             if member(match, "Type", str, what="/tools/lookup") == "Study"
         ]
+        if matches and not studies:
+            raise Inconclusive("bad-answer", "the peer knows this UID, yet not as that of a study")
+        return studies
 
     def study(self, orthanc_id: str) -> dict[str, Any]:
         """``GET /studies/{id}``."""
@@ -156,123 +135,25 @@ class OrthancClient:
         body = {"Resources": [orthanc_id], "Level": "Instance", "Metadata": True}
         return _list(self._json("POST", "/tools/bulk-content", json=body), what="/tools/bulk-content")
 
+    def find(self, level: str, day: date) -> list[Any]:
+        """``POST /tools/find``: everything of a level on a StudyDate, expanded; no ``Limit``, so never cut short."""
+        body = {"Level": level, "Expand": True, "Query": {"StudyDate": f"{day:%Y%m%d}"}}
+        return _list(self._json("POST", "/tools/find", json=body), what="/tools/find")
+
     def _json(self, method: str, path: str, **body: Any) -> Any:
-        what = path.partition("?")[0]
-        try:
-            with self._session.request(
-                method,
-                self._peer.url.rstrip("/") + path,
-                timeout=self._peer.timeout_s,
-                allow_redirects=False,
-                stream=True,
-                **body,
-            ) as response:
-                _check(response)
-                data = _read(response)
-        except requests.Timeout:
-            raise Inconclusive("timeout", f"no progress for {self._peer.timeout_s:g} s") from None
-        except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as cause:
-            raise Inconclusive("unreachable", f"the exchange broke ({type(cause).__name__})") from None
-        return parse_json(data, what=what, limit=ANSWER_BYTES_MAX)
-
-
-def _check(response: requests.Response) -> None:
-    status = response.status_code
-    if status in (401, 403):
-        raise Inconclusive("unauthorised", f"HTTP {status}: check the user and password of this PACS")
-    if status == 404:
-        raise Inconclusive("changing", "what the peer just listed is gone: the study changes right now")
-    if status != 200:
-        raise Inconclusive(f"http-{status}", f"HTTP {status} where 200 is due")
-    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if kind != "application/json" or response.headers.get("Content-Encoding", "identity") != "identity":
-        raise Inconclusive("bad-answer", "the answer is no plain JSON: is this address really Orthanc?")
-
-
-def _read(response: requests.Response) -> bytes:
-    data = bytearray()
-    for chunk in response.iter_content(_CHUNK):
-        data += chunk
-        if len(data) > ANSWER_BYTES_MAX:
-            raise Inconclusive("too-large", f"more than {ANSWER_BYTES_MAX} bytes")
-    return bytes(data)
-
-
-class _StraightSession(requests.Session):
-    """A session for which no answer is a redirect.
-
-    ``allow_redirects=False`` alone does not do: requests then still prepares the next request, for which it reads
-    the whole body of the answer and parses ``Location``.
-    """
-
-    def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002 - the signature of requests
-        return None
-
-
-class _CuttableAdapter(HTTPAdapter):
-    """An adapter that knows its sockets, so that a thread waiting on one can be woken.
-
-    A request is repeated at most once, only a GET, only when the connection broke before an answer (a kept
-    connection that the peer closed meanwhile).
-    """
-
-    def __init__(self) -> None:
-        self._opened: list[socket.socket] = []
-        self._is_cut = False
-        again = urllib3.Retry(
-            total=1, connect=0, read=1, redirect=0, status=0, other=0, allowed_methods={"GET"}, backoff_factor=0
-        )
-        super().__init__(pool_connections=1, pool_maxsize=1, max_retries=again)
-
-    def cut(self) -> None:
-        """Shut every socket. Never blocks."""
-        self._is_cut = True
-        for opened in tuple(self._opened):
-            _shut(opened)
-
-    def close(self) -> None:
-        """Close the pool and every socket: the pool alone waits for the garbage collector."""
-        super().close()
-        for opened in self._opened:
-            opened.close()
-
-    def _watch(self, opened: socket.socket) -> None:
-        self._opened.append(opened)
-        if self._is_cut:  # it was cut while connecting
-            _shut(opened)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        watch = self._watch
-
-        class Plain(HTTPConnection):
-            def connect(self) -> None:
-                super().connect()
-                watch(self.sock)
-
-        class Secure(HTTPSConnection):
-            def connect(self) -> None:
-                super().connect()
-                watch(self.sock)
-
-        class PlainPool(HTTPConnectionPool):
-            ConnectionCls = Plain
-
-        class SecurePool(HTTPSConnectionPool):
-            ConnectionCls = Secure
-
-        self.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
-
-
-def _shut(opened: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # closed already
-        socket.socket.shutdown(opened, socket.SHUT_RDWR)  # the plain one: another thread may be inside the TLS one
+        return self._exchange.json(method, path, listed=path.startswith("/studies/"), **body).value
 
 
 def _list(value: Any, *, what: str) -> list[Any]:
     if not isinstance(value, list):
         raise Inconclusive("bad-answer", f"{what} did not answer a list")
     return value
+
+
+def _texts(values: list[Any]) -> list[str]:
+    if not all(isinstance(value, str) for value in values):
+        raise Inconclusive("bad-answer", "a list of identifiers holds something else")
+    return values
 
 
 def _object(value: Any, *, what: str) -> dict[str, Any]:
@@ -323,7 +204,7 @@ def _series(listed: list[Any], bulk: list[Any]) -> list[Series]:
         identifiers[parent].add(member(entry, "ID", str, what="bulk-content"))
         members[parent].append(_instance(entry))
     stated = {
-        member(entry, "ID", str, what="series"): set(member(entry, "Instances", list, what="series"))
+        member(entry, "ID", str, what="series"): set(_texts(member(entry, "Instances", list, what="series")))
         for entry in listed
     }
     if stated != identifiers:
@@ -349,4 +230,24 @@ def _instance(entry: Any) -> Instance:
         sop_instance=_tag(tags, "SOPInstanceUID"),
         number_text=_tag(tags, "InstanceNumber"),
         frames_text=_tag(tags, "NumberOfFrames"),
+    )
+
+
+def _calendar(day: date, studies: list[Any], series: list[Any]) -> tuple[ListedStudy, ...]:
+    """The studies of the day; their modalities stand in the series alone."""
+    modalities: defaultdict[str, set[str]] = defaultdict(set)
+    for entry in series:
+        tags = member(entry, "MainDicomTags", dict, what="/tools/find")
+        modalities[member(entry, "ParentStudy", str, what="/tools/find")].add(_tag(tags, "Modality"))
+    return door.calendar(
+        door.listed(
+            asked=day,
+            study_uid=_tag(tags, "StudyInstanceUID"),
+            study_date=_tag(tags, "StudyDate"),
+            study_time=_tag(tags, "StudyTime"),
+            modalities=modalities[member(entry, "ID", str, what="/tools/find")],
+            accession_number=_tag(tags, "AccessionNumber"),
+        )
+        for entry in studies
+        for tags in [member(entry, "MainDicomTags", dict, what="/tools/find")]
     )

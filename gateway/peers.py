@@ -1,0 +1,110 @@
+"""The peers of a tenant, made from its settings: one function per kind of peer, for whoever asks them.
+
+Nothing is opened here: an adapter connects when it is first asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from gateway.pacs.dicomweb import DicomWebPeer, DicomWebSource
+from gateway.pacs.dimse import DimsePeer, DimseSource
+from gateway.pacs.orthanc import OrthancPeer, OrthancSource
+from gateway.settings import PacsDicomWeb, PacsDimse, PacsOrthanc, PacsSettings, TenantSettings
+from indexer.xds.client import XdsClient, XdsEndpoint
+from security.identity import Uid
+from security.keys import tls
+from security.secrets import read_secret
+
+
+def pacs_peer(name: str, pacs: PacsSettings) -> OrthancPeer | DicomWebPeer | DimsePeer:
+    """How a PACS is reached.
+
+    Raises:
+        Broken: its password file cannot be read.
+    """
+    control = Uid(pacs.control_study) if pacs.control_study else None
+    match pacs:
+        case PacsOrthanc():
+            return OrthancPeer(
+                name=name,
+                url=pacs.url,
+                username=pacs.username,
+                password=_password(pacs),
+                ca_file=pacs.ca_file,
+                timeout_s=pacs.timeout_s,
+                deadline_s=pacs.deadline_s,
+                control=control,
+                questions_max=pacs.questions_max,
+            )
+        case PacsDicomWeb():
+            return DicomWebPeer(
+                name=name,
+                url=pacs.url,
+                username=pacs.username,
+                password=_password(pacs),
+                ca_file=pacs.ca_file,
+                certificate_file=pacs.certificate_file,
+                key_file=pacs.key_file,
+                timeout_s=pacs.timeout_s,
+                deadline_s=pacs.deadline_s,
+                control=control,
+                questions_max=pacs.questions_max,
+            )
+        case PacsDimse():
+            return DimsePeer(
+                name=name,
+                host=pacs.host,
+                port=pacs.port,
+                called_aet=pacs.called_aet,
+                calling_aet=pacs.calling_aet,
+                default_charset=pacs.default_charset,
+                timeout_s=pacs.timeout_s,
+                deadline_s=pacs.deadline_s,
+                control=control,
+                questions_max=pacs.questions_max,
+            )
+
+
+def pacs_source(name: str, pacs: PacsSettings) -> OrthancSource | DicomWebSource | DimseSource:
+    """The adapter that asks a PACS. To be closed by its owner."""
+    match pacs_peer(name, pacs):
+        case OrthancPeer() as orthanc:
+            return OrthancSource(orthanc)
+        case DicomWebPeer() as dicomweb:
+            return DicomWebSource(dicomweb)
+        case DimsePeer() as dimse:
+            return DimseSource(dimse)
+
+
+def index_client(
+    tenant: TenantSettings, observe_date: Callable[[str, datetime], None] = lambda _header, _at: None
+) -> XdsClient:
+    """The client of the tenant's index. To be closed by its owner. ``observe_date``: as ``XdsClient`` has it.
+
+    Raises:
+        Broken: a certificate or key cannot be used.
+    """
+    index = tenant.index
+    context = None
+    if index.certificate_file and index.key_file and index.ca_file:
+        context = tls.client_context(index.certificate_file, index.key_file, index.ca_file)
+    return XdsClient(
+        XdsEndpoint(
+            registry_url=index.registry_url,
+            repository_url=index.repository_url,
+            repository_unique_id=index.repository_unique_id,
+            tls=context,
+            connect_timeout_s=index.connect_timeout_s,
+            total_timeout_s=index.total_timeout_s,
+            response_bytes_max=index.response_bytes_max,
+        ),
+        observe_date=observe_date,
+    )
+
+
+def _password(pacs: PacsOrthanc | PacsDicomWeb) -> str:
+    if pacs.password_file is None:
+        return ""
+    return read_secret(pacs.password_file, what="PACS password").decode().strip()
