@@ -44,18 +44,28 @@ from indexer.registry.answers import (
 )
 from indexer.registry.app import Running, start
 from indexer.registry.node import REGISTRY, IndexNode
-from indexer.registry.objects import Association
+from indexer.registry.objects import Association, DocumentEntry, read_submission
+from indexer.registry.queries import StoredQuery, fitting_entries, parse_query
+from indexer.registry.validate import patient_of
 from indexer.xds import soap
 from indexer.xds import vocabulary as v
+from indexer.xds.metadata import stored_query_get_documents
 from security.clock import Clock, SystemClock
 from security.errors import BadInput
 from security.seal import Vault
 from security.secrets import create_kek, read_kek
-from security.store.sqlite import GROUND, SqliteStore
+from security.store.port import GROUND
+from security.store.sqlite import SqliteStore
 
 TENANT = "lab-index"
 REPOSITORY = "1.2.250.1.213.9.9.1"
-TRANSACTIONS = {v.ITI_18: "ITI-18", v.ITI_41: "ITI-41", v.ITI_42: "ITI-42", v.ITI_43: "ITI-43"}
+TRANSACTIONS = {
+    v.ITI_18: "ITI-18",
+    v.ITI_41: "ITI-41",
+    v.ITI_42: "ITI-42",
+    v.ITI_43: "ITI-43",
+    v.ITI_57: "ITI-57",
+}
 UNREADABLE = "unreadable"
 _RESET_AT_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER without time: close sends RST
 _HTML = (
@@ -69,7 +79,7 @@ class Fault(StrEnum):
     DELAY = "delay"  # ``seconds`` before the node sees it
     DROP_BEFORE = "drop-before"  # connection reset, the node never sees it
     COMMIT_THEN_RESET = "commit-then-reset"  # the node answers, the connection dies first (F07)
-    INVISIBLE = "invisible"  # what is registered shows in queries ``seconds`` later (F09)
+    INVISIBLE = "invisible"  # what is registered or withdrawn shows as such in queries ``seconds`` later (F09)
     HTML_MAINTENANCE = "html-maintenance"  # 200 with a page (F10)
     EMPTY_200 = "empty-200"  # 200 with nothing (F10)
     TRUNCATED_MTOM = "truncated-mtom"  # the node's answer, half of it (F10)
@@ -116,18 +126,19 @@ class Switches:
         return {s.name: s for s in taken}
 
     def hidden_s(self) -> float:
-        """How long a new registration stays out of queries."""
+        """How long queries lag behind what is registered or withdrawn."""
         return max((s.seconds for s in self._on if s.name is Fault.INVISIBLE), default=0.0)
 
 
 class _Veil:
-    """A node whose new registrations show late in queries. ITI-43 is not delayed."""
+    """A node whose new registrations and withdrawals show late in queries. ITI-43 is not delayed."""
 
     def __init__(self, node: IndexNode, switches: Switches, clock: Clock) -> None:
         self._node = node
         self._switches = switches
         self._clock = clock
         self._since: dict[str, float] = {}
+        self._withdrawn: dict[str, tuple[float, DocumentEntry]] = {}
         self.ready = node.ready
         self.retrieve = node.retrieve
 
@@ -136,6 +147,13 @@ class _Veil:
 
     async def register(self, envelope: soap.Envelope) -> RegistryAnswer:
         return self._noted(await self._node.register(envelope))
+
+    async def update(self, envelope: soap.Envelope) -> RegistryAnswer:
+        before = await self._named_by(envelope)
+        answer = self._noted(await self._node.update(envelope))
+        if answer.registered:
+            self._withdrawn.update({entry.id: (self._clock.monotonic(), entry) for entry in before})
+        return answer
 
     async def stored_query(self, envelope: soap.Envelope) -> QueryAnswer:
         answer = await self._node.stored_query(envelope)
@@ -146,11 +164,44 @@ class _Veil:
             for o in answer.objects
             if o.id not in hidden and not (isinstance(o, Association) and {o.source, o.target} & hidden)
         ]
+        late = [entry for since, entry in self._withdrawn.values() if since > limit]
+        if late and not answer.errors:
+            query = parse_query(envelope.body)
+            shown += [entry for entry in late if _asks_for(query, entry)]
         return replace(answer, objects=tuple(shown))
+
+    async def _named_by(self, envelope: soap.Envelope) -> list[DocumentEntry]:
+        """The entries that an ITI-57 request names, as they are shown before it."""
+        found: list[DocumentEntry] = []
+        try:
+            changes = read_submission(envelope.body).associations
+        except BadInput:  # for the node to say
+            return []
+        for change in changes:
+            answer = await self._node.stored_query(replace(envelope, body=_get_documents(change.target)))
+            found += [o for o in answer.objects if isinstance(o, DocumentEntry)]
+        return found
 
     def _noted(self, answer: RegistryAnswer) -> RegistryAnswer:
         self._since.update(dict.fromkeys(answer.registered, self._clock.monotonic()))
         return answer
+
+
+def _get_documents(entry_uuid: str) -> etree._Element:
+    """GetDocuments by entryUUID."""
+    request = etree.fromstring(stored_query_get_documents(entry_uuid))
+    for slot in request.iter(f"{{{v.NS_RIM}}}Slot"):
+        slot.set("name", "$XDSDocumentEntryEntryUUID")
+    return request
+
+
+def _asks_for(query: StoredQuery, entry: DocumentEntry) -> bool:
+    """Whether a query for documents would show the entry as it was."""
+    if query.id == v.GET_DOCUMENTS:
+        return not {entry.id, entry.unique_id}.isdisjoint(query.ids)
+    if query.id not in {v.FIND_DOCUMENTS, v.FIND_DOCUMENTS_BY_REFERENCE_ID}:
+        return False
+    return query.patient == patient_of(entry.patient_id) and bool(fitting_entries(query, [entry]))
 
 
 def _middleware(switches: Switches) -> Middleware:

@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,6 +21,7 @@ import requests
 
 _READY_S = 30.0
 _STOP_S = 15.0
+_DICOM_WEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")  # Debian: orthanc-dicomweb
 
 
 def available() -> str | None:
@@ -34,8 +35,9 @@ class OrthancProcess:
     aet = "LABORTHANC"
     username = "lab"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, extra: Mapping[str, object]) -> None:
         self._folder = folder
+        self._extra = extra
         self.password = secrets.token_urlsafe(18)
         self.password_file = folder / "password"
         self.http_port, self.dicom_port = _free_ports()
@@ -50,14 +52,14 @@ class OrthancProcess:
         return self._process.pid
 
     @classmethod
-    def start(cls, folder: Path) -> Self:
-        """Start one with its files below ``folder`` and wait until it answers.
+    def start(cls, folder: Path, **extra: object) -> Self:
+        """Start one with its files below ``folder`` and wait until it answers. ``extra``: keys of its configuration.
 
         Raises:
             FileNotFoundError: the machine has no Orthanc.
             RuntimeError: it did not come up; the message names its log.
         """
-        orthanc = cls(folder)
+        orthanc = cls(folder, extra)
         ends = time.monotonic() + _READY_S
         while not orthanc._answers():
             if orthanc._process.poll() is not None or time.monotonic() > ends:
@@ -133,7 +135,8 @@ class OrthancProcess:
             "Name": "Poterne lab",
             "StorageDirectory": storage,
             "IndexDirectory": storage,
-            "Plugins": [],
+            "Plugins": [str(_DICOM_WEB)] if _DICOM_WEB.exists() else [],
+            "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
             "HttpPort": self.http_port,
             "DicomPort": self.dicom_port,
             "DicomAet": self.aet,
@@ -146,6 +149,7 @@ class OrthancProcess:
             "AuthenticationEnabled": True,
             "RegisteredUsers": {self.username: self.password},
             "OverwriteInstances": True,
+            **self._extra,
         }
 
 

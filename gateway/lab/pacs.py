@@ -1,7 +1,7 @@
 """The lab PACS: a real DICOM node with its own state, and faults on demand.
 
-It answers C-ECHO, C-STORE and C-FIND (Study Root, three levels) on 127.0.0.1 only. Its state is a folder of
-Part 10 files, read again at start.
+It answers C-ECHO, C-STORE and C-FIND (Study Root, three levels) on 127.0.0.1 only; ``gateway.lab.pacs_http`` shows
+the same rows by QIDO-RS and as Orthanc does. Its state is a folder of Part 10 files, read again at start.
 
 Invariants:
 
@@ -10,18 +10,17 @@ Invariants:
 * an upper level's unique key is demanded, as non-relational PACS do (PS3.4 C.4.1.2.2.1, FF-12);
 * ``fault`` may be set at any time and holds for the next request.
 
-Run on its own: ``python -m gateway.lab.pacs --aet LABPACS --port 0 --dir D [--fault NAME]`` prints one JSON line
-``{"aet": …, "port": …}`` when ready and ends cleanly on SIGTERM; ``PacsProcess`` does so for a lab site.
+Run on its own: ``python -m gateway.lab.pacs_http --aet LABPACS --port 0 --http-port 0 --dir D [--fault NAME]`` prints
+one JSON line ``{"aet": …, "port": …, "http_port": …}`` when ready and ends cleanly on SIGTERM; ``PacsProcess`` does
+so for a lab site.
 """
 
 from __future__ import annotations
 
-import argparse
 import fnmatch
 import hashlib
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -29,7 +28,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydicom import Dataset
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
@@ -38,22 +37,23 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # the library 
     StudyRootQueryRetrieveInformationModelFind,
     Verification,
 )
+from pynetdicom.transport import ThreadedAssociationServer
 
 from security.errors import BadInput
 from security.identity import Uid
 from security.parse.dicom import charsets, parse_untrusted, text
 
-_STUDY = (
+STUDY = (
     "StudyInstanceUID", "PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex",
     "AccessionNumber", "StudyDate", "StudyTime", "StudyDescription", "StudyID", "ReferringPhysicianName",
 )  # fmt: skip
-_SERIES = ("SeriesInstanceUID", "Modality", "SeriesNumber", "SeriesDescription", "BodyPartExamined")
-_IMAGE = ("SOPInstanceUID", "SOPClassUID", "InstanceNumber", "NumberOfFrames")
-_COUNTS = ("NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances", "NumberOfSeriesRelatedInstances")
+SERIES = ("SeriesInstanceUID", "Modality", "SeriesNumber", "SeriesDescription", "BodyPartExamined")
+IMAGE = ("SOPInstanceUID", "SOPClassUID", "InstanceNumber", "NumberOfFrames")
+COUNTS = ("NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances", "NumberOfSeriesRelatedInstances")
 _LEVELS = {  # level: keys it knows, its unique key, unique keys it demands
-    "STUDY": (_STUDY, "StudyInstanceUID", ()),
-    "SERIES": (_STUDY + _SERIES, "SeriesInstanceUID", ("StudyInstanceUID",)),
-    "IMAGE": (_STUDY + _SERIES + _IMAGE, "SOPInstanceUID", ("StudyInstanceUID", "SeriesInstanceUID")),
+    "STUDY": (STUDY, "StudyInstanceUID", ()),
+    "SERIES": (STUDY + SERIES, "SeriesInstanceUID", ("StudyInstanceUID",)),
+    "IMAGE": (STUDY + SERIES + IMAGE, "SOPInstanceUID", ("StudyInstanceUID", "SeriesInstanceUID")),
 }
 _LOCALISED_VR = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})  # PS3.5 6.1.2.3
 
@@ -61,22 +61,35 @@ Row = Mapping[str, str]
 
 
 class PacsFault(StrEnum):
-    """How the PACS misbehaves."""
+    """How the PACS misbehaves: by C-FIND; then by HTTP (QIDO-RS and Orthanc alike), where a row is one of a list."""
 
-    REFUSE = "refuse"  # rejects every association
-    HANG = "hang"  # takes the C-FIND and never answers
-    ABORT_MID_FIND = "abort-mid-find"  # one match, then A-ABORT
-    FAIL_STATUS = "fail-status"  # one match, then 0xC001
-    EMPTY = "empty"  # Success, no match, whatever is asked
+    REFUSE = "refuse"  # rejects every association; 403
+    HANG = "hang"  # takes the question and never answers
+    ABORT_MID_FIND = "abort-mid-find"  # one match, then A-ABORT; one row, then a reset inside the body
+    FAIL_STATUS = "fail-status"  # one match, then 0xC001; 500
+    EMPTY = "empty"  # Success, no match, whatever is asked; a clean empty list
     NO_COUNTS = "no-counts"  # leaves the counts empty
     WRONG_COUNTS = "wrong-counts"  # counts one too many
-    LATIN1 = "latin1"  # answers in ISO_IR 100, and says so
-    LATIN1_UNLABELLED = "latin1-unlabelled"  # answers in ISO_IR 100 without (0008,0005)
-    LATIN1_MISLABELLED = "latin1-mislabelled"  # answers in ISO_IR 100 and says ISO_IR 192
-    PENDING_FOREVER = "pending-forever"  # matches without end
-    SLOW = "slow"  # half a second before each match
+    LATIN1 = "latin1"  # answers in ISO_IR 100, and says so; JSON in Latin-1 with charset=iso-8859-1
+    LATIN1_UNLABELLED = "latin1-unlabelled"  # answers in ISO_IR 100 without (0008,0005); without charset
+    LATIN1_MISLABELLED = "latin1-mislabelled"  # answers in ISO_IR 100 and says ISO_IR 192; charset=utf-8
+    PENDING_FOREVER = "pending-forever"  # matches without end; a body without end
+    SLOW = "slow"  # half a second before each match or row (``slow_s``)
     IGNORES_KEYS = "ignores-keys"  # answers with everything it holds
+    IGNORES_OFFSET = "ignores-offset"  # nothing of C-FIND; QIDO-RS gives the first page again, Orthanc pages nothing
     NO_UIDS = "no-uids"  # leaves SOPInstanceUID empty
+
+
+class _Server(ThreadedAssociationServer):
+    """The library's listener, which ends within a tenth of a second."""
+
+    def serve_forever(self, poll_interval: float = 0.1) -> None:
+        super().serve_forever(poll_interval)
+
+
+class _Node(AE):
+    def make_server(self, *arguments: Any, **options: Any) -> Any:
+        return super().make_server(*arguments, **(options | {"server_class": _Server}))
 
 
 class LabPacs:
@@ -86,11 +99,12 @@ class LabPacs:
         self.aet = aet
         self.port = port
         self.fault = fault
+        self.slow_s = 0.5
         self._folder = folder
         self._lock = threading.Lock()
         self._rows: dict[str, Row] = {}  # by SOPInstanceUID
         self._stopping = threading.Event()
-        self._entity = AE(ae_title=aet)
+        self._entity = _Node(ae_title=aet)
         self._entity.require_called_aet = True
         self._entity.maximum_associations = 50
         self._entity.add_supported_context(Verification)
@@ -195,9 +209,9 @@ class LabPacs:
         if level not in _LEVELS or not all(keys.get(key) for key in _LEVELS[level][2]):
             yield 0xA900, None  # identifier does not match SOP class
             return
-        matches = self._matches(level, {} if fault is PacsFault.IGNORES_KEYS else keys)
-        for row in _endless(matches) if fault is PacsFault.PENDING_FOREVER else matches:
-            if not event.assoc.is_established or self._stopping.wait(_PAUSE_S.get(fault, 0.0)):
+        matches = self.matches(level, {} if fault is PacsFault.IGNORES_KEYS else keys)
+        for row in endless(matches) if fault is PacsFault.PENDING_FOREVER else matches:
+            if not event.assoc.is_established or self._stopping.wait(self.pause_s(fault)):
                 return
             yield 0xFF00, _answer(wanted, row, fault)
             if fault is PacsFault.ABORT_MID_FIND:
@@ -208,7 +222,12 @@ class LabPacs:
                 return
         yield 0x0000, None
 
-    def _matches(self, level: str, keys: Row) -> list[Row]:
+    def pause_s(self, fault: PacsFault | None) -> float:
+        """Seconds to wait before a row."""
+        return {PacsFault.SLOW: self.slow_s, PacsFault.PENDING_FOREVER: 0.001}.get(fault, 0.0) if fault else 0.0
+
+    def matches(self, level: str, keys: Row) -> list[Row]:
+        """The rows of a level (STUDY, SERIES or IMAGE) that match, with the counts of their study."""
         known, unique, _demanded = _LEVELS[level]
         with self._lock:
             held = list(self._rows.values())
@@ -237,10 +256,11 @@ def _on_open(event: evt.Event) -> None:
 class PacsProcess:
     """The lab PACS as a process of its own, filled by C-STORE as a modality would."""
 
-    def __init__(self, process: subprocess.Popen[str], *, aet: str, port: int) -> None:
+    def __init__(self, process: subprocess.Popen[str], *, aet: str, port: int, http_port: int) -> None:
         self._process = process
         self.aet = aet
         self.port = port
+        self.http_port = http_port
 
     @classmethod
     def start(cls, folder: Path, *, fault: PacsFault | None = None) -> Self:
@@ -249,7 +269,7 @@ class PacsProcess:
         Raises:
             RuntimeError: it ended before it was ready.
         """
-        command = [sys.executable, "-m", "gateway.lab.pacs", "--dir", str(folder)]
+        command = [sys.executable, "-m", "gateway.lab.pacs_http", "--dir", str(folder)]
         command += ["--fault", fault] if fault else []
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None  # a pipe was asked for
@@ -270,8 +290,11 @@ class PacsProcess:
         self._process.terminate()
         return self._process.wait(30)
 
-    def settings(self) -> dict[str, Any]:
-        """The section of a gateway's configuration that reaches this PACS."""
+    def settings(self, kind: Literal["dimse", "dicomweb", "orthanc"] = "dimse") -> dict[str, Any]:
+        """The section of a gateway's configuration that reaches this PACS by that door."""
+        if kind != "dimse":
+            root = "/dicom-web" if kind == "dicomweb" else ""
+            return {"kind": kind, "url": f"http://127.0.0.1:{self.http_port}{root}"}
         return {
             "kind": "dimse",
             "host": "127.0.0.1",
@@ -300,10 +323,8 @@ class PacsProcess:
             association.release()
 
 
-_PAUSE_S: Mapping[PacsFault | None, float] = {PacsFault.SLOW: 0.5, PacsFault.PENDING_FOREVER: 0.001}
-
-
-def _endless(matches: list[Row]) -> Iterator[Row]:
+def endless(matches: list[Row]) -> Iterator[Row]:
+    """The matches again and again; none stays none."""
     while matches:
         yield from matches
 
@@ -311,7 +332,7 @@ def _endless(matches: list[Row]) -> Iterator[Row]:
 def _row(source: bytes | Path) -> Row:
     found = parse_untrusted(source, what="object for the lab PACS")
     charset = charsets(found, default="ISO_IR 100")
-    row = {key: text(found, tag_for_keyword(key) or 0, charset=charset).value for key in _STUDY + _SERIES + _IMAGE}
+    row = {key: text(found, tag_for_keyword(key) or 0, charset=charset).value for key in STUDY + SERIES + IMAGE}
     for key in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"):
         Uid(row[key])
     return row
@@ -348,8 +369,8 @@ def _answer(wanted: Dataset, row: Row, fault: PacsFault | None) -> Dataset:
         if not keyword or keyword == "SpecificCharacterSet":
             continue
         value = wanted.QueryRetrieveLevel if keyword == "QueryRetrieveLevel" else row.get(keyword, "")
-        if keyword in _COUNTS and value:
-            value = _miscounted(value, fault)
+        if keyword in COUNTS and value:
+            value = miscounted(value, fault)
         if keyword == "SOPInstanceUID" and fault is PacsFault.NO_UIDS:
             value = ""
         if latin and dictionary_VR(tag) in _LOCALISED_VR:
@@ -362,31 +383,8 @@ def _answer(wanted: Dataset, row: Row, fault: PacsFault | None) -> Dataset:
     return answer
 
 
-def _miscounted(count: str, fault: PacsFault | None) -> str:
+def miscounted(count: str, fault: PacsFault | None) -> str:
+    """The count as a PACS with that fault states it."""
     if fault is PacsFault.NO_COUNTS:
         return ""
     return str(int(count) + 1) if fault is PacsFault.WRONG_COUNTS else count
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run until SIGTERM or SIGINT."""
-    parser = argparse.ArgumentParser(prog="python -m gateway.lab.pacs", description="A PACS for tests, on loopback.")
-    parser.add_argument("--aet", default="LABPACS")
-    parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--dir", type=Path, required=True)
-    parser.add_argument("--fault", type=PacsFault, choices=list(PacsFault), default=None)
-    chosen = parser.parse_args(arguments)
-    stop = threading.Event()
-
-    def on_signal(_number: int, _frame: Any) -> None:
-        stop.set()
-
-    signal.signal(signal.SIGTERM, on_signal)
-    signal.signal(signal.SIGINT, on_signal)
-    with LabPacs(chosen.dir, aet=chosen.aet, port=chosen.port, fault=chosen.fault) as pacs:
-        print(json.dumps({"aet": pacs.aet, "port": pacs.port}), flush=True)
-        stop.wait()
-
-
-if __name__ == "__main__":
-    main()

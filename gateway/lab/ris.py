@@ -1,4 +1,5 @@
-"""A radiology information system of the lab: invented patients and exams as CDA R2 reports in ORU^R01 messages.
+"""A radiology information system of the lab: invented patients and exams, as CDA R2 reports in ORU^R01 or MDM^T02
+messages, as orders (OMI^O23, ORM^O01) and as consents (ADT of PAM-FR).
 
 Used by the demo, the acceptance tests and the fixtures; it builds what a correct sender builds, and every field a
 test wants wrong is a parameter. Matricules are derived from the traits, with a right key, in the test range
@@ -159,28 +160,204 @@ def build_oru(
     ``charset``: MSH-18 as declared; ``codec``: what the bytes really are. ``cda``: bytes to carry instead of the
     report of ``exam``.
     """
-    report = base64.b64encode(build_cda(exam) if cda is None else cda).decode()
-    patient = exam.envelope_patient or exam.patient
-    title = "18748-4^CR d'imagerie médicale^LN"
-    sender = "RIS-LAB|SITE-LAB"
-    person = f"{exam.doctor_id}^{escape(exam.doctor[0])}^{escape(exam.doctor[1])}"
-    rpps, finess = "ASIP-SANTE-PS&1.2.250.1.71.4.2.1&ISO^D^^^RPPS", "ASIP-SANTE-ST&1.2.250.1.71.4.2.2&ISO^FINEG"
-    structure = f"{escape(exam.structure_name)}^^^^^{finess}^^^{exam.structure_id}"
-    locale = f"{version}|||||FRA|{charset}|||2.1^CISIS_CDA_HL7_V2"
-    segments = [
-        f"MSH|^~\\&|{sender}|POTERNE|POTERNE|{sent_at}||ORU^R01^ORU_R01|{escape(control_id)}|P|{locale}",
-        _pid(patient),
-        f"PV1|1|O|RADIO{'|' * 16}V9001^^^LAB&{_ARCS}.7&ISO^VN",
+    return _message(
+        _msh("ORU^R01^ORU_R01", control_id, sent_at, version, charset),
+        _pid(exam.envelope_patient or exam.patient),
+        _PV1,
         f"ORC|{order_control}",
-        f"OBR|1|||{title}{'|' * 21}F",
-        f"OBX|1|ED|{title}||^TEXT^XML^Base64^{report}||||||{result_status}",
-        f"PRT||UC||SB^^participation|{person}^^^^^^{rpps}|||{structure}",
+        f"OBR|1|||{_TITLE}{'|' * 21}F",
+        *_report(exam, cda, result_status),
+        codec=codec,
+    )
+
+
+def build_mdm(
+    exam: LabExam,
+    *,
+    control_id: str = "POTERNE-LAB-1",
+    event: str = "T02",
+    order_control: str | None = "NW",
+    document: str = "",
+    parent: str = "",
+    completion: str = "AU",
+    result_status: str = "",
+    version: str = "2.6",
+    charset: str = "UNICODE UTF-8",
+    cda: bytes | None = None,
+    sent_at: str = "20260108112000+0100",
+) -> bytes:
+    """The MDM that carries the report of ``exam`` as ``build_oru`` would.
+
+    ``event``: T02 new, T10 replacement, T04 withdrawal. ``order_control``: None leaves ORC out. ``document``: TXA-12,
+    "" for the id of the CDA; ``parent``: TXA-13; ``completion``: TXA-17.
+    """
+    named = document or ".".join(part for part in (exam.document_id, exam.document_extension) if part)
+    return _message(
+        _msh(f"MDM^{event}^MDM_T02", control_id, sent_at, version, charset),
+        f"EVN||{sent_at}",
+        _pid(exam.envelope_patient or exam.patient),
+        _PV1,
+        *([] if order_control is None else [f"ORC|{order_control}"]),
+        f"OBR|1|||{_TITLE}",
+        f"TXA|1|18748-4|TEXT|{sent_at}||||||||{escape(named)}|{escape(parent)}||||{completion}|||||{exam.doctor_id}",
+        *_report(exam, cda, result_status),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabRequest:
+    """What one order message says of one order.
+
+    ``control``: ORC-1; ``state``: ORC-5; ``parent``: ORC-8; ``decision``: ORC-16; ``exam_change``: the OBX that tells
+    of an exam modified in the RIS. "" leaves a field empty.
+    """
+
+    control: str = "NW"
+    state: str = ""
+    placer: str = "OPN9001"
+    filler: str = ""
+    accession: str = "ACN9001"
+    study: str = f"{_ARCS}.2.9001"
+    parent: str = ""
+    modality: str = "CT"
+    procedure: tuple[str, str] = ("24727-0", "CT Head W contrast IV")
+    priority: str = "R"
+    reason: str = "Céphalées inhabituelles"
+    requester_id: str = "899900000025"
+    requester: tuple[str, str] = ("DEMANDE-TEST", "Ondin")
+    decider_id: str = ""
+    decider: tuple[str, str] = ("RAYON-TEST", "Ondine")
+    decision: str = ""
+    exam_change: bool = False
+
+
+def build_omi(
+    *requests: LabRequest,
+    patient: LabPatient | None = None,
+    control_id: str = "POTERNE-LAB-O1",
+    sent_at: str = "20260108091000+0100",
+    version: str = "2.5.1",
+) -> bytes:
+    """The OMI^O23 that states ``requests``."""
+    groups = (
+        [
+            _orc(one),
+            f"TQ1|1||||||{sent_at}||{one.priority}",
+            _obr(one, accession=""),
+            *(["OBX|1|ST|Modification Examen Imagerie||||||||||||||"] if one.exam_change else []),
+            f"IPC|{_ei(one.accession, f'{_ARCS}.5')}|RP-{one.accession}|{one.study}|SPS-1|{one.modality}",
+        ]
+        for one in requests
+    )
+    return _message(
+        _msh("OMI^O23^OMI_O23", control_id, sent_at, version, "UNICODE UTF-8"),
+        _pid(patient or LabPatient()),
+        _PV1,
+        *(segment for group in groups for segment in group),
+    )
+
+
+def build_orm(
+    *requests: LabRequest,
+    patient: LabPatient | None = None,
+    control_id: str = "POTERNE-LAB-O1",
+    sent_at: str = "20260108091000+0100",
+    version: str = "2.3.1",
+) -> bytes:
+    """The ORM^O01 that states ``requests``, study in ZDS, accession number in OBR-18 (IHE RAD-4)."""
+    groups = (
+        [
+            _orc(one, timing=f"1^^^{sent_at}^^{one.priority}"),
+            _obr(one, accession=one.accession),
+            f"ZDS|{one.study}^RIS-LAB^Application^DICOM",
+        ]
+        for one in requests
+    )
+    return _message(
+        _msh("ORM^O01", control_id, sent_at, version, "UNICODE UTF-8"),
+        _pid(patient or LabPatient()),
+        _PV1,
+        *(segment for group in groups for segment in group),
+    )
+
+
+def build_adt_consent(
+    patient: LabPatient | None = None,
+    *,
+    opposition: str = "INO",
+    reading: str = "IC",
+    record_status: str = "ACTIF",
+    event: str = "A31",
+    at: str = "20260108080000+0100",
+    control_id: str = "POTERNE-LAB-A1",
+    sent_at: str = "20260108080000+0100",
+    processing: str = "P",
+    with_zfa: bool = True,
+) -> bytes:
+    """The ADT of PAM-FR that states what ``patient`` decided about the index, every answer given at ``at``."""
+    zfa = f"ZFA|{record_status}|{at}|||||||{opposition}|{at}|{reading}|{at}"
+    return _message(
+        _msh(f"ADT^{event}", control_id, sent_at, "2.5^FRA^2.11", "UNICODE UTF-8", processing=processing),
+        f"EVN||{sent_at}",
+        _pid(patient or LabPatient()),
+        "PV1|1|N",
+        *([zfa] if with_zfa else []),
+    )
+
+
+_TITLE = "18748-4^CR d'imagerie médicale^LN"
+_PV1 = f"PV1|1|O|RADIO{'|' * 16}V9001^^^LAB&{_ARCS}.7&ISO^VN"
+_RPPS, _FINESS = "ASIP-SANTE-PS&1.2.250.1.71.4.2.1&ISO^D^^^RPPS", "ASIP-SANTE-ST&1.2.250.1.71.4.2.2&ISO^FINEG"
+
+
+def _message(*segments: str, codec: str = "utf-8") -> bytes:
+    return "".join(segment + "\r" for segment in segments).encode(codec)
+
+
+def _msh(kind: str, control_id: str, sent_at: str, version: str, charset: str, *, processing: str = "P") -> str:
+    locale = f"{version}|||||FRA|{charset}|||2.1^CISIS_CDA_HL7_V2"
+    return f"MSH|^~\\&|RIS-LAB|SITE-LAB|POTERNE|POTERNE|{sent_at}||{kind}|{escape(control_id)}|{processing}|{locale}"
+
+
+def _report(exam: LabExam, cda: bytes | None, result_status: str) -> list[str]:
+    """What carries the report and its flags, alike in every envelope."""
+    report = base64.b64encode(build_cda(exam) if cda is None else cda).decode()
+    person = f"{exam.doctor_id}^{escape(exam.doctor[0])}^{escape(exam.doctor[1])}"
+    structure = f"{escape(exam.structure_name)}^^^^^{_FINESS}^^^{exam.structure_id}"
+    return [
+        f"OBX|1|ED|{_TITLE}||^TEXT^XML^Base64^{report}||||||{result_status}",
+        f"PRT||UC||SB^^participation|{person}^^^^^^{_RPPS}|||{structure}",
         *(
             f"OBX|{number}|CE|{flag}^^MetaDMPMSS||{value}^^expandedYes-NoIndicator||||||F"
             for number, (flag, value) in enumerate(exam.flags.items(), start=2)
         ),
     ]
-    return "".join(segment + "\r" for segment in segments).encode(codec)
+
+
+def _orc(one: LabRequest, *, timing: str = "") -> str:
+    decider = _xcn(one.decider_id, one.decider) if one.decider_id else ""
+    return (
+        f"ORC|{one.control}|{_ei(one.placer, f'{_ARCS}.6')}|{_ei(one.filler, f'{_ARCS}.8')}||{one.state}||{timing}|"
+        f"{_ei(one.parent, f'{_ARCS}.6')}|||{decider}|{_xcn(one.requester_id, one.requester)}||||"
+        f"{f'^{escape(one.decision)}' if one.decision else ''}"
+    )
+
+
+def _obr(one: LabRequest, *, accession: str) -> str:
+    code, display = one.procedure
+    return (
+        f"OBR|1|{_ei(one.placer, f'{_ARCS}.6')}|{_ei(one.filler, f'{_ARCS}.8')}|{code}^{escape(display)}^LN"
+        f"{'|' * 9}{escape(one.reason)}|||{_xcn(one.requester_id, one.requester)}||{accession}"
+        f"{'|' * 6}{one.modality}"
+    )
+
+
+def _xcn(identifier: str, name: tuple[str, str]) -> str:
+    return f"{identifier}^{escape(name[0])}^{escape(name[1])}^^^^^^{_RPPS}"
+
+
+def _ei(value: str, issuer: str) -> str:
+    return f"{escape(value)}^LAB^{issuer}^ISO" if value else ""
 
 
 def _pid(p: LabPatient) -> str:

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import json
 import os
+import secrets
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,7 @@ from gateway.lab import orthanc, raw_query
 from gateway.lab.pacs import PacsProcess
 from security.errors import Unavailable
 from security.keys.lab_pki import LabAuthority, PemPair
-from security.secrets import create_kek
+from security.secrets import create_kek, create_private
 
 START_S = 30.0
 TENANT = "site"
@@ -62,10 +63,12 @@ class Site:
         self.gateway: Child | None = None
         self.pacs: orthanc.OrthancProcess | PacsProcess | None = None
         self.conf = directory / "poterne.toml"
+        self.console_key = secrets.token_hex(16)
 
     async def __aenter__(self) -> Self:
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         now = datetime.now(UTC)
+        create_private(self.directory / "console.key", self.console_key.encode())
         self._authority = LabAuthority.create(self.directory / "pki", now=now)
         for name in ("gateway", "index"):
             create_kek(self.directory / f"{name}.kek")
@@ -136,10 +139,11 @@ class Site:
         address = self.index.bound["index"]
         sections: dict[str, dict[str, Any]] = {
             "store": {"path": "gateway.db", "kek_file": "gateway.kek"},
-            "ops": {"listen": ops},
+            "ops": {"listen": ops, "console_key_file": "console.key"},
             "log": {"format": "json"},
+            "disk": {"low_bytes": 2**20, "reserve_bytes": 2**20},
             "outbox": {"pacs_retry_base_s": 1.0, "pacs_retry_cap_s": 2.0, "retry_base_s": 0.5, "visibility_s": 5.0},
-            f"tenants.{TENANT}": {"name": "Centre d'imagerie FANTÔME"},
+            f"tenants.{TENANT}": {"name": "Centre d'imagerie FANTÔME", "mode": "live"},
             f"tenants.{TENANT}.hl7": {"listen": hl7},
             f"tenants.{TENANT}.pacs.main": self.pacs.settings(),
             f"tenants.{TENANT}.index": {
