@@ -2,12 +2,14 @@
 
 Invariants:
 
-* every answer carries the security headers, and none the name or version of a library;
+* every answer carries the security headers, and none the name or version of a library; what is no HTTP is refused
+  before it comes here, in the library's words;
 * reasons and problems hold neither secret nor patient value: reasons are words of our own, a fault shows its
   code and hint, an unexpected error its correlation id, found again in the log (FF-48, T34);
 * a question about health ends in bounded time, also when the store does not answer.
 
-It guards nobody: the address it listens on (loopback, T63) is checked by ``gateway.settings``.
+It guards nobody: the address it listens on (loopback, T63) is checked by ``gateway.settings``. The console, when it
+is mounted here, guards its own pages.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ TakeSnapshot = Callable[[], Awaitable[Snapshot]]
 log = structlog.get_logger()
 
 _ANSWER_S: Final = 5.0
+_REQUEST_BYTES_MAX: Final = 16 * 1024  # a form of the console
 _HEADERS: Final = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -80,7 +83,7 @@ def build_ops_app(
             taken = None
         return web.Response(body=metrics.page(taken), headers={"Content-Type": METRICS_TYPE})
 
-    app = web.Application(middlewares=[_problems], client_max_size=1024)
+    app = web.Application(middlewares=[_problems], client_max_size=_REQUEST_BYTES_MAX)
     app.on_response_prepare.append(_add_headers)
     app.router.add_get("/live", live)
     app.router.add_get("/ready", is_ready)
@@ -92,7 +95,8 @@ METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 async def _add_headers(_request: web.Request, response: web.StreamResponse) -> None:
-    response.headers.update(_HEADERS)
+    stated = response.headers.get("Cache-Control", _HEADERS["Cache-Control"])  # a static file of the console
+    response.headers.update({**_HEADERS, "Cache-Control": stated})
 
 
 @web.middleware

@@ -1,0 +1,507 @@
+"""The pages of the console and what their forms do. The house answers through ``Desk``; nothing is decided here.
+
+Invariants:
+
+* every route has a line in the policy table, below, or it answers nobody (T46);
+* an identity leaves only after the desk has made the access durable in the audit trail, and once per request;
+* a change is answered by a redirect (303), so that a reload repeats nothing;
+* no patient value stands in an address.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import unicodedata
+from collections.abc import Mapping
+from datetime import UTC
+from typing import Any, Final
+
+import structlog
+from aiohttp import web
+
+from gateway.i18n import N_, Words
+from gateway.web import vocabulary
+from gateway.web.console import views
+from gateway.web.desk import Desk, TenantFacts
+from gateway.web.guard import PUBLIC, guard
+from gateway.web.session import (
+    LOOPBACK_HOSTS,
+    OPERATOR,
+    KnownBrowsers,
+    Session,
+    Sessions,
+    Throttle,
+    carries,
+    cookie_of,
+    is_key,
+    neighbourhood,
+    stated_name,
+    way_back,
+)
+from gateway.web.shell import SESSION, Shell, add_page_headers, failures_as_pages, see_other
+from indexer import release
+from indexer.exams import Wanted
+from indexer.timeline import ExamState
+from security.clock import Clock
+from security.errors import BadInput, Refused
+
+log = structlog.get_logger()
+
+PREFIX: Final = "/console"
+_LOGIN_COOKIE: Final = "poterne-login"
+_KNOWN_COOKIE: Final = "poterne-known"
+_KNOWN_S = 30 * 24 * 3600
+_LOGIN_FORM = r"[A-Za-z0-9_-]{43}"
+_HELD_LINES = 10
+_TENANT = "{tenant:[a-z][a-z0-9_-]*}"
+_EXAM = _TENANT + "/{study:[0-9.]{1,64}}"
+
+DONE: Final[Mapping[str, str]] = {
+    "compared-not-needed": N_("This exam is not held by an identity any more: there is nothing to compare."),
+    "paused": N_("Paused. Nothing of this tenant is sent until somebody resumes it."),
+    "released": N_("Released. The exam goes on by itself; what follows shows below."),
+    "resumed": N_("Resumed. What waited is being sent."),
+    "retried": N_("Asked for. The exam is tried again now; what follows shows below."),
+}
+"""What a page says after a change, by the word in its address."""
+
+
+def mount_console(
+    app: web.Application, desk: Desk, *, key: bytes | None, idle_s: float, host: str, clock: Clock
+) -> None:
+    """Serve the console under ``/console`` of the ``ops`` listener.
+
+    Args:
+        app: the listener's application; nothing is served yet.
+        desk: what the house answers.
+        clock: measures sessions and tries, and says now.
+        key: what opens it, without the newline of its file; None: every page says how to configure one.
+        idle_s: seconds without a click after which a session closes.
+        host: the name or address the listener is bound to.
+    """
+    shell = Shell(prefix=PREFIX, packages=["gateway.web.console"], facts={"idle_s": idle_s})
+    console = web.Application()
+    sessions = Sessions(clock=clock, idle_s=idle_s)
+    pages = _Pages(shell=shell, desk=desk, sessions=sessions, key=key or b"", clock=clock)
+    console.middlewares.append(failures_as_pages(shell, vocabulary.fault))
+    table = pages.routes() if key else pages.routes_without_key()
+    policy = {}
+    for method, path, handler, role in table:
+        name = f"{method.lower()}-{handler.__name__.replace('_', '-')}"
+        add = console.router.add_get if method == "GET" else console.router.add_post
+        add(path, handler, name=name)
+        policy[name] = role
+    console.middlewares.append(guard(shell, sessions, hosts={host, *LOOPBACK_HOSTS}, policy=policy))
+    console.on_response_prepare.append(add_page_headers)
+    app.router.add_get("/", _to_console)
+    app.router.add_get(PREFIX, _to_console)  # before the prefix takes it
+    app.add_subapp(PREFIX, console)
+
+
+async def _to_console(_request: web.Request) -> web.Response:
+    return see_other(f"{PREFIX}/")
+
+
+class _Pages:
+    """The handlers of one console."""
+
+    def __init__(self, *, shell: Shell, desk: Desk, sessions: Sessions, key: bytes, clock: Clock) -> None:
+        self._shell = shell
+        self._desk = desk
+        self._sessions = sessions
+        self._key = key
+        self._clock = clock
+        self._throttle = Throttle(clock=clock)
+        self._known_browsers = KnownBrowsers()
+
+    def routes(self) -> list[tuple[str, str, Any, str]]:
+        """Method, path, handler and the role it needs."""
+        return [
+            ("GET", "/static/{name}", self.static, PUBLIC),
+            ("GET", "/accessibility", self.accessibility, PUBLIC),
+            ("GET", "/login", self.login, PUBLIC),
+            ("POST", "/login", self.enter, PUBLIC),
+            ("POST", "/logout", self.leave, OPERATOR),
+            ("POST", "/stay", self.stay, OPERATOR),
+            ("GET", "/", self.exams, OPERATOR),
+            ("GET", f"/exams/{_EXAM}", self.exam, OPERATOR),
+            ("POST", f"/exams/{_EXAM}/retry", self.retry, OPERATOR),
+            ("GET", "/held", self.held, OPERATOR),
+            ("GET", f"/held/{_EXAM}", self.compare, OPERATOR),
+            ("POST", f"/held/{_EXAM}/release", self.release, OPERATOR),
+            ("POST", f"/tenants/{_TENANT}/pause", self.pause, OPERATOR),
+            ("POST", f"/tenants/{_TENANT}/resume", self.resume, OPERATOR),
+        ]
+
+    def routes_without_key(self) -> list[tuple[str, str, Any, str]]:
+        """All there is while no key is configured."""
+        return [
+            ("GET", "/static/{name}", self.static, PUBLIC),
+            ("GET", "/accessibility", self.accessibility, PUBLIC),
+            ("GET", "/{rest:.*}", self.unconfigured, PUBLIC),
+        ]
+
+    # -- open to everybody ---------------------------------------------------------------------------------
+
+    async def static(self, request: web.Request) -> web.Response:
+        return await self._shell.static(request)
+
+    async def accessibility(self, request: web.Request) -> web.Response:
+        return self._shell.page(request, "accessibility.html", section="accessibility")
+
+    async def unconfigured(self, request: web.Request) -> web.Response:
+        return self._shell.page(request, "unconfigured.html", status=503, section="")
+
+    async def login(self, request: web.Request) -> web.Response:
+        if SESSION in request:
+            return see_other(f"{PREFIX}/")
+        return self._login_form(request, back=request.query.get("back", ""), over="over" in request.query)
+
+    def _login_form(
+        self,
+        request: web.Request,
+        *,
+        back: str,
+        name: str = "",
+        over: bool = False,
+        errors: Mapping[str, str] | None = None,
+        wait: str = "",
+        status: int = 200,
+    ) -> web.Response:
+        kept = request.cookies.get(_LOGIN_COOKIE, "")  # of another tab: its form stays good
+        token = kept if re.fullmatch(_LOGIN_FORM, kept, re.ASCII) else secrets.token_urlsafe(32)
+        response = self._shell.page(
+            request,
+            "login.html",
+            status=status,
+            at=f"{PREFIX}/login" if request.method == "POST" else "",
+            section="",
+            csrf=token,
+            back=way_back(back, PREFIX),
+            stated=name,
+            over=over,
+            left="out" in request.query,
+            errors=errors or {},
+            wait=wait,
+        )
+        response.set_cookie(
+            _LOGIN_COOKIE, token, path=f"{PREFIX}/login", httponly=True, samesite="Strict", secure=request.secure
+        )
+        return response
+
+    async def enter(self, request: web.Request) -> web.Response:
+        """Open a session for who has the key and says a name."""
+        form = await request.post()
+        if not carries(request.cookies.get(_LOGIN_COOKIE, ""), str(form.get("csrf", ""))):
+            return self._shell.problem(request, 403)
+        back, text = str(form.get("back", "")), str(form.get("name", ""))
+        address = request.remote or ""
+        who = self._known_browsers.name(request.cookies.get(_KNOWN_COOKIE, "")) or neighbourhood(address)
+        wait_s = self._throttle.wait_s(who)
+        if wait_s:
+            log.warning("console-login-throttled", address=address)
+            wait = self._shell.words(request).span(wait_s)
+            response = self._login_form(request, back=back, name=text, wait=wait, status=429)
+            response.headers["Retry-After"] = str(int(wait_s) + 1)
+            return response
+        name, admitted = stated_name(text), is_key(str(form.get("key", "")), self._key)
+        if not name or not admitted:
+            errors = {} if name else {"name": N_("State your name: 2 to 80 characters.")}
+            if not admitted:
+                errors["key"] = N_("This is not the console key.")
+                await self._desk.signed_in(actor=f"{OPERATOR}:{name}", address=address, admitted=False)
+            return self._login_form(request, back=back, name=text, errors=errors, status=403)
+        await self._desk.signed_in(actor=f"{OPERATOR}:{name}", address=address, admitted=True)
+        self._throttle.forgive(who)
+        self._sessions.close(request.cookies.get(cookie_of(request), ""))
+        token = self._sessions.open(name=name, roles=frozenset({OPERATOR}))
+        response = see_other(way_back(back, PREFIX))
+        response.set_cookie(
+            cookie_of(request), token, path=PREFIX, httponly=True, samesite="Strict", secure=request.secure
+        )
+        response.set_cookie(
+            _KNOWN_COOKIE,
+            self._known_browsers.make(),
+            max_age=_KNOWN_S,
+            path=f"{PREFIX}/login",
+            httponly=True,
+            samesite="Strict",
+            secure=request.secure,
+        )
+        response.del_cookie(_LOGIN_COOKIE, path=f"{PREFIX}/login")
+        return response
+
+    async def leave(self, request: web.Request) -> web.Response:
+        self._sessions.close(request.cookies.get(cookie_of(request), ""))
+        response = see_other(f"{PREFIX}/login", out="1")
+        response.del_cookie(cookie_of(request), path=PREFIX)
+        return response
+
+    async def stay(self, request: web.Request) -> web.Response:
+        """A person says that they are still there."""
+        self._sessions.find(request.cookies.get(cookie_of(request), ""), clicked=True)
+        return web.Response(status=204)
+
+    # -- exams ---------------------------------------------------------------------------------------------
+
+    async def exams(self, request: web.Request) -> web.Response:
+        """How many stand where, and the list."""
+        return await self._exams(request)
+
+    async def _exams(
+        self, request: web.Request, *, pause: Mapping[str, str] | None = None, status: int = 200
+    ) -> web.Response:
+        said, now = self._shell.words(request), self._clock.now()
+        tenants = await self._desk.tenants()
+        query = request.query if request.method != "POST" else {}
+        wanted, errors = views.wanted_exams(query, tenants)
+        counts = await self._desk.counts(wanted.tenant)
+        found = await self._desk.page(wanted)
+        return self._shell.page(
+            request,
+            "exams.html",
+            status=400 if errors else status,
+            at=f"{PREFIX}/" if request.method == "POST" else "",
+            section="exams",
+            live=f"{PREFIX}/?{views.query_of(query, before=wanted.before)}",
+            done=self._done(request),
+            now=views.moment(now, now, _first_zone(tenants), said),
+            tenants=tenants,
+            tiles=views.tiles(counts, wanted, PREFIX),
+            reasons=views.reasons(counts, wanted.reason, said),
+            states=list(vocabulary.STATES.items()),
+            query={key: query.get(key, "") for key in ("tenant", "state", "reason", "study", "since", "until")},
+            errors=errors,
+            filtered=wanted != Wanted(limit=wanted.limit, before=wanted.before),
+            rows=[views.row(line, now, tenants.get(line.tenant), said, PREFIX) for line in found.lines],
+            older=f"{PREFIX}/?{views.query_of(query, before=found.next)}" if found.next else "",
+            newest=f"{PREFIX}/?{views.query_of(query)}" if wanted.before else "",
+            pause=pause or {},
+            **await self._banners(tenants, said),
+        )
+
+    async def exam(self, request: web.Request) -> web.Response:
+        """One exam: where it stands, what it lacks, how it got there."""
+        return await self._exam(request)
+
+    async def _exam(
+        self, request: web.Request, *, errors: Mapping[str, str] | None = None, text: str = "", refused: str = ""
+    ) -> web.Response:
+        said, now = self._shell.words(request), self._clock.now()
+        tenant, study = _named(request)
+        tenants = await self._desk.tenants()
+        found = await self._desk.exam(tenant, study) if tenant in tenants else None
+        if found is None:
+            raise web.HTTPNotFound
+        zone = tenants[tenant].zone
+        steps = views.steps(found, now, zone, said)
+        every = "all" in request.query
+        return self._shell.page(
+            request,
+            "exam.html",
+            status=409 if refused else 400 if errors else 200,
+            at=f"{PREFIX}/exams/{tenant}/{study}" if request.method == "POST" else "",
+            section="exams",
+            live=f"{PREFIX}/exams/{tenant}/{study}{'?all=1' if every else ''}",
+            done=self._done(request),
+            now=views.moment(now, now, zone, said),
+            tenant=tenant,
+            title=tenants[tenant].title,
+            study=study,
+            exam=found,
+            word=vocabulary.STATES[found.state.value],
+            reason=vocabulary.reason(found.reason, said),
+            missing=said(found.missing),
+            next_try=views.moment(found.next_try, now, zone, said) if found.next_try else None,
+            overdue=bool(found.next_try and found.next_try <= now),
+            steps=steps if every else steps[: views.STEPS_MAX],
+            hidden_steps=0 if every else max(0, len(steps) - views.STEPS_MAX),
+            may_retry=views.may_retry(found),
+            compare=f"{PREFIX}/held/{tenant}/{study}"
+            if found.state is ExamState.HELD and views.is_about_identity(found.reason)
+            else "",
+            errors=errors or {},
+            text=text,
+            refused=refused,
+            **await self._banners(tenants, said, tenant, found.reason),
+        )
+
+    async def retry(self, request: web.Request) -> web.Response:
+        """Try an exam again now, for a reason."""
+        tenant, study = await self._known(request)
+        text, wrong = _reason(await request.post())
+        if wrong:
+            return await self._exam(request, errors={"reason": wrong}, text=text)
+        try:
+            await self._desk.retry(tenant, study, actor=_session(request).actor, reason=text)
+        except BadInput as fault:
+            return await self._exam(request, errors={"reason": self._said(request, fault)}, text=text)
+        except Refused as refusal:
+            return await self._exam(request, text=text, refused=self._said(request, refusal))
+        return see_other(f"{PREFIX}/exams/{tenant}/{study}", done="retried")
+
+    # -- held ----------------------------------------------------------------------------------------------
+
+    async def held(self, request: web.Request) -> web.Response:
+        """What is held, by reason, the most frequent first."""
+        said, now = self._shell.words(request), self._clock.now()
+        tenants = await self._desk.tenants()
+        counts = await self._desk.counts("")
+        numbers = {code: n for (state, code), n in counts.by_reason.items() if state is ExamState.HELD and n}
+        groups = []
+        for code, number in sorted(numbers.items(), key=lambda one: (-one[1], one[0])):
+            found = await self._desk.page(Wanted(state=ExamState.HELD, reason=code, limit=_HELD_LINES))
+            rows = [views.row(line, now, tenants.get(line.tenant), said, PREFIX) for line in found.lines]
+            groups.append({"code": code, "reason": vocabulary.reason(code, said), "number": number, "rows": rows})
+        return self._shell.page(
+            request,
+            "held.html",
+            section="held",
+            live=f"{PREFIX}/held",
+            now=views.moment(now, now, _first_zone(tenants), said),
+            number_held=sum(numbers.values()),
+            groups=groups,
+            tenants=tenants,
+            **await self._banners(tenants, said),
+        )
+
+    async def compare(self, request: web.Request) -> web.Response:
+        """The identities of one held exam side by side."""
+        return await self._compare(request)
+
+    async def _compare(
+        self,
+        request: web.Request,
+        *,
+        errors: Mapping[str, str] | None = None,
+        text: str = "",
+        refused: str = "",
+    ) -> web.Response:
+        tenant, study = await self._known(request)
+        found = await self._desk.held(tenant, study, actor=_session(request).actor)
+        if found is None:
+            if await self._desk.exam(tenant, study) is None:
+                raise web.HTTPNotFound
+            return see_other(f"{PREFIX}/exams/{tenant}/{study}", done="compared-not-needed")
+        said = self._shell.words(request)
+        tenants = await self._desk.tenants()
+        return self._shell.page(
+            request,
+            "compare.html",
+            status=409 if refused else 400 if errors else 200,
+            at=f"{PREFIX}/held/{tenant}/{study}" if request.method == "POST" else "",
+            section="held",
+            tenant=tenant,
+            title=tenants[tenant].title,
+            study=study,
+            held=found,
+            reason=vocabulary.reason(found.reason, said),
+            missing=said(found.missing),
+            why_not=said(found.why_not),
+            sources=views.source_names(found.sources, said),
+            fields=views.compared(found, said),
+            conflicts=views.conflicts(found, said),
+            others=[study for study in found.studies if study != found.study],
+            errors=errors or {},
+            text=text,
+            refused=refused,
+        )
+
+    async def release(self, request: web.Request) -> web.Response:
+        """Accept exactly the conflicts the person has seen."""
+        tenant, study = await self._known(request)
+        form = await request.post()
+        text, wrong = _reason(form)
+        errors = {"reason": wrong} if wrong else {}
+        if form.get("compared") != "yes":
+            errors["compared"] = N_("Confirm that you compared the two identities at their sources.")
+        if errors:
+            return await self._compare(request, errors=errors, text=text)
+        try:
+            await self._desk.release(
+                tenant, study, actor=_session(request).actor, reason=text, seen=str(form.get("seen", ""))
+            )
+        except BadInput as fault:
+            return await self._compare(request, errors={"reason": self._said(request, fault)}, text=text)
+        except Refused as refusal:
+            return await self._compare(request, text=text, refused=self._said(request, refusal))
+        return see_other(f"{PREFIX}/exams/{tenant}/{study}", done="released")
+
+    # -- tenants -------------------------------------------------------------------------------------------
+
+    async def pause(self, request: web.Request) -> web.Response:
+        """Stop sending for one tenant, for a reason."""
+        tenant = await self._tenant(request)
+        text, wrong = _reason(await request.post())
+        if wrong:
+            return await self._exams(request, pause={"tenant": tenant, "text": text, "error": wrong}, status=400)
+        await self._desk.pause(tenant, actor=_session(request).actor, reason=text)
+        return see_other(f"{PREFIX}/", done="paused")
+
+    async def resume(self, request: web.Request) -> web.Response:
+        """Send again for one tenant."""
+        tenant = await self._tenant(request)
+        await self._desk.resume(tenant, actor=_session(request).actor)
+        return see_other(f"{PREFIX}/", done="resumed")
+
+    # -- parts ---------------------------------------------------------------------------------------------
+
+    async def _tenant(self, request: web.Request) -> str:
+        tenant = request.match_info["tenant"]
+        if tenant not in await self._desk.tenants():
+            raise web.HTTPNotFound
+        return tenant
+
+    async def _known(self, request: web.Request) -> tuple[str, str]:
+        """Tenant and study of the address, the tenant being one of ours."""
+        return await self._tenant(request), request.match_info["study"]
+
+    async def _banners(
+        self, tenants: Mapping[str, TenantFacts], said: Words, tenant: str = "", reason: str = ""
+    ) -> dict[str, Any]:
+        """What concerns the exams on the page: pauses, shadow mode, open alerts. ``reason``: of the one exam."""
+        shown = {name: facts for name, facts in tenants.items() if tenant in {"", name}}
+        opened = await self._desk.alerts(said.lang)
+        if tenant:
+            opened = [one for one in opened if one.tenant in {"", tenant} and one.subject == reason != ""]
+        now = self._clock.now()
+        return {
+            "pauses": views.pauses(shown, now, said),
+            "shadows": [facts.title for facts in shown.values() if facts.mode == "shadow"],
+            "alerts": views.alerts(opened, tenants, now, said),
+        }
+
+    def _said(self, request: web.Request, fault: BadInput | Refused) -> str:
+        return vocabulary.fault(fault, self._shell.words(request))
+
+    def _done(self, request: web.Request) -> str:
+        """What was just done; a link from elsewhere does not make the page claim that it was."""
+        followed = request.headers.get("Sec-Fetch-Site", "same-origin") == "same-origin"
+        return DONE.get(request.query.get("done", ""), "") if followed else ""
+
+
+def _reason(form: Mapping[str, Any]) -> tuple[str, str]:
+    """The reason a form states, on one line, and what is wrong with it, "" when nothing is.
+
+    What nobody sees is taken out of what is shown again, never out of what is kept.
+    """
+    text = unicodedata.normalize("NFC", " ".join(str(form.get("reason", "")).split()))
+    seen = "".join(character for character in text if character.isprintable())
+    if seen != text:
+        return seen, vocabulary.FAULTS["reason-unseen"]
+    if not release.REASON_MIN <= len(text) <= release.REASON_MAX:
+        return text, vocabulary.FAULTS["reason-too-long" if len(text) > release.REASON_MAX else "reason-too-short"]
+    return text, ""
+
+
+def _session(request: web.Request) -> Session:
+    return request[SESSION]
+
+
+def _named(request: web.Request) -> tuple[str, str]:
+    return request.match_info["tenant"], request.match_info["study"]
+
+
+def _first_zone(tenants: Mapping[str, TenantFacts]) -> Any:
+    return next((facts.zone for facts in tenants.values()), UTC)

@@ -1,0 +1,85 @@
+"""The port between pages and the house: what a person may ask, and what they may have done.
+
+The pages know this and nothing of stores, ledgers or queues. ``study``: StudyInstanceUID. ``actor``: role and name
+(``operator:…``), as the audit record says it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from typing import Literal, Protocol
+
+from indexer import exams, release, timeline
+from security.outbox.jobs import Pause
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantFacts:
+    """One tenant as pages name it. ``zone``: the zone its times are shown in; ``paused``: nothing of it is sent."""
+
+    title: str
+    zone: tzinfo
+    mode: Literal["live", "shadow"]
+    paused: Pause | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenAlert:
+    """Something that asks for a person. ``subject``: reason, PACS or setting; ``text``: no patient value."""
+
+    kind: str
+    subject: str
+    tenant: str
+    opened_at: datetime
+    text: str
+
+
+class Desk(Protocol):
+    """What the console asks of the house.
+
+    A question about an exam nobody knows answers None. ``tenant``: "" for all of them where a list is asked.
+    """
+
+    async def signed_in(self, *, actor: str, address: str, admitted: bool) -> None:
+        """Audit a try to open a session; returns once the record is durable."""
+        ...
+
+    async def tenants(self) -> Mapping[str, TenantFacts]: ...
+
+    async def counts(self, tenant: str) -> exams.Counts: ...
+
+    async def page(self, wanted: exams.Wanted) -> exams.Page: ...
+
+    async def exam(self, tenant: str, study: str) -> timeline.Exam | None: ...
+
+    async def held(self, tenant: str, study: str, *, actor: str) -> release.HeldExam | None:
+        """Both identities of a held exam. The audit record of this access is durable before this returns."""
+        ...
+
+    async def release(self, tenant: str, study: str, *, actor: str, reason: str, seen: str) -> None:
+        """Accept the conflicts shown.
+
+        Raises:
+            Refused: ``changed-meanwhile``, ``not-releasable``.
+            BadInput: the reason is too short, too long or quotes a value of the patient.
+        """
+        ...
+
+    async def retry(self, tenant: str, study: str, *, actor: str, reason: str) -> None:
+        """Try a waiting, held or failed exam again now.
+
+        Raises:
+            Refused: it is not for a retry to decide.
+            BadInput: the reason is too short, too long or quotes a value of the patient.
+        """
+        ...
+
+    async def pause(self, tenant: str, *, actor: str, reason: str) -> None: ...
+
+    async def resume(self, tenant: str, *, actor: str) -> None: ...
+
+    async def alerts(self, lang: str) -> Sequence[OpenAlert]:
+        """What asks for a person now, said in ``lang``."""
+        ...

@@ -1,0 +1,113 @@
+"""Who may pass: every request to a zone's pages goes through here before its handler sees it.
+
+Invariants (T32, T46):
+
+* a route without a line in the zone's policy table answers nobody;
+* what needs a role is neither shown nor done without a session that has it;
+* what changes something needs our origin and, inside a session, the session's token;
+* a form is what our own pages send, UTF-8 and whole within seconds, or no handler sees it (T24, T25).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from gateway.i18n import N_
+from gateway.web.session import Session, Sessions, carries, comes_from_us, cookie_of, names_our_host
+from gateway.web.shell import SESSION, Problem, Shell, see_other
+
+PUBLIC: Final = ""
+"""The role of a route that needs no session."""
+
+_OVER = Problem(
+    title=N_("Your session is over"),
+    text=N_("Nobody clicked for a while, or the gateway was restarted. Nothing was done."),
+    next_step=N_("Sign in again, open the exam, and do it once more."),
+)
+_READING = frozenset({"GET", "HEAD"})
+_FORM = "application/x-www-form-urlencoded"
+_FORM_S = 10.0
+
+
+def guard(shell: Shell, sessions: Sessions, *, hosts: Collection[str], policy: Mapping[str, str]) -> Middleware:
+    """The checks of one zone. ``hosts``: names it answers to; ``policy``: route name → role."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not names_our_host(request, hosts):
+            return shell.problem(request, 421)
+        session = sessions.find(
+            request.cookies.get(cookie_of(request), ""), clicked="HX-Request" not in request.headers
+        )
+        if session:
+            request[SESSION] = session
+        if request.match_info.http_exception is None:  # else the router has its own refusal
+            refusal = await _refusal(shell, request, policy.get(request.match_info.route.name or ""))
+            if refusal:
+                return refusal
+        return await handler(request)
+
+    return middleware
+
+
+async def _refusal(shell: Shell, request: web.Request, role: str | None) -> web.Response | None:
+    """Why the request may not pass; None when it may."""
+    changes = request.method not in _READING
+    if role is None or (changes and not comes_from_us(request)) or _is_ahead_of_a_click(request):
+        return shell.problem(request, 403)
+    session = request.get(SESSION)
+    if role != PUBLIC and session is None:
+        return _to_login(shell, request)
+    if changes:
+        await _read_form(request)
+    if role == PUBLIC or session is None:
+        return None
+    if role not in session.roles or (changes and not await _has_token(request, session)):
+        return shell.problem(request, 403)
+    return None
+
+
+def _is_ahead_of_a_click(request: web.Request) -> bool:
+    """Whether the browser asks by itself for what a person may open next: that is no look of theirs to record."""
+    return "prefetch" in request.headers.get("Sec-Purpose", "")
+
+
+async def _read_form(request: web.Request) -> None:
+    """Read the form, for who asks for it later.
+
+    Raises:
+        HTTPException: 408, 413, 415, or 400 when its bytes are not UTF-8.
+    """
+    if (
+        request.content_type != _FORM
+        or (request.charset or "utf-8").lower() != "utf-8"
+        or "Content-Encoding" in request.headers
+    ):
+        raise web.HTTPUnsupportedMediaType
+    try:
+        async with asyncio.timeout(_FORM_S):
+            await request.post()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout from None
+    except ValueError:
+        raise web.HTTPBadRequest from None
+
+
+async def _has_token(request: web.Request, session: Session) -> bool:
+    form = await request.post()
+    return carries(session.csrf, str(form.get("csrf", "")))
+
+
+def _to_login(shell: Shell, request: web.Request) -> web.Response:
+    if request.method not in _READING:
+        return shell.problem(request, 403, problem=_OVER)
+    login = f"{shell.prefix}/login"
+    was_open = {"over": "1"} if cookie_of(request) in request.cookies else {}
+    if "HX-Request" in request.headers:
+        return web.Response(status=403, headers={"HX-Redirect": f"{login}?over=1"})
+    return see_other(login, back=str(request.rel_url.without_query_params("done")), **was_open)

@@ -1,0 +1,300 @@
+"""The words of the console for what the floors below name by codes. A code without a word is shown as it is.
+
+What an exam lacks stands in ``indexer.timeline``; here are the short names: states, reasons, steps of a timeline,
+sources, fields, conflicts and refusals.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.i18n import N_, Words
+from security.errors import Fault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateWord:
+    """A state for people: word, shape (never colour alone), and what it means."""
+
+    word: str
+    shape: str
+    meaning: str
+
+
+STATES: Final[Mapping[str, StateWord]] = {
+    "waiting": StateWord(
+        word=N_("Waiting"),
+        shape="○",
+        meaning=N_("Something is not there yet. Poterne tries again by itself."),
+    ),
+    "held": StateWord(
+        word=N_("Held"),
+        shape="■",
+        meaning=N_("Poterne stopped the exam for a named reason. A person must act."),
+    ),
+    "failed": StateWord(
+        word=N_("Failed"),
+        shape="▲",
+        meaning=N_("The exam broke its task several times. A person must decide."),
+    ),
+    "sending": StateWord(
+        word=N_("Sending"),
+        shape="▶",
+        meaning=N_("The manifest is on its way, or the index is being asked whether it arrived."),
+    ),
+    "accepted": StateWord(
+        word=N_("Accepted"),
+        shape="◐",
+        meaning=N_("The index said yes. A query must still show the entry."),
+    ),
+    "indexed": StateWord(
+        word=N_("Indexed"),
+        shape="●",
+        meaning=N_("A query showed the entry in the index. Nothing is left to do."),
+    ),
+    "withdrawn": StateWord(
+        word=N_("Withdrawn"),
+        shape="◇",
+        meaning=N_("The entry was withdrawn from the index on demand."),
+    ),
+}
+"""In the order people look at them."""
+
+REASONS: Final[Mapping[str, str]] = {
+    "accession-unknown": N_("accession number unknown to the report"),
+    "already-indexed": N_("the index already shows this content"),
+    "entry-changed-by-others": N_("entry changed by somebody else"),
+    "entry-deprecated-by-others": N_("entry deprecated by somebody else"),
+    "entry-missing": N_("entry gone from the index"),
+    "identity-birth-date": N_("birth dates differ"),
+    "identity-birth-date-missing": N_("no birth date"),
+    "identity-birth-name": N_("birth names differ"),
+    "identity-birth-name-missing": N_("no birth name"),
+    "identity-birthplace": N_("birthplaces differ"),
+    "identity-first-given-name": N_("first given names differ"),
+    "identity-first-given-name-missing": N_("no first given name"),
+    "identity-ins": N_("INS differ"),
+    "identity-ins-authority": N_("INS authority unknown or different"),
+    "identity-ins-digits": N_("the INS does not fit sex or birth date"),
+    "identity-ins-key": N_("wrong INS key"),
+    "identity-ins-missing": N_("no INS"),
+    "identity-ins-renumbered": N_("the INS was renumbered"),
+    "identity-ins-status": N_("INS not qualified"),
+    "identity-local-id": N_("patient identifiers (IPP) differ"),
+    "identity-name": N_("names differ"),
+    "identity-sex": N_("sexes differ"),
+    "identity-sex-missing": N_("no sex"),
+    "identity-test-authority": N_("INS of a test authority"),
+    "index-answer-too-large": N_("answer of the index too large"),
+    "index-connect-timeout": N_("the index does not answer"),
+    "index-connection-lost": N_("connection to the index lost"),
+    "index-name-not-found": N_("name of the index unknown to the DNS"),
+    "index-no-connection": N_("no connection to the index"),
+    "index-timeout": N_("the index answers too late"),
+    "index-tls-refused": N_("TLS refused between the index and us"),
+    "index-unreadable-answer": N_("unreadable answer of the index"),
+    "internal-fault": N_("defect of Poterne"),
+    "never-shown": N_("never shown by the index"),
+    "never-withdrawn": N_("never withdrawn by the index"),
+    "no-valid-report": N_("no valid report"),
+    "not-for-index": N_("the report forbids publication"),
+    "not-visible-yet": N_("not visible in the index yet"),
+    "pacs-bad-answer": N_("unreadable answer of the PACS"),
+    "pacs-control-missing": N_("the PACS lacks its control study"),
+    "pacs-disagree": N_("several PACS disagree"),
+    "pacs-has-no-such-study": N_("not in the PACS yet"),
+    "pacs-refused": N_("the PACS refuses our association"),
+    "pacs-timeout": N_("the PACS answers too late"),
+    "pacs-too-large": N_("answer of the PACS too large"),
+    "pacs-unauthorised": N_("the PACS refuses our password"),
+    "pacs-unreachable": N_("the PACS does not answer"),
+    "patient-opposed": N_("the patient is opposed"),
+    "paused": N_("tenant paused"),
+    "shadow-mode": N_("shadow mode: ready, not sent"),
+    "still-visible": N_("still shown after its withdrawal"),
+    "submission-missing": N_("stored bytes missing"),
+    "poison": N_("stopped its worker several times"),
+    "tries-exhausted": N_("tried as often as allowed"),
+    "no-answer-in-time": N_("no answer in time"),
+    "worker-died": N_("interrupted by a stop"),
+    "confidentiality-unknown": N_("unknown confidentiality code"),
+    "metadata-character": N_("a character the index refuses"),
+    "withdrawal-needed": N_("the entry must be withdrawn"),
+}
+
+STEPS: Final[Mapping[str, str]] = {
+    # evidence
+    "consent-received": N_("consent received"),
+    "entry-deprecated": N_("entry deprecated at the index"),
+    "entry-found": N_("entry found in the index"),
+    "identity-conflict": N_("identities in conflict"),
+    "identity-warning": N_("identities differ, tolerated"),
+    "manifest-built": N_("manifest built"),
+    "exam-cancelled-in-ris": N_("exam cancelled in the RIS"),
+    "exam-changed-in-ris": N_("exam changed in the RIS"),
+    "order-accepted": N_("order accepted"),
+    "order-cancelled": N_("order cancelled"),
+    "order-changed": N_("order changed"),
+    "order-received": N_("order received"),
+    "order-refused": N_("order refused"),
+    "order-substituted": N_("order replaced by another"),
+    "pacs-answer": N_("answer of the PACS"),
+    "pacs-changed": N_("the PACS took in images"),
+    "patient-not-opposed": N_("the patient is no longer opposed"),
+    "patient-opposed": N_("the patient is opposed"),
+    "released": N_("released by a person"),
+    "report-contested": N_("report contested"),
+    "report-received": N_("report received"),
+    "report-received-again": N_("same report received again"),
+    "report-replaced": N_("report replaced"),
+    "retried": N_("tried again by a person"),
+    "trial-started": N_("trial exam started"),
+    "withdrawal-asked": N_("withdrawal asked for"),
+    "withdrawal-built": N_("withdrawal prepared"),
+    "withdrawn": N_("withdrawn from the index"),
+    # states of a job
+    "accepted": N_("accepted by the index"),
+    "blocked": N_("held"),
+    "cancelled": N_("cancelled, nothing to send"),
+    "dead": N_("failed"),
+    "leased": N_("taken up for sending"),
+    "published": N_("shown by the index"),
+    "ready": N_("ready to be sent"),
+    "receiving": N_("waiting for images"),
+    "retry_wait": N_("will be sent again"),
+    "sent": N_("sent"),
+    "settling": N_("being prepared"),
+    "shadow-mode": N_("ready, not sent (shadow mode)"),
+    "superseded": N_("replaced by a newer task"),
+    "unknown": N_("outcome unknown: the index is asked"),
+}
+
+SOURCES: Final[Mapping[str, str]] = {
+    "CDA": N_("Report (CDA)"),
+    "HL7": N_("Message (HL7)"),
+    "PACS": N_("PACS"),
+    "order": N_("Order"),
+    "rule": N_("rule"),
+    "INS digits": N_("digits of the INS"),
+}
+_OF_REPORT = re.compile(r"(?:(HL7|CDA) of )?report (.+)")
+
+FIELDS: Final[Mapping[str, str]] = {
+    "INS": N_("INS"),
+    "INS authority": N_("INS authority"),
+    "INS key": N_("INS key"),
+    "INS status": N_("INS status"),
+    "accession": N_("accession number"),
+    "birth date": N_("birth date"),
+    "birth name": N_("birth name"),
+    "birthplace": N_("birthplace"),
+    "first given name": N_("first given name"),
+    "given names": N_("given names"),
+    "ins": N_("INS"),
+    "local id": N_("patient identifier (IPP)"),
+    "month of birth": N_("month of birth"),
+    "name": N_("name"),
+    "sex": N_("sex"),
+    "sex of birth": N_("sex"),
+    "used name": N_("used name"),
+    "year of birth": N_("year of birth"),
+}
+
+CHECKS: Final[Mapping[str, str]] = {
+    "accession": N_(
+        "Ask for the order: does the accession number of the PACS belong to this exam of this patient? If the"
+        " modality worked on another entry of its worklist, correct the PACS."
+    ),
+    "birth date": N_("Read the birth date on the identity document, then correct the source that is wrong."),
+    "birth name": N_(
+        "Compare with the identity document: same birth name, or another person of the same family? Maiden and used"
+        " names are often exchanged."
+    ),
+    "birthplace": N_(
+        "Read the INSEE code of the birthplace in the identity record; a commune may have changed code."
+    ),
+    "first given name": N_("Compare with the identity document: a second given name is no first given name."),
+    "given names": N_("Compare with the identity document: order and number of given names."),
+    "local id": N_(
+        "Look the patient identifier up in the identity server: two identifiers of one person (merge them), or two"
+        " persons (one of the sources is wrong)?"
+    ),
+    "name": N_(
+        "Compare the name in the PACS with the identity document: used name, inversion, homonym, or an exam stored"
+        " under another patient?"
+    ),
+    "sex": N_("Read the sex in the identity record, then correct the source that is wrong."),
+}
+"""By field: what a person checks before accepting."""
+
+CHECK_INS: Final = N_(
+    "Open the patient in the identity server: an INS is never accepted by eye, it is qualified there and sent again."
+)
+
+FAULTS: Final[Mapping[str, str]] = {
+    "changed-meanwhile": N_(
+        "Something about this exam changed after the page was shown, or somebody else decided first. Nothing was"
+        " done: compare again what stands here now."
+    ),
+    "not-releasable": N_("No person may accept this conflict: correct it at its source, then send the report again."),
+    "not-retriable": N_("Trying again cannot help: a new message, or the patient, must say otherwise first."),
+    "nothing-to-retry": N_("This exam is not under way: there is nothing to try again."),
+    "wrong-job-state": N_("This exam is being worked on at this moment: look again in a few seconds."),
+    "reason-too-short": N_("Say why in at least 10 characters: who reads the trail later must understand it."),
+    "reason-too-long": N_("The reason is too long: 500 characters at most."),
+    "reason-unseen": N_(
+        "The reason held a character that nobody sees, often from a copied text. It is taken out below: read the"
+        " reason again, then send it."
+    ),
+    "bad-cursor": N_("This page of the list is not there: begin again at the newest exams."),
+    "reason-names-patient": N_(
+        "The reason quotes a name, a date or a number of the patient. Say it without: it is read by people who may"
+        " not see them."
+    ),
+}
+
+
+def reason(code: str, said: Words) -> str:
+    """A reason in short words."""
+    return said(REASONS.get(code, code))
+
+
+def step(kind: str, said: Words) -> str:
+    """The name of a step of the timeline."""
+    return said(STEPS.get(kind, kind))
+
+
+def source(name: str, said: Words) -> str:
+    """A source, with its report where there are several."""
+    of_report = _OF_REPORT.fullmatch(name)
+    if of_report is None:
+        return said(SOURCES.get(name, name))
+    kind, number = of_report.groups()
+    if kind is None:
+        return said(N_("Report {number}"), number=number)
+    return said(N_("{source} of report {number}"), source=said(SOURCES[kind]), number=number)
+
+
+def field(name: str, said: Words) -> str:
+    """A field of an identity; what stands in brackets behind it is kept."""
+    head, bracket, rest = name.partition(" (")
+    return said(FIELDS.get(head, head)) + bracket + rest
+
+
+def check(name: str, said: Words) -> str:
+    """What to check when a field differs."""
+    head = name.partition(" (")[0]
+    return said(CHECK_INS if head.lower().startswith("ins") else CHECKS.get(head, ""))
+
+
+def fault(problem: Fault, said: Words) -> str:
+    """A refusal in words; one without words of its own says code, sentence and hint as they are."""
+    return said(FAULTS[problem.code]) if problem.code in FAULTS else str(problem)
+
+
+def person(actor: str) -> str:
+    """The name in ``role:name``."""
+    return actor.partition(":")[2] or actor
