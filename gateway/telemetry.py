@@ -278,7 +278,7 @@ class Snapshot:
     time from acceptance to publication: bound of ``LAG_BOUNDS_S`` or infinity → jobs at or under it and above the
     bound before.
     ``lag_sum_s``: their sum. ``breakers``: endpoint → ``closed``, ``half-open`` or ``open``; the one field that is
-    the running process's own.
+    the running process's own. ``paused``: tenants of which nothing begins.
     """
 
     depth: Mapping[tuple[JobClass, State], int] = field(default_factory=dict)
@@ -287,6 +287,7 @@ class Snapshot:
     lags: Mapping[float, int] = field(default_factory=dict)
     lag_sum_s: float = 0.0
     breakers: Mapping[str, str] = field(default_factory=dict)
+    paused: tuple[str, ...] = ()
 
 
 class Metrics:
@@ -349,6 +350,10 @@ class _Families:
         for reason, lanes in _bounded(snapshot.blocked).items():
             blocked.add_metric([reason], lanes)
         yield blocked
+        paused = GaugeMetricFamily("queue_paused", "1 while nothing of the tenant begins.", labels=["tenant"])
+        for tenant in snapshot.paused:
+            paused.add_metric([tenant], 1)
+        yield paused
         breakers = GaugeMetricFamily("breaker_state", "0 closed, 1 half-open, 2 open.", labels=["endpoint"])
         for endpoint, state_name in sorted(snapshot.breakers.items()):
             breakers.add_metric([endpoint], BREAKER_STATES[state_name])
