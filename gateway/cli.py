@@ -12,14 +12,19 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gateway.lab import DemoFault
 from gateway.settings import ConfigurationError, Settings, load
 from security.errors import Fault
+
+if TYPE_CHECKING:
+    from gateway.i18n import Words
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,13 +39,25 @@ index_app = typer.Typer(
     help="The embedded index node (XDS.b registry and repository).",
 )
 app.add_typer(index_app, name="index")
+queue_app = typer.Typer(rich_markup_mode=None, help="The publication queue.")
+app.add_typer(queue_app, name="queue", invoke_without_command=True)
+pacs_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The PACS beside which this gateway stands.")
+app.add_typer(pacs_app, name="pacs")
 
 Conf = Annotated[Path | None, typer.Option("--conf", help="Configuration file (TOML); conf.d/*.toml beside it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print facts as JSON.")]
+Lang = Annotated[
+    str | None,
+    typer.Option("--lang", metavar="fr|en", help="Otherwise that of LC_ALL, LC_MESSAGES or LANG, else French."),
+]
+Tenant = Annotated[str, typer.Option("--tenant", help="Legal entity; needed when there are several.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why, for those who read it later; no patient's name.")]
 Ready = Annotated[
     Path | None,
     typer.Option("--ready-file", help="Write the bound addresses there, as JSON, once every door is open."),
 ]
+
+_lang: ContextVar[str | None] = ContextVar("_lang", default=None)
 
 
 def _settings(conf: Path | None) -> Settings:
@@ -55,6 +72,16 @@ def _settings(conf: Path | None) -> Settings:
         raise typer.Exit(2) from error
     telemetry.configure_logging(settings.log)
     return settings
+
+
+def _words(lang: str | None) -> Words:
+    """Words in the language asked for; what goes wrong from here on is told in it too."""
+    from gateway import i18n
+
+    if lang not in {None, *i18n.LANGUAGES}:
+        raise typer.BadParameter("fr, en", param_hint="--lang")
+    _lang.set(lang)
+    return i18n.words(i18n.language(lang, os.environ))
 
 
 def _announce(ready_file: Path | None, bound: Mapping[str, str]) -> None:
@@ -87,7 +114,8 @@ def index_serve(conf: Conf = None, ready_file: Ready = None) -> None:
 
     settings = _settings(conf)
     if settings.index_node is None:
-        typer.echo(f"{conf}: index_node: missing section → describe the node to run", err=True)
+        words = _words(None)
+        typer.echo(words("{conf}: no section [index_node] → describe the node to run", conf=conf), err=True)
         raise typer.Exit(2)
     node = settings.index_node
 
@@ -109,24 +137,233 @@ def check(conf: Conf = None, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def exam(
-    study_uid: str,
+def doctor(
     conf: Conf = None,
-    tenant: Annotated[str, typer.Option(help="Tenant; needed when several know the study.")] = "",
+    send_test: Annotated[bool, typer.Option(help="Also send one alert marked TEST by every channel.")] = False,
     as_json: AsJson = False,
+    lang: Lang = None,
 ) -> None:
-    """One exam's timeline: each step, its evidence, what is missing, next try."""
-    from gateway import views
+    """Ask everything the gateway depends on: what is wrong, why, and what to do."""
+    from gateway import doctor as examination
 
-    raise typer.Exit(asyncio.run(views.exam(_settings(conf), study_uid, tenant=tenant, as_json=as_json)))
+    said = _words(lang).lang
+    raise typer.Exit(
+        asyncio.run(examination.report(conf, os.environ, lang=said, as_json=as_json, send_test=send_test))
+    )
+
+
+@app.command("support-bundle")
+def support_bundle(
+    conf: Conf = None,
+    out: Annotated[Path | None, typer.Option(help="File to write; it must not exist.")] = None,
+    log_file: Annotated[Path | None, typer.Option(help="Log of the gateway, JSON lines: its last lines.")] = None,
+    lang: Lang = None,
+) -> None:
+    """One file for support, without patient data: figures, versions, findings."""
+    from gateway import bundle
+
+    code, told = asyncio.run(bundle.run(conf, os.environ, out=out, log_file=log_file, lang=_words(lang).lang))
+    typer.echo(told, nl=False, err=code != 0)
+    raise typer.Exit(code)
 
 
 @app.command()
-def queue(conf: Conf = None, as_json: AsJson = False) -> None:
-    """The publication queue: exams by state, the oldest, what each waits for."""
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where to write the configuration and its secrets.")] = Path(),
+    answer: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Answers a question before it is asked; may be repeated."),
+    ] = None,
+    no_input: Annotated[
+        bool, typer.Option("--no-input", help="Ask nothing: what is not answered is its default.")
+    ] = False,
+    no_probe: Annotated[bool, typer.Option("--no-probe", help="Do not ask the PACS.")] = False,
+    lang: Lang = None,
+) -> None:
+    """A few questions, then a commented configuration in shadow mode, and what to do next."""
+    from gateway import init as questions
+
+    given = {}
+    for pair in answer or []:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"{pair}: write key=value", param_hint="--answer")
+        given[key] = value
+
+    def ask(text: str, default: str, is_secret: bool) -> str:
+        typer.echo(f"\n{text}")
+        shown = f"  [{default}]" if default else " "
+        told: str = typer.prompt(
+            shown, default=default, hide_input=is_secret, show_default=False, prompt_suffix=" > "
+        )
+        return told
+
+    raise typer.Exit(
+        questions.run(
+            folder,
+            words=_words(lang),
+            ask=None if no_input else ask,
+            say=typer.echo,
+            given=given,
+            probe=not no_probe,
+        )
+    )
+
+
+@app.command()
+def exam(
+    study_uid: str,
+    conf: Conf = None,
+    tenant: Annotated[str, typer.Option(help="Legal entity; needed when several know the study.")] = "",
+    retry: Annotated[
+        str, typer.Option(help="Try it again now, for this reason; accepts nothing that is in question.")
+    ] = "",
+    as_json: AsJson = False,
+    lang: Lang = None,
+) -> None:
+    """One exam's timeline: each step, its evidence, what is missing, next try."""
+    from gateway import commands, views
+
+    settings, words = _settings(conf), _words(lang)
+    if retry:
+        name = views.one_tenant(settings, tenant, words)
+        raise typer.Exit(asyncio.run(commands.retry(settings, words, tenant=name, study=study_uid, reason=retry)))
+    raise typer.Exit(asyncio.run(views.exam(settings, study_uid, words, tenant=tenant, as_json=as_json)))
+
+
+@queue_app.callback()
+def queue(context: typer.Context, conf: Conf = None, as_json: AsJson = False, lang: Lang = None) -> None:
+    """The publication queue: exams by state, what is paused, what each exam waits for."""
+    if context.invoked_subcommand:
+        return
     from gateway import views
 
-    raise typer.Exit(asyncio.run(views.queue(_settings(conf), as_json=as_json)))
+    raise typer.Exit(asyncio.run(views.queue(_settings(conf), _words(lang), as_json=as_json)))
+
+
+@queue_app.command("pause")
+def queue_pause(reason: Reason, conf: Conf = None, tenant: Tenant = "", lang: Lang = None) -> None:
+    """Let nothing more begin; what was sent is still asked after. Stays until resume, also through restarts."""
+    from gateway import commands, views
+
+    settings, words = _settings(conf), _words(lang)
+    name = views.one_tenant(settings, tenant, words)
+    raise typer.Exit(asyncio.run(commands.pause(settings, words, tenant=name, reason=reason)))
+
+
+@queue_app.command("resume")
+def queue_resume(conf: Conf = None, tenant: Tenant = "", lang: Lang = None) -> None:
+    """Let exams begin again."""
+    from gateway import commands, views
+
+    settings, words = _settings(conf), _words(lang)
+    name = views.one_tenant(settings, tenant, words)
+    raise typer.Exit(asyncio.run(commands.resume(settings, words, tenant=name)))
+
+
+@app.command()
+def shadow(
+    conf: Conf = None,
+    tenant: Annotated[str, typer.Option(help="Legal entity; all of them otherwise.")] = "",
+    days: Annotated[int, typer.Option(min=1, max=3650, help="How far to look back.")] = 30,
+    as_json: AsJson = False,
+    lang: Lang = None,
+) -> None:
+    """What shadow mode would have sent, and why not the rest."""
+    from gateway import views
+
+    settings = _settings(conf)
+    raise typer.Exit(
+        asyncio.run(views.shadow_report(settings, _words(lang), tenant=tenant, days=days, as_json=as_json))
+    )
+
+
+@app.command()
+def selftest(
+    conf: Conf = None,
+    tenant: Tenant = "",
+    send: Annotated[bool, typer.Option("--send", help="In shadow mode too: the index really hears of it.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Do not withdraw it at the end.")] = False,
+    withdraw: Annotated[str, typer.Option(help="Withdraw the trial exam with this StudyInstanceUID.")] = "",
+    limit_s: Annotated[float, typer.Option(min=1, max=3600, help="Seconds each part may take.")] = 900.0,
+    as_json: AsJson = False,
+    lang: Lang = None,
+) -> None:
+    """Publish a trial exam of the test patient, see it in the index, withdraw it."""
+    from gateway import commands, views
+
+    settings, words = _settings(conf), _words(lang)
+    raise typer.Exit(
+        asyncio.run(
+            commands.selftest(
+                settings,
+                words,
+                tenant=views.one_tenant(settings, tenant, words),
+                send=send,
+                keep=keep,
+                withdraw=withdraw,
+                limit_s=limit_s,
+                as_json=as_json,
+            )
+        )
+    )
+
+
+@pacs_app.command("probe")
+def pacs_probe(
+    name: Annotated[str, typer.Argument(help="PACS; all of the tenant's otherwise.")] = "",
+    conf: Conf = None,
+    tenant: Tenant = "",
+    as_json: AsJson = False,
+    lang: Lang = None,
+) -> None:
+    """What a PACS is able to do, what that means for the configuration, what has changed."""
+    from gateway import commands, views
+
+    settings, words = _settings(conf), _words(lang)
+    named = views.one_tenant(settings, tenant, words)
+    raise typer.Exit(asyncio.run(commands.probe(settings, words, tenant=named, pacs=name, as_json=as_json)))
+
+
+@app.command()
+def backload(
+    first: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First day of the exams.")],
+    last: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day of the exams.")],
+    conf: Conf = None,
+    tenant: Tenant = "",
+    reports: Annotated[
+        Path | None, typer.Option(exists=True, file_okay=False, help="Folder of reports, one HL7 message per file.")
+    ] = None,
+    go: Annotated[bool, typer.Option("--go", help="Do it; otherwise only say what it would do.")] = False,
+    as_json: AsJson = False,
+    lang: Lang = None,
+) -> None:
+    """Old exams at the lowest priority: what stands where, and with --go their reports are taken in."""
+    from gateway import commands, views
+
+    settings, words = _settings(conf), _words(lang)
+    raise typer.Exit(
+        asyncio.run(
+            commands.load_back(
+                settings,
+                words,
+                tenant=views.one_tenant(settings, tenant, words),
+                first=first.date(),
+                last=last.date(),
+                reports=reports,
+                go=go,
+                as_json=as_json,
+                progress=_progress,
+            )
+        )
+    )
+
+
+def _progress(told: str) -> None:
+    """One line that is written over, on a terminal only."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r{told:<40}\r")
+        sys.stderr.flush()
 
 
 @app.command()
@@ -137,6 +374,7 @@ def demo(
     ] = None,
     keep: Annotated[Path | None, typer.Option(help="Keep the whole site in this new directory.")] = None,
     as_json: AsJson = False,
+    lang: Lang = None,
 ) -> None:
     """A whole site on loopback, from report to index: seven exams, of which five must be indexed.
 
@@ -147,18 +385,27 @@ def demo(
 
     raise typer.Exit(
         asyncio.run(
-            demonstration.run(wait_s=wait_s, fault=fault, keep=keep, as_json=as_json, stay=sys.stdin.isatty())
+            demonstration.run(
+                wait_s=wait_s,
+                fault=fault,
+                keep=keep,
+                as_json=as_json,
+                stay=sys.stdin.isatty(),
+                words=_words(lang),
+            )
         )
     )
 
 
 def main() -> None:
-    """Entry point. A fault that a command did not handle is shown as its message and hint, exit 2."""
+    """Entry point. A fault that a command did not handle is told with what to do about it, exit 2."""
+    from gateway.faults import told
+
     try:
         app()
     except* Fault as faults:
         for fault in _leaves(faults):
-            typer.echo(str(fault), err=True)
+            typer.echo(told(fault, _words(_lang.get())), err=True)
         sys.exit(2)
 
 

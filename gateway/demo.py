@@ -23,10 +23,12 @@ from typing import Any
 import typer
 from pydantic import TypeAdapter
 
+from gateway.i18n import Words
 from gateway.lab import DemoFault
 from gateway.lab.exams import DemoExam, demo_exams
 from gateway.lab.site import Site
 from gateway.views import exam_text
+from gateway.web import vocabulary
 from indexer.timeline import Exam, ExamState
 from security.errors import Fault
 
@@ -43,39 +45,47 @@ class Outcome:
     wrong: list[str]
 
 
-async def run(*, wait_s: float, fault: DemoFault | None, keep: Path | None, as_json: bool, stay: bool) -> int:
+async def run(
+    *, wait_s: float, fault: DemoFault | None, keep: Path | None, as_json: bool, stay: bool, words: Words
+) -> int:
     """Play the demo; 0 when every exam ended as expected, 1 otherwise, 128 + number when a signal cut it short."""
     with _cancelled_by_signals() as received:
         try:
-            return await _whole(wait_s=wait_s, fault=fault, keep=keep, as_json=as_json, stay=stay)
+            return await _whole(wait_s=wait_s, fault=fault, keep=keep, as_json=as_json, stay=stay, words=words)
         except asyncio.CancelledError:
             if not received:
                 raise
             return 128 + received[0]
 
 
-async def _whole(*, wait_s: float, fault: DemoFault | None, keep: Path | None, as_json: bool, stay: bool) -> int:
+async def _whole(
+    *, wait_s: float, fault: DemoFault | None, keep: Path | None, as_json: bool, stay: bool, words: Words
+) -> int:
     say: Callable[[str], None] = (lambda _line: None) if as_json else typer.echo
     started = time.monotonic()
     async with _directory(keep) as directory, Site(directory) as site:
-        outcomes = await _play(site, say, wait_s=wait_s, fault=fault)
+        outcomes = await _play(site, say, words, wait_s=wait_s, fault=fault)
         wrong = [f"{outcome.exam.title}: {reason}" for outcome in outcomes for reason in outcome.wrong]
         if as_json:
             typer.echo(json.dumps([_plain(outcome) for outcome in outcomes], ensure_ascii=False))
-        _summary(outcomes, wrong, say, time.monotonic() - started)
+        _summary(outcomes, wrong, say, words, time.monotonic() - started)
         for line in wrong:
-            typer.echo(f"NOT AS EXPECTED  {line}", err=True)
+            typer.echo(words("NOT AS EXPECTED") + f"  {line}", err=True)
         if stay and not wrong and site.gateway:
-            say(f"\nThe site stays up: http://{site.gateway.bound['ops']}/ready and /metrics. Ctrl-C ends it.")
+            say("")
+            say(words("The site stays up; its console: {url}", url=f"http://{site.gateway.bound['ops']}/console/"))
+            say(words("Key of the console: {key}. Ctrl-C ends the site.", key=site.console_key))
             await _until_interrupted()
     return 1 if wrong else 0
 
 
-async def _play(site: Site, say: Callable[[str], None], *, wait_s: float, fault: DemoFault | None) -> list[Outcome]:
+async def _play(
+    site: Site, say: Callable[[str], None], words: Words, *, wait_s: float, fault: DemoFault | None
+) -> list[Outcome]:
     """Start the site, let every report arrive, wait for the ends, ask the index."""
     exams = demo_exams(altered=fault is DemoFault.TRAIT_ALTERED)
     pacs = await _uncut(site.start_pacs())
-    say(f"PACS: {pacs}. Index node and gateway: processes of their own, mutual TLS, loopback only.")
+    say(words("PACS: {pacs}. Index node and gateway: processes of their own, mutual TLS, loopback only.", pacs=pacs))
     if fault is not DemoFault.PACS_EMPTIED:
         for exam in exams:
             if exam.in_pacs:
@@ -87,14 +97,21 @@ async def _play(site: Site, say: Callable[[str], None], *, wait_s: float, fault:
     for exam in exams:
         ack = (await site.report(exam.message)).decode()
         code = ack.split("\rMSA|", 1)[-1][:2]
-        say(f"report of {exam.title}: {code}")
+        say(words("report of {exam}: {code}", exam=exam.title, code=code))
     await _await_ends(site, exams, wait_s)
-    outcomes = await asyncio.gather(*(_outcome(site, exam) for exam in exams))
+    outcomes = await asyncio.gather(*(_outcome(site, exam, words) for exam in exams))
     for outcome in outcomes:
         say(f"\n{outcome.exam.title}\n{outcome.text}")
         for entry in outcome.entries:
             codes = ", ".join(entry["event_codes"])
-            say(f"  in the index, asked by raw SOAP: {entry['unique_id']} {entry['status']} ({codes})")
+            say(
+                words(
+                    "  in the index, asked by raw SOAP: {uid} {status} ({codes})",
+                    uid=entry["unique_id"],
+                    status=entry["status"],
+                    codes=codes,
+                )
+            )
     return outcomes
 
 
@@ -122,13 +139,13 @@ def _at_its_end(exam: DemoExam, row: dict[str, Any] | None) -> bool:
     return row is not None and row["exam_state"] == exam.expected and row["reason"] == exam.expected_reason
 
 
-async def _outcome(site: Site, exam: DemoExam) -> Outcome:
+async def _outcome(site: Site, exam: DemoExam, words: Words) -> Outcome:
     """Hold one exam against what was expected of it."""
     code, printed = await site.command("exam", exam.study, "--json")
     if code:
         return Outcome(exam=exam, state="", seconds=None, text=printed, entries=[], wrong=[printed.strip()])
     seen = json.loads(printed)
-    text = exam_text(TypeAdapter(Exam).validate_python(seen))
+    text = exam_text(TypeAdapter(Exam).validate_python(seen), words, "Europe/Paris")
     wrong: list[str] = []
     if seen["state"] != exam.expected:
         why = f" ({seen['reason']}: {seen['missing']})" if seen["reason"] else ""
@@ -153,13 +170,23 @@ async def _outcome(site: Site, exam: DemoExam) -> Outcome:
     )
 
 
-def _summary(outcomes: list[Outcome], wrong: list[str], say: Callable[[str], None], took_s: float) -> None:
+def _summary(
+    outcomes: list[Outcome], wrong: list[str], say: Callable[[str], None], words: Words, took_s: float
+) -> None:
     width = max(len(outcome.exam.title) for outcome in outcomes)
-    say(f"\n{'exam':<{width}}  state     report → indexed  entries")
+    say(f"\n{words('exam'):<{width}}  {words('state'):<10}  {words('report → indexed'):>23}  {words('entries')}")
     for outcome in outcomes:
         seconds = f"{outcome.seconds:.3f} s" if outcome.seconds is not None else "—"
-        say(f"{outcome.exam.title:<{width}}  {outcome.state:<8}  {seconds:>16}  {len(outcome.entries)}")
-    say(f"{'all as expected' if not wrong else f'{len(wrong)} not as expected'}, {took_s:.1f} s in all")
+        known = vocabulary.STATES.get(outcome.state)
+        state = words(known.word) if known else outcome.state
+        say(f"{outcome.exam.title:<{width}}  {state:<10}  {seconds:>23}  {len(outcome.entries)}")
+    if wrong:
+        said = words.count(
+            "{n} not as expected, {s} s in all", "{n} not as expected, {s} s in all", len(wrong), s=f"{took_s:.1f}"
+        )
+    else:
+        said = words("all as expected, {s} s in all", s=f"{took_s:.1f}")
+    say(said)
 
 
 def _plain(outcome: Outcome) -> dict[str, Any]:

@@ -1,122 +1,280 @@
-"""What ``poterne exam`` and ``poterne queue`` print: read-only, from the database alone, also while the gateway
-runs. No patient value is printed: the sealed ones stay sealed.
+"""What ``poterne exam``, ``poterne queue`` and ``poterne shadow`` print: read-only, from the database alone, also
+while the gateway runs. No patient value is printed: the sealed ones stay sealed.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, tzinfo
+from functools import partial
+from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import typer
 
 from gateway.components import COMPONENTS
+from gateway.i18n import Words
 from gateway.settings import Settings
-from indexer import timeline
-from indexer.ledger import evidence_of, tenants_of
+from gateway.stores import store_place
+from gateway.web import vocabulary
+from indexer import exams, shadow, timeline
+from indexer.ledger import tenants_of
+from security.errors import Refused
 from security.identity import Uid
 from security.outbox import jobs
 from security.outbox.port import Job
-from security.outbox.states import State
-from security.store.port import ReadTx
-from security.store.sqlite import SqliteStore
+from security.store.opening import open_store
+from security.store.port import Store
+
+LINES_MAX = 100
+"""Exams a list shows; the rest is counted, and all of it is in ``--json``."""
+_URGENT = (timeline.ExamState.FAILED, timeline.ExamState.HELD)
+_BLANKS = "\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"  # French punctuation
 
 
 @asynccontextmanager
-async def _reading(settings: Settings) -> AsyncIterator[SqliteStore]:
-    store = await SqliteStore.open(settings.gateway_store().path, COMPONENTS, read_only=True)
+async def reading(settings: Settings, words: Words) -> AsyncIterator[Store]:
+    """The gateway's database, only to read.
+
+    Raises:
+        Refused: ``no-database`` no gateway has run yet.
+    """
+    place = store_place(settings.gateway_store())
+    if isinstance(place, Path) and not place.exists():
+        raise Refused(
+            words("there is no database yet at {path}", path=place),
+            code="no-database",
+            hint=words("the first start makes it: poterne serve"),
+        )
+    store = await open_store(place, COMPONENTS, read_only=True)
     try:
         yield store
     finally:
         await store.close()
 
 
-def read_exam(tx: ReadTx, tenant: str, study: str) -> timeline.Exam:
-    """One exam as people see it."""
-    return timeline.compose(
-        study,
-        evidence_of(tx, tenant, study),
-        jobs.lane_jobs(tx, tenant=tenant, lane=study),
-        jobs.lane_history(tx, tenant=tenant, lane=study),
+def one_tenant(settings: Settings, wanted: str, words: Words) -> str:
+    """The tenant that is meant: the one named, or the only one.
+
+    Raises:
+        Refused: ``tenant-needed``, ``unknown-tenant``.
+    """
+    known = ", ".join(settings.tenants)
+    if not wanted and len(settings.tenants) != 1:
+        raise Refused(
+            words("several legal entities are configured"),
+            code="tenant-needed",
+            hint=words("name one with --tenant: {known}", known=known),
+        )
+    name = wanted or next(iter(settings.tenants))
+    if name not in settings.tenants:
+        raise Refused(
+            words("no legal entity is called {name}", name=name),
+            code="unknown-tenant",
+            hint=words("known: {keys}", keys=known),
+        )
+    return name
+
+
+async def exam(settings: Settings, study_uid: str, words: Words, *, tenant: str, as_json: bool) -> int:
+    """Print one exam's timeline; 1 when no tenant knows the study."""
+    study = str(Uid(study_uid))
+    async with reading(settings, words) as store:
+        known = await store.read(lambda tx: tenants_of(tx, study))
+        if tenant and tenant not in known:
+            one_tenant(settings, tenant, words)
+        asked = [tenant] if tenant else known
+        if len(asked) > 1:
+            typer.echo(
+                words(
+                    "{study} is known to several tenants: {tenants} → name one with --tenant",
+                    study=study,
+                    tenants=", ".join(asked),
+                ),
+                err=True,
+            )
+            return 2
+        seen = await store.read(lambda tx: exams.one(tx, asked[0], study)) if asked else None
+    if seen is None or not seen.steps:
+        typer.echo(_unknown(study, tenant, known, words), err=True)
+        return 1
+    zone = _zone(settings, asked[0]).key
+    typer.echo(json.dumps(_plain(asdict(seen)), ensure_ascii=False) if as_json else exam_text(seen, words, zone))
+    return 0
+
+
+def _zone(settings: Settings, tenant: str) -> ZoneInfo:
+    """Where the tenant's clock hangs; UTC for one that is no longer configured."""
+    return ZoneInfo(settings.tenants[tenant].timezone if tenant in settings.tenants else "UTC")
+
+
+def _unknown(study: str, tenant: str, known: Sequence[str], words: Words) -> str:
+    if tenant and known:
+        return words(
+            "tenant {tenant} does not know {study}; {others} does",
+            tenant=tenant,
+            study=study,
+            others=", ".join(known),
+        )
+    return words("{study}: no report has spoken of this study → check the StudyInstanceUID and the RIS", study=study)
+
+
+def exam_text(seen: timeline.Exam, words: Words, zone: str) -> str:
+    """The timeline as lines for a terminal, times in ``zone``."""
+    where = ZoneInfo(zone)
+    state = words(vocabulary.STATES[seen.state.value].word).upper()
+    lines = [f"{seen.study}  {state}" + (f"  {_reason(seen.reason, words)}" if seen.reason else "")]
+    start = seen.steps[0].at
+    names = [vocabulary.step(step.what, words) for step in seen.steps]
+    width = max(map(len, names))
+    lines += [
+        f"  {step.at.astimezone(where):%Y-%m-%d %H:%M:%S}  +{(step.at - start).total_seconds():7.3f} s"
+        f"  {name:<{width}}  {step.detail}"
+        for step, name in zip(seen.steps, names, strict=True)
+    ]
+    if seen.missing:
+        lines.append("  " + words("What would let it go on: {what}", what=words(seen.missing)))
+    if seen.next_try:
+        lines.append("  " + words("Next try: {when}", when=words.moment(seen.next_try, where)))
+    return "\n".join(_printable(line) for line in lines)
+
+
+def _printable(line: str) -> str:
+    return "".join(c if c.isprintable() or c in _BLANKS else "�" for c in line).rstrip()
+
+
+def _reason(code: str, words: Words) -> str:
+    """Its short words, and the code that documents and metrics know."""
+    said = vocabulary.reason(code, words)
+    return f"[{code}]" if said == code else f"{said} [{code}]"
+
+
+async def queue(settings: Settings, words: Words, *, as_json: bool) -> int:
+    """Print the queue: how many exams in each state, what is paused, and each unfinished exam with its reason."""
+    async with reading(settings, words) as store:
+        open_jobs = await store.read(jobs.open_jobs)
+        counts = await store.read(lambda tx: exams.counts(tx, ""))
+        paused = await store.read(jobs.paused)
+    if as_json:
+        facts = {
+            "exams": {state.value: number for state, number in counts.by_state.items()},
+            "paused": [asdict(pause) for pause in paused],
+            "open": [_open_row(job) for job in open_jobs],
+        }
+        typer.echo(json.dumps(_plain(facts), ensure_ascii=False))
+        return 0
+    for line in _queue_lines(settings, open_jobs, counts, paused, words):
+        typer.echo(_printable(line))
+    return 0
+
+
+def _queue_lines(
+    settings: Settings, open_jobs: Sequence[Job], counts: exams.Counts, paused: Sequence[jobs.Pause], words: Words
+) -> Iterator[str]:
+    numbers = {state.value: number for state, number in counts.by_state.items()}
+    told = [
+        f"{words(state.word)} {words.number(numbers[name])}"
+        for name, state in vocabulary.STATES.items()
+        if numbers.get(name)
+    ]
+    yield "   ".join(told) or words("No exam yet.")
+    for pause in paused:
+        yield words(
+            "PAUSED  {tenant}, since {when}, by {who}: {why}",
+            tenant=pause.tenant,
+            when=words.moment(pause.at, _zone(settings, pause.tenant)),
+            who=vocabulary.person(pause.actor),
+            why=pause.reason,
+        )
+    now = datetime.now(UTC)
+    shown = sorted(open_jobs, key=lambda job: timeline.exam_state(job) not in _URGENT)[:LINES_MAX]
+    yield from _columns([_queue_row(job, now, _zone(settings, job.tenant), words) for job in shown])
+    if len(open_jobs) > LINES_MAX:
+        yield words("  … and {n} more: --json lists them all", n=words.number(len(open_jobs) - LINES_MAX))
+
+
+def _queue_row(job: Job, now: datetime, zone: tzinfo, words: Words) -> tuple[str, ...]:
+    return (
+        job.tenant,
+        job.lane,
+        words(vocabulary.STATES[timeline.exam_state(job).value].word),
+        words("for {span}", span=words.span((now - job.accepted_at).total_seconds())),
+        _reason(job.reason, words) if job.reason else "",
+        words("next try {when}", when=words.moment(job.not_before, zone)) if job.not_before else "",
     )
 
 
-async def exam(settings: Settings, study_uid: str, *, tenant: str, as_json: bool) -> int:
-    """Print one exam's timeline; 1 when no tenant knows the study."""
-    study = str(Uid(study_uid))
-    async with _reading(settings) as store:
-        tenants = [tenant] if tenant else await store.read(lambda tx: tenants_of(tx, study))
-        if len(tenants) > 1:
-            typer.echo(
-                f"{study} is known to several tenants: {', '.join(tenants)} → name one with --tenant", err=True
-            )
-            return 2
-        seen = await store.read(lambda tx: read_exam(tx, tenants[0], study)) if tenants else None
-    if tenant and (seen is None or not seen.steps):
-        async with _reading(settings) as store:
-            others = await store.read(lambda tx: tenants_of(tx, study))
-        if others:
-            typer.echo(f"tenant {tenant} does not know {study}; {', '.join(others)} does", err=True)
-            return 1
-    if seen is None or not seen.steps:
-        typer.echo(f"{study}: no report has spoken of this study → check the StudyInstanceUID and the RIS", err=True)
-        return 1
-    typer.echo(json.dumps(_plain(asdict(seen)), ensure_ascii=False) if as_json else exam_text(seen))
-    return 0
+def _columns(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    """Rows as lines, every column as wide as its longest text."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  " + "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True))
 
 
-def exam_text(seen: timeline.Exam) -> str:
-    """The timeline as lines for a terminal."""
-    lines = [f"{seen.study}  {seen.state.upper()}" + (f"  ({seen.reason})" if seen.reason else "")]
-    start = seen.steps[0].at
-    lines += [
-        f"  {step.at:%Y-%m-%d %H:%M:%S}  +{(step.at - start).total_seconds():7.3f} s  {step.what:<18} {step.detail}"
-        for step in seen.steps
-    ]
-    if seen.missing:
-        lines.append(f"  missing: {seen.missing}")
-    if seen.next_try:
-        lines.append(f"  next try: {seen.next_try:%Y-%m-%d %H:%M:%S} UTC")
-    return "\n".join("".join(c if c.isprintable() else "�" for c in line).rstrip() for line in lines)
+async def shadow_report(settings: Settings, words: Words, *, tenant: str, days: int, as_json: bool) -> int:
+    """Print what would have been published.
 
-
-async def queue(settings: Settings, *, as_json: bool) -> int:
-    """Print the queue: how many exams in each state, and each unfinished one with its reason."""
-    async with _reading(settings) as store:
-        open_jobs = await store.read(jobs.open_jobs)
-        counted = await store.read(jobs.snapshot)
-    counts = Counter[str]()
-    for (_, state), number in counted.counts.items():
-        counts[state.value] += number
+    Raises:
+        Refused: ``unknown-tenant``.
+    """
+    since = datetime.now(UTC) - timedelta(days=days)
+    names = [one_tenant(settings, tenant, words)] if tenant else list(settings.tenants)
+    async with reading(settings, words) as store:
+        reports = [await store.read(partial(shadow.shadow_report, tenant=name, since=since)) for name in names]
     if as_json:
-        typer.echo(
-            json.dumps(
-                _plain({"jobs": dict(counts), "open": [_open_row(job) for job in open_jobs]}), ensure_ascii=False
-            )
-        )
+        typer.echo(json.dumps([_plain(asdict(one)) for one in reports], ensure_ascii=False))
         return 0
-    exams = Counter(timeline.EXAM_STATE[job.state].value for job in open_jobs)
-    indexed = counts.get(State.PUBLISHED, 0)
-    typer.echo("  ".join(f"{state} {number}" for state, number in sorted(exams.items())) or "nothing is waiting")
-    typer.echo(f"published so far: {indexed}")
-    now = datetime.now(UTC)
-    for job in open_jobs:
-        age_s = (now - job.accepted_at).total_seconds()
-        due = f", next try {job.not_before:%H:%M:%S} UTC" if job.not_before else ""
-        stands = timeline.EXAM_STATE[job.state]
-        typer.echo(f"  {job.tenant}  {job.lane}  {stands:<8} {job.reason:<28} since {age_s:,.0f} s{due}")
+    for report in reports:
+        for line in _shadow_lines(settings, report, words):
+            typer.echo(_printable(line))
     return 0
+
+
+def _shadow_lines(settings: Settings, report: shadow.ShadowReport, words: Words) -> Iterator[str]:
+    since = words.moment(report.since, _zone(settings, report.tenant))
+    yield words("{tenant}: since {when}", tenant=report.tenant, when=since)
+    is_live = settings.tenants[report.tenant].mode == "live"
+    if is_live:
+        yield words("  This site is live: what is ready is sent.")
+    if report.ready or not is_live:
+        yield words.count(
+            "  {n} exam would have been published ({instances} images, {size} kB of manifests)",
+            "  {n} exams would have been published ({instances} images, {size} kB of manifests)",
+            len(report.ready),
+            instances=words.number(report.instances),
+            size=words.number(round(report.document_bytes / 1000, 1)),
+        )
+    width = max((len(one.study) for one in report.ready), default=0)
+    for one in report.ready[:LINES_MAX]:
+        yield f"    {one.study:<{width}}  " + ", ".join(_ready_facts(one, words))
+        for warning in one.warnings:
+            yield f"      ! {warning}"
+    if len(report.ready) > LINES_MAX:
+        yield words("  … and {n} more: --json lists them all", n=words.number(len(report.ready) - LINES_MAX))
+    for state, reasons in (("held", report.held), ("waiting", report.waiting), ("failed", report.failed)):
+        for reason, number in sorted(reasons.items()):
+            stands = words(vocabulary.STATES[state].word).lower()
+            yield f"  {words.number(number):>5} × {stands}, {_reason(reason, words)}"
+
+
+def _ready_facts(one: shadow.Ready, words: Words) -> tuple[str, ...]:
+    return (
+        words.count("{n} series", "{n} series", one.series),
+        words.count("{n} image", "{n} images", one.instances),
+        words.count("{n} byte", "{n} bytes", one.document_bytes),
+        words("ready after {seconds} s", seconds=words.number(round(one.seconds, 1))),
+    )
 
 
 def _open_row(job: Job) -> dict[str, Any]:
     return {
         "tenant": job.tenant,
         "study": job.lane,
-        "exam_state": timeline.EXAM_STATE[job.state].value,
+        "exam_state": timeline.exam_state(job).value,
         "job_state": job.state.value,
         "reason": job.reason,
         "attempts": job.attempts,

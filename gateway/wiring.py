@@ -10,42 +10,38 @@ import random
 import socket
 import ssl
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from datetime import timedelta
-from zoneinfo import ZoneInfo
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import structlog
 from aiohttp import web
 
+from gateway import control
+from gateway.alerts.certificates import certificate_ends
+from gateway.alerts.clock import ClockWatch
+from gateway.alerts.conditions import Kind
+from gateway.alerts.watch import AlertWatch, channels
 from gateway.components import COMPONENTS
-from gateway.hl7.intake import Intake
+from gateway.disk import DiskGuard
 from gateway.hl7.mllp import MllpLimits, serve_mllp
-from gateway.pacs.dimse import DimsePeer, DimseSource
-from gateway.pacs.orthanc import OrthancPeer, OrthancSource
-from gateway.settings import (
-    IndexNodeSettings,
-    PacsOrthanc,
-    PacsSettings,
-    Settings,
-    StoreSettings,
-    TenantSettings,
-    address,
-)
+from gateway.lifecycle import unless
+from gateway.operations import Operations
+from gateway.pacs.changes import nudge_route
+from gateway.settings import IndexNodeSettings, Settings, StoreSettings, TenantSettings, address
+from gateway.stores import store_place
 from gateway.telemetry import Metrics, Snapshot
+from gateway.tenancy import Ground, Tenant, open_tenant
+from gateway.web.console import mount_console
 from gateway.web.health import build_ops_app
-from indexer import codes, gate
-from indexer.assemble import Site
 from indexer.ledger import Ledger
-from indexer.publication import Policy, Publication
 from indexer.registry.app import start as start_node
 from indexer.registry.node import REGISTRY, IndexNode
-from indexer.report import Coded, Organization
-from indexer.xds.client import XdsClient, XdsEndpoint
-from indexer.xds.metadata import Publisher
+from indexer.timeline import SHADOW
 from security.clock import SystemClock, to_ms
-from security.errors import Broken, Fault
-from security.identity import Uid
+from security.errors import Broken, Fault, Unavailable
 from security.keys import tls
 from security.outbox import jobs
 from security.outbox.engine import Engine, EngineSettings
@@ -53,86 +49,142 @@ from security.outbox.retry import RetrySettings
 from security.outbox.states import TERMINAL
 from security.seal import Vault
 from security.secrets import read_kek, read_secret
-from security.store.port import Component, Tx
-from security.store.sqlite import GROUND, SqliteStore
+from security.store.opening import open_store
+from security.store.port import GROUND, Component, Store, Tx
 
 log = structlog.get_logger()
 
 _LOOPBACK = "loopback only: the guarded doors are not built yet"
+_CONTROL = "poterne.control"
+_OPS_DRAIN_S = 2.0
+_LIFT_AGAIN_S = 1.0
+Order = Callable[..., Awaitable[Any]]
+"""``order(operation, facts, hear)``: as ``gateway.control.ask``."""
 
 
 class Gateway:
-    """One running gateway: every tenant's doors, one engine. Built by ``house``."""
+    """One running gateway: every tenant's doors, one engine, and what watches over them. Built by ``house``."""
 
     def __init__(
         self,
         *,
-        settings: Settings,
-        store: SqliteStore,
-        vault: Vault,
-        ledger: Ledger,
+        ground: Ground,
+        tenants: Mapping[str, Tenant],
         engine: Engine,
-        metrics: Metrics,
+        watch: AlertWatch,
+        disk: DiskGuard | None,
     ) -> None:
-        self._settings = settings
-        self._store = store
-        self._vault = vault
-        self._ledger = ledger
+        self._ground = ground
+        self._settings = ground.settings
+        self._store = ground.store
+        self._clock = ground.clock
+        self._tenants = tenants
         self._engine = engine
-        self._metrics = metrics
-        self._clock = SystemClock()
+        self._watch = watch
+        self._disk = disk
+        self.operations = Operations(tenants=tenants, store=ground.store, clock=ground.clock, nudge=ground.nudge)
 
     async def work(self, stop: asyncio.Event) -> None:
-        """Carry out jobs until ``stop``."""
-        await self._engine.run(stop)
+        """Carry out jobs, follow and probe the PACS, watch disk and state, until ``stop``."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._engine.run(stop), name="engine")
+            tasks.create_task(self._go_live(stop), name="go-live")
+            tasks.create_task(self._watch.run(stop), name="alerts")
+            if self._disk:
+                tasks.create_task(self._disk.run(stop), name="disk")
+            for tenant in self._tenants.values():
+                for pacs, follower in tenant.followers.items():
+                    tasks.create_task(follower.run(stop), name=f"changes-{tenant.name}-{pacs}")
+                for number, probe in enumerate(tenant.probes):
+                    tasks.create_task(probe.run(stop), name=f"probe-{tenant.name}-{number}")
+
+    async def _go_live(self, stop: asyncio.Event) -> None:
+        """What shadow mode kept back goes on as soon as its tenant is live, beside everything else: 100,000 jobs took
+        36 s. A full disk is waited for; what is left at a stop is lifted at the next start."""
+        for tenant in self._tenants.values():
+            if tenant.settings.mode != "live":
+                log.warning("shadow-mode", tenant=tenant.name, hint="nothing of this tenant is sent")
+                continue
+            for kind in tenant.kinds:
+                lifted = 1
+                while lifted and not stop.is_set():
+                    try:
+                        lifted = await self._store.write(partial(self._lift_shadow, kind=kind))
+                    except Unavailable as fault:
+                        log.warning("shadow-not-lifted", tenant=tenant.name, code=fault.code)
+                        await unless(stop, asyncio.sleep(_LIFT_AGAIN_S))
+                    else:
+                        self._ground.nudge()
+
+    def _lift_shadow(self, tx: Tx, *, kind: str) -> int:
+        return jobs.lift_reason(tx, kind=kind, reason=SHADOW, now=self._clock.now())
 
     @asynccontextmanager
     async def doors(self) -> AsyncIterator[Mapping[str, str]]:
-        """Open the MLLP listener of every tenant and the ops listener; yields name → bound address."""
+        """Open the MLLP listener of every tenant, the ops listener and the socket of commands; yields name → bound
+        address."""
         bound: dict[str, str] = {}
         async with AsyncExitStack() as stack:
-            for name, tenant in self._settings.tenants.items():
-                if tenant.hl7.listen:
-                    bound[f"hl7:{name}"] = await self._open_hl7(stack, name, tenant)
+            for name, tenant in self._tenants.items():
+                if tenant.settings.hl7.listen:
+                    bound[f"hl7:{name}"] = await self._open_hl7(stack, tenant)
             if self._settings.ops.listen:
                 bound["ops"] = await self._open_ops(stack)
+            await stack.enter_async_context(
+                control.listening(control_place(self._settings), self.operations.by_name())
+            )
             for door, where in bound.items():
                 log.info("door-open", door=door, address=where, note=_LOOPBACK)
             yield bound
 
-    async def _open_hl7(self, stack: AsyncExitStack, name: str, tenant: TenantSettings) -> str:
-        intake = Intake(
-            tenant=name,
-            store=self._store,
-            vault=self._vault,
-            ledger=self._ledger,
-            rules=_rules(tenant),
-            timezone=ZoneInfo(tenant.timezone),
-            fallback_charset=tenant.hl7.fallback_charset,
-            clock=self._clock,
-            enqueued=self._engine.nudge,
-            observe=self._metrics.hl7_message,
-        )
-        host, port = address(tenant.hl7.listen)
+    async def _open_hl7(self, stack: AsyncExitStack, tenant: Tenant) -> str:
+        hl7 = tenant.settings.hl7
+        host, port = address(hl7.listen)
         limits = MllpLimits(
-            frame_bytes_max=tenant.hl7.message_bytes_max,
-            idle_s=tenant.hl7.idle_s,
-            frame_s=tenant.hl7.frame_s,
-            connections_max=tenant.hl7.connections_max,
-            connections_per_address_max=tenant.hl7.connections_per_address_max,
+            frame_bytes_max=hl7.message_bytes_max,
+            idle_s=hl7.idle_s,
+            frame_s=hl7.frame_s,
+            connections_max=hl7.connections_max,
+            connections_per_address_max=hl7.connections_per_address_max,
         )
-        with _binding(f"tenants.{name}.hl7.listen", tenant.hl7.listen):
-            server = await serve_mllp(host, port, intake.handle, limits=limits)
+        with _binding(f"tenants.{tenant.name}.hl7.listen", hl7.listen):
+            server = await serve_mllp(host, port, tenant.intake.handle, limits=limits)
         stack.push_async_callback(server.close)
         return _shown(server.sockets[0].getsockname())
 
     async def _open_ops(self, stack: AsyncExitStack) -> str:
-        app = build_ops_app(ready=self._ready, metrics=self._metrics, snapshot=self._snapshot)
-        runner = web.AppRunner(app, access_log=None)
+        app = build_ops_app(ready=self._ready, metrics=self._ground.metrics, snapshot=self._snapshot)
+        ops = self._settings.ops
+        host, port = address(ops.listen)
+        key = read_secret(ops.console_key_file, what="console key") if ops.console_key_file else None
+        app.add_routes(
+            [
+                nudge_route(
+                    {
+                        (tenant.name, pacs): follower
+                        for tenant in self._tenants.values()
+                        for pacs, follower in tenant.followers.items()
+                    }
+                )
+            ]
+        )
+        mount_console(
+            app,
+            self.operations,
+            key=key.strip() if key else None,
+            idle_s=ops.session_idle_s,
+            host=host,
+            clock=self._clock,
+        )
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            shutdown_timeout=_OPS_DRAIN_S,
+            auto_decompress=False,  # a small body must not become a large one (T24)
+        )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
-        host, port = address(self._settings.ops.listen)
-        with _binding("ops.listen", self._settings.ops.listen):
+        with _binding("ops.listen", ops.listen):
             await web.TCPSite(runner, host, port).start()
         return _shown(runner.addresses[0])
 
@@ -163,8 +215,39 @@ class Gateway:
             blocked=figures.blocked,
             lags=figures.lags,
             lag_sum_s=figures.lag_sum_s,
+            paused=tuple(pause.tenant for pause in figures.paused),
             breakers={name: breaker.mode(seconds).value for name, breaker in self._engine.breakers.items()},
         )
+
+
+def control_place(settings: Settings) -> Path:
+    """Where commands reach the running gateway: beside its database, or beside its key when that is elsewhere."""
+    store = settings.gateway_store()
+    return (store.path or store.kek_file).with_name(_CONTROL)
+
+
+def is_running(settings: Settings) -> bool:
+    """Whether a gateway on this machine listens for commands."""
+    return control.is_running(control_place(settings))
+
+
+@asynccontextmanager
+async def orders(settings: Settings) -> AsyncIterator[Order]:
+    """By whom a command has something done: the running gateway, else the one that is built here meanwhile.
+
+    Raises:
+        Broken: ``store-locked`` a gateway runs elsewhere on this database.
+    """
+    if await asyncio.to_thread(is_running, settings):
+        yield partial(control.ask, control_place(settings))
+        return
+    async with house(settings) as gateway:
+        operations = gateway.operations.by_name()
+
+        async def order(operation: str, facts: control.Facts, hear: control.Hear = control.deaf) -> Any:
+            return await operations[operation](facts, hear)
+
+        yield order
 
 
 @asynccontextmanager
@@ -179,34 +262,70 @@ async def house(settings: Settings) -> AsyncIterator[Gateway]:
                 log.warning(
                     "tenant-not-configured", tenant=name, unfinished=number, hint="add it, or nobody sends these"
                 )
-        ledger = Ledger(vault)
-        metrics = Metrics()
-        kinds: dict[str, Publication] = {}
-        for name, tenant in settings.tenants.items():
-            client = XdsClient(_endpoint(tenant))
-            stack.push_async_callback(client.aclose)
-            sources = [_source(pacs_name, pacs) for pacs_name, pacs in tenant.pacs.items()]
-            for source in sources:
-                stack.push_async_callback(source.close)
-            kind = Publication(
-                policy=_policy(name, tenant, settings),
-                store=store,
-                ledger=ledger,
-                sources=sources,
-                index=client,
-                clock=clock,
-                observe=_observer(metrics),
-            )
-            kinds[kind.name] = kind
+        disk = _disk(settings, place.path) if place.path else None
+        clock_watch = ClockWatch(clock)
+        watch = AlertWatch(
+            store,
+            channels(settings),
+            clock=clock,
+            clock_watch=clock_watch,
+            disk=disk,
+            certificates=lambda: certificate_ends(settings),
+            every_s=settings.alerts.every_s,
+            remind_s=settings.alerts.remind_s,
+            offset_max_s=settings.clock.offset_max_s,
+        )
+        bell = _Bell()
+        ground = Ground(
+            settings=settings,
+            store=store,
+            vault=vault,
+            ledger=Ledger(vault),
+            clock=clock,
+            metrics=Metrics(),
+            nudge=bell.ring,
+            room=lambda: not (disk and disk.refuses()),
+            happened=lambda what, *, tenant, subject: watch.happened(Kind(what), tenant=tenant, subject=subject),
+            observe_date=clock_watch.observer,
+        )
+        tenants = {name: await _tenant(stack, name, asked, ground) for name, asked in settings.tenants.items()}
         engine = Engine(
             store,
-            kinds,
+            {name: kind for one in tenants.values() for name, kind in one.kinds.items()},
             clock=clock,
             rng=random.SystemRandom(),
             settings=_engine_settings(settings),
             owner=f"{socket.gethostname()}-{uuid.uuid4()}",
         )
-        yield Gateway(settings=settings, store=store, vault=vault, ledger=ledger, engine=engine, metrics=metrics)
+        bell.engine = engine
+        yield Gateway(ground=ground, tenants=tenants, engine=engine, watch=watch, disk=disk)
+
+
+async def _tenant(stack: AsyncExitStack, name: str, settings: TenantSettings, ground: Ground) -> Tenant:
+    """One tenant, closed with ``stack``. One that cannot be built stops the start: a gateway that runs without it
+    would look well while its reports stay with their senders; ``poterne check`` tells before a restart.
+
+    Raises:
+        Broken: a key, certificate or password of it cannot be used.
+    """
+    try:
+        return await stack.enter_async_context(open_tenant(name, settings, ground))
+    except Broken as fault:
+        raise Broken(f"tenants.{name}: {fault.args[0]}", code=fault.code, hint=fault.hint) from fault
+
+
+class _Bell:
+    """Wakes the engine, which is built last: its kinds need what rings."""
+
+    engine: Engine | None = None
+
+    def ring(self) -> None:
+        if self.engine is not None:
+            self.engine.nudge()
+
+
+def _disk(settings: Settings, database: Path) -> DiskGuard:
+    return DiskGuard(database, low_bytes=settings.disk.low_bytes, reserve_bytes=settings.disk.reserve_bytes)
 
 
 class IndexHouse:
@@ -253,19 +372,10 @@ async def index_house(settings: IndexNodeSettings) -> AsyncIterator[IndexHouse]:
         yield IndexHouse(node, settings)
 
 
-async def _store(stack: AsyncExitStack, settings: StoreSettings, components: Sequence[Component]) -> SqliteStore:
-    store = await SqliteStore.open(settings.path, components)
+async def _store(stack: AsyncExitStack, settings: StoreSettings, components: Sequence[Component]) -> Store:
+    store = await open_store(store_place(settings), components)
     stack.push_async_callback(store.close)
     return store
-
-
-def _observer(metrics: Metrics) -> Callable[[str, str], None]:
-    """Counts what publication asks of its peers."""
-
-    def observe(peer: str, outcome: str) -> None:
-        (metrics.pacs_question if peer == "pacs" else metrics.index_request)(outcome)
-
-    return observe
 
 
 def _engine_settings(settings: Settings) -> EngineSettings:
@@ -277,105 +387,10 @@ def _engine_settings(settings: Settings) -> EngineSettings:
     )
 
 
-def _endpoint(tenant: TenantSettings) -> XdsEndpoint:
-    index = tenant.index
-    context = None
-    if index.certificate_file and index.key_file and index.ca_file:
-        context = tls.client_context(index.certificate_file, index.key_file, index.ca_file)
-    return XdsEndpoint(
-        registry_url=index.registry_url,
-        repository_url=index.repository_url,
-        repository_unique_id=index.repository_unique_id,
-        tls=context,
-        connect_timeout_s=index.connect_timeout_s,
-        total_timeout_s=index.total_timeout_s,
-        response_bytes_max=index.response_bytes_max,
-    )
-
-
 def _server_tls(settings: IndexNodeSettings) -> ssl.SSLContext | None:
     if settings.certificate_file and settings.key_file and settings.ca_file:
         return tls.server_context(settings.certificate_file, settings.key_file, settings.ca_file)
     return None
-
-
-def _publisher(tenant: TenantSettings) -> Publisher:
-    publisher = tenant.publisher
-    return Publisher(
-        device_id=publisher.device_id,
-        device_name=publisher.device_name,
-        manufacturer=publisher.manufacturer,
-        institution_name=publisher.institution_name,
-        institution_id=publisher.institution_id,
-        institution_system=publisher.institution_system,
-        source_id=publisher.source_id,
-        content_type=Coded(
-            code=publisher.content_type_code,
-            system=publisher.content_type_system,
-            display=publisher.content_type_display,
-        ),
-        facility_type=codes.table("facility-type").coded(publisher.facility_type),
-        practice_setting=codes.table("practice-setting").coded(publisher.practice_setting),
-        study_uid_issuer=publisher.source_id,
-    )
-
-
-def _rules(tenant: TenantSettings) -> gate.Rules:
-    return gate.Rules(**tenant.identity.model_dump())
-
-
-def _policy(name: str, tenant: TenantSettings, settings: Settings) -> Policy:
-    publisher = tenant.publisher
-    return Policy(
-        tenant=name,
-        timezone=ZoneInfo(tenant.timezone),
-        site=Site(
-            institution=Organization(
-                identifier=publisher.institution_id,
-                system=publisher.institution_system,
-                name=publisher.institution_name,
-            ),
-            retrieve_base=tenant.images.retrieve_base,
-            retrieve_location=tenant.images.retrieve_location,
-        ),
-        publisher=_publisher(tenant),
-        rules=_rules(tenant),
-        visibility=timedelta(seconds=settings.outbox.visibility_s),
-        pacs_retry_base_s=settings.outbox.pacs_retry_base_s,
-        pacs_retry_cap_s=settings.outbox.pacs_retry_cap_s,
-    )
-
-
-def _source(name: str, pacs: PacsSettings) -> OrthancSource | DimseSource:
-    control = Uid(pacs.control_study) if pacs.control_study else None
-    if isinstance(pacs, PacsOrthanc):
-        password = (
-            read_secret(pacs.password_file, what="PACS password").decode().strip() if pacs.password_file else ""
-        )
-        return OrthancSource(
-            OrthancPeer(
-                name=name,
-                url=pacs.url,
-                username=pacs.username,
-                password=password,
-                timeout_s=pacs.timeout_s,
-                deadline_s=pacs.deadline_s,
-                control=control,
-            )
-        )
-    return DimseSource(
-        DimsePeer(
-            name=name,
-            host=pacs.host,
-            port=pacs.port,
-            called_aet=pacs.called_aet,
-            calling_aet=pacs.calling_aet,
-            default_charset=pacs.default_charset,
-            timeout_s=pacs.timeout_s,
-            deadline_s=pacs.deadline_s,
-            control=control,
-        )
-    )
 
 
 @contextmanager

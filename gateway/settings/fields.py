@@ -24,10 +24,12 @@ from pydantic_core import PydanticCustomError
 from indexer import codes
 from security.errors import BadInput, Broken, Fault
 from security.identity import Uid
+from security.ins import INS_AUTHORITIES, check_key
 from security.secrets import read_kek, read_secret
 
 _OID: Final = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+", re.ASCII)
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}", re.ASCII)
+_EMAIL: Final = re.compile(r"[^@\s]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?", re.ASCII)
 _PEM: Final = b"-----BEGIN CERTIFICATE-----"
 
 
@@ -133,8 +135,7 @@ def _retrieve_base(value: str) -> str:
 
 
 def _index_url(value: str) -> str:
-    parts = urlsplit(_url(value))
-    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+    if _leaves_in_clear(_url(value)):
         raise _mistake(
             "sends patient data in clear to another machine",
             "use https with ca_file, certificate_file and key_file; plain http only towards a loopback address",
@@ -142,11 +143,54 @@ def _index_url(value: str) -> str:
     return value
 
 
-def _is_loopback(host: str) -> bool:
+def _webhook_url(value: str) -> str:
+    if _leaves_in_clear(_url(value)):
+        raise _mistake(
+            "sends alerts in clear to another machine", "use https; plain http only towards a loopback address"
+        )
+    return value
+
+
+def _leaves_in_clear(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme == "http" and not is_this_machine(parts.hostname or "")
+
+
+def is_this_machine(host: str) -> bool:
+    """Whether a host name or address is the loopback of this machine; no name is looked up."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _email(value: str) -> str:
+    """An addr-spec of RFC 5322 §3.4.1 without quotes, comments or controls: what every relay takes."""
+    if (
+        not value.isascii()
+        or not value.isprintable()
+        or not _EMAIL.fullmatch(value)
+        or set(value) & set('<>(),;:"\\')
+    ):
+        raise _mistake("is not an e-mail address", "one address alone, such as astreinte@example.org")
+    return value
+
+
+def _matricule(value: str) -> str:
+    if not check_key(value):
+        raise _mistake("is not a matricule with its key", "15 characters: the 13 of the number, then its key")
+    return value
+
+
+def _test_authority(value: str) -> str:
+    """A trial exam is published: it must never fall into the record of a person who exists."""
+    authority = INS_AUTHORITIES.get(value)
+    tests = ", ".join(oid for oid, known in INS_AUTHORITIES.items() if not known.production)
+    if authority is None:
+        raise _mistake("is not the OID of an INS authority", f"for tests: {tests}")
+    if authority.production:
+        raise _mistake("is the authority of real people", f"use a test patient of the index, under one of {tests}")
+    return value
 
 
 def _text(value: str) -> str:
@@ -188,6 +232,11 @@ OidOrNone = Annotated[str, AfterValidator(lambda value: _oid(value) if value els
 Zone = Annotated[str, AfterValidator(_zone)]
 Charset = Annotated[str, AfterValidator(_charset)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
+BaseUrlOrNone = Annotated[str, AfterValidator(lambda value: _base_url(value) if value else value)]
+WebhookUrl = Annotated[str, AfterValidator(_webhook_url)]
+EmailAddress = Annotated[str, StringConstraints(max_length=254), AfterValidator(_email)]
+Matricule = Annotated[str, AfterValidator(_matricule)]
+TestAuthority = Annotated[str, AfterValidator(_test_authority)]
 RetrieveBase = Annotated[str, AfterValidator(_retrieve_base)]
 IndexUrl = Annotated[str, AfterValidator(_index_url)]
 Name = Annotated[str, AfterValidator(_name)]

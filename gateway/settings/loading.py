@@ -17,11 +17,11 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from gateway.settings.fields import FileRule, address, file_fault
-from gateway.settings.models import OutboxSettings, Section, Settings
+from gateway.settings.models import OutboxSettings, PostgresSettings, Section, Settings
 from security.errors import Broken
 
 PREFIX: Final = "POTERNE_"
@@ -88,6 +88,21 @@ def read(path: Path | None, environ: Mapping[str, str]) -> Reading:
     draft.add_environment(environ)
     settings = draft.settings()
     return Reading(settings=settings, warnings=draft.warnings(settings))
+
+
+def judge(model: type[Section], key: str, text: str) -> str:
+    """Why ``text`` cannot be the value of ``key`` in ``model``, in one sentence; "" when it can."""
+    annotation = get_type_hints(model, include_extras=True)[key]
+    whole: Any = Annotated[annotation, model.model_fields[key]]
+    try:
+        TypeAdapter(whole).validate_python(_environment_value(annotation, text), strict=True)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=False)[0]
+        context = details.get("ctx", {})
+        if details["type"] == "rule":
+            return f"{context['reason']} → {context['hint']}"
+        return _REASONS.get(details["type"], details["msg"]).format_map(context)
+    return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +216,8 @@ class _Draft:
                 self._check_patience(keys, model, value)
             self._check_file(keys, annotation, value)
             self._check_unshared(taken, keys, annotation, value)
+            if model is PostgresSettings:
+                self._check_own_database(taken, keys, value)
         if self._unread:
             return made
         if not self._tree.get("tenants") and "index_node" not in self._tree:
@@ -275,6 +292,7 @@ class _Draft:
     def _explain(self, details: ErrorDetails) -> None:
         """One error of pydantic in plain words."""
         keys = self._without_tags(details["loc"])
+        entry = next((f"entry {part + 1} " for part in details["loc"] if isinstance(part, int)), "")
         kind, context = details["type"], details.get("ctx", {})
         if self._unread and kind in _ABSENT:
             return
@@ -289,12 +307,15 @@ class _Draft:
             hint = (field.description or "") if field else ""
         if kind.startswith("union_tag"):
             keys, hint = (*keys, "kind"), "it says how this PACS is asked"
-        self._report(keys, reason, hint)
+        self._report(keys, entry + reason, hint)
 
     def _without_tags(self, loc: tuple[int | str, ...]) -> Keys:
-        """An error's place without what is no key of the file: the kind of a PACS, the ``[key]`` of a bad name."""
+        """An error's place without what is no key of the file: the kind of a PACS, the ``[key]`` of a bad name, the
+        number of an entry in a list."""
         keys: Keys = ()
-        for part in map(str, loc):
+        for part in loc:
+            if isinstance(part, int):
+                continue
             kinds = {_kind(model) for model in _models(self._annotation(keys))}
             if part != "[key]" and part not in kinds - {""}:
                 keys = (*keys, part)
@@ -323,6 +344,13 @@ class _Draft:
         if thing is not None and taken.setdefault(thing, keys) != keys:
             self._report(keys, f"is taken by {'.'.join(taken[thing])}", "give each its own")
 
+    def _check_own_database(self, taken: dict[object, Keys], keys: Keys, table: Mapping[str, Any]) -> None:
+        """One writer per database, also on a server."""
+        port = _set_or_default(PostgresSettings, table, "port")
+        server = (table.get("host"), port, table.get("database"))
+        if taken.setdefault(server, keys) != keys:
+            self._report((*keys, "database"), f"is taken by {'.'.join(taken[server])}", "give each its own")
+
     def _check_patience(self, keys: Keys, model: type[Section], table: Any) -> None:
         """A call ends by its own deadline, not by the engine cutting it off."""
         call = _set_or_default(OutboxSettings, self._value(("outbox",)) or {}, "lease_s")
@@ -343,12 +371,15 @@ _REASONS: Final = {
     "greater_than": "must be above {gt}",
     "greater_than_equal": "must be at least {ge}",
     "less_than_equal": "must be at most {le}",
+    "list_type": "must be a list in brackets",
+    "string_pattern_mismatch": "has not the form it must have",
     "literal_error": "must be one of {expected}",
     "string_too_short": "must not be empty",
     "string_too_long": "must have at most {max_length} characters",
     "model_type": "must be a section, not a single value",
     "dict_type": "must be a section, not a single value",
     "too_short": "must hold at least one entry",
+    "too_long": "must hold at most {max_length} entries",
     "union_tag_not_found": "this key is required and absent",
     "union_tag_invalid": "must be one of {expected_tags}",
 }
@@ -421,11 +452,18 @@ def _between(model: type[Section], table: Any) -> Iterator[tuple[str, str, str]]
         absent = [key for key in group if table.get(key, "") == ""]
         for key in absent if len(absent) < len(group) else ():
             yield key, "is absent though a key that needs it is set", "set all or none of " + ", ".join(group)
+    for group in model.one_of:
+        given = [key for key in group if table.get(key, "") != ""]
+        if not given:
+            yield group[0], "is required and absent", "set one of " + ", ".join(group)
+        for key in given[1:]:
+            yield key, f"is set beside {given[0]}", "set exactly one of " + ", ".join(group)
     for low, high in model.rising:
         first, last = (_set_or_default(model, table, key) for key in (low, high))
         if _is_number(first) and _is_number(last) and first > last:
             key = low if low in table else high
             yield key, f"{low} ({first:g}) is above {high} ({last:g})", f"make {high} at least {low}"
+    yield from model.between(table)
 
 
 def _nearest(key: str, model: type[Section]) -> str:

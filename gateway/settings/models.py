@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.settings.fields import (
     AeTitle,
     BaseUrl,
+    BaseUrlOrNone,
     Charset,
     DatabaseFile,
+    EmailAddress,
     FacilityType,
     IndexUrl,
     KekFile,
     Listen,
+    Matricule,
     Name,
     Oid,
     OidOrNone,
@@ -25,9 +29,12 @@ from gateway.settings.fields import (
     Seconds,
     SecretFile,
     Severity,
+    TestAuthority,
     Text,
     UidOrNone,
+    WebhookUrl,
     Zone,
+    is_this_machine,
 )
 from security.errors import Broken
 
@@ -35,27 +42,158 @@ from security.errors import Broken
 class Section(BaseModel):
     """One table of the configuration.
 
-    ``together``: keys that are set all or none. ``rising``: pairs of keys whose values must not fall. ``deadline``:
-    the key that bounds one exchange of a job, "" in a section that describes none.
+    ``together``: keys that are set all or none. ``one_of``: keys of which exactly one is set. ``rising``: pairs of
+    keys whose values must not fall. ``deadline``: the key that bounds one exchange of a job, "" in a section that
+    describes none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     together: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    one_of: ClassVar[tuple[tuple[str, ...], ...]] = ()
     rising: ClassVar[tuple[tuple[str, str], ...]] = ()
     deadline: ClassVar[str] = ""
+
+    @classmethod
+    def between(cls, table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:  # noqa: ARG003  most have none
+        """Key, reason and hint of each rule between keys that the lists above cannot state and ``table``, as it
+        was written, breaks."""
+        return iter(())
+
+
+class PostgresSettings(Section):
+    """A PostgreSQL database instead of the SQLite file."""
+
+    together = (("certificate_file", "key_file"),)
+
+    host: Text = Field(description="Host name, address, or the folder of its Unix socket (/var/run/postgresql).")
+    port: int = Field(default=5432, ge=1, le=65535, description="Port.")
+    database: Text = Field(description="Name of the database; it must exist and belong to the user.")
+    user: Text = Field(description="Role under which this gateway connects.")
+    password_file: SecretFile | None = Field(
+        default=None, description="Its password, in a file of mode 0600 or less."
+    )
+    ca_file: PemFile | None = Field(
+        default=None, description="Authorities of the server; needed beyond this machine."
+    )
+    certificate_file: PemFile | None = Field(default=None, description="Our certificate towards the server.")
+    key_file: SecretFile | None = Field(default=None, description="Its private key, mode 0600 or less.")
+    connect_timeout_s: Seconds = Field(default=10.0, description="Seconds to connect.")
+
+    @classmethod
+    def between(cls, table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+        host = str(table.get("host", "/"))
+        if not host.startswith("/") and not is_this_machine(host) and not table.get("ca_file"):
+            yield (
+                "ca_file",
+                "is absent though the database is on another machine",
+                "name the authorities of its certificate: patient data never travels in clear",
+            )
 
 
 class StoreSettings(Section):
     """Where the state lies."""
 
-    path: DatabaseFile = Field(description="SQLite database; created at the first start, its folder must exist.")
+    one_of = (("path", "postgres"),)
+
+    path: DatabaseFile | None = Field(
+        default=None, description="SQLite database; created at the first start, its folder must exist."
+    )
+    postgres: PostgresSettings | None = Field(default=None, description="PostgreSQL instead of a file.")
     kek_file: KekFile = Field(description="Key-encryption key: 32 bytes or 64 hexadecimal digits, mode 0600 or less.")
 
 
 class OpsSettings(Section):
-    """Zone ops: health and metrics."""
+    """Zone ops: health, metrics, console."""
 
-    listen: Listen = Field(default="", description="host:port of /live, /ready and /metrics; empty = off.")
+    listen: Listen = Field(
+        default="", description="host:port of /live, /ready, /metrics and the console; empty = off."
+    )
+    console_key_file: SecretFile | None = Field(
+        default=None, description="Key that opens the console, in a file of mode 0600 or less; none = no console."
+    )
+    session_idle_s: Seconds = Field(
+        default=900.0, description="Seconds without a click after which the console closes."
+    )
+
+
+class DiskSettings(Section):
+    """What the disk of the database must keep free."""
+
+    rising = (("reserve_bytes", "low_bytes"),)
+
+    low_bytes: int = Field(default=2 * 1024**3, ge=0, description="Bytes free under which an alert goes out.")
+    reserve_bytes: int = Field(
+        default=256 * 1024**2,
+        ge=0,
+        description="Bytes kept for the queue and the audit trail: below, no report is taken in; given up when full.",
+    )
+
+
+class ClockSettings(Section):
+    """How far the clock may be off."""
+
+    offset_max_s: Seconds = Field(default=2.0, description="Seconds of difference with the index before an alert.")
+
+
+class DoctorSettings(Section):
+    """``poterne doctor``."""
+
+    warnings_fail: bool = Field(default=False, description="Exit code 1 also for warnings.")
+
+
+class MailSettings(Section):
+    """Alerts by e-mail."""
+
+    together = (("username", "password_file"),)
+
+    host: Text = Field(description="Mail relay.")
+    port: int = Field(default=587, ge=1, le=65535, description="Its port.")
+    security: Literal["starttls", "tls", "none"] = Field(
+        default="starttls", description="How the relay is reached; none only on this machine."
+    )
+    ca_file: PemFile | None = Field(default=None, description="Authorities of the relay; none = the system's.")
+    username: str = Field(default="", description="User name; empty = no authentication.")
+    password_file: SecretFile | None = Field(
+        default=None, description="Its password, in a file of mode 0600 or less."
+    )
+    sender: EmailAddress = Field(description="Address the alerts come from.")
+    recipients: list[EmailAddress] = Field(min_length=1, max_length=50, description="Addresses they go to.")
+
+    @classmethod
+    def between(cls, table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+        if table.get("security") == "none" and not is_this_machine(str(table.get("host", ""))):
+            yield (
+                "security",
+                "is none though the relay is on another machine",
+                'use "starttls" or "tls"; "none" is for a relay on this machine',
+            )
+
+
+class WebhookSettings(Section):
+    """Alerts by HTTP POST of a JSON object."""
+
+    url: WebhookUrl = Field(description="Address that is called.")
+    secret_file: SecretFile | None = Field(
+        default=None, description="Key of the HMAC-SHA-256 in X-Poterne-Signature; none = unsigned."
+    )
+    ca_file: PemFile | None = Field(default=None, description="Authorities of that server; none = the system's.")
+
+
+class AlertSettings(Section):
+    """What is told to whom. Alerts hold counts and reasons, never a patient."""
+
+    rising = (("every_s", "remind_s"),)
+
+    every_s: Seconds = Field(default=60.0, description="Seconds between two looks at the state.")
+    remind_s: float = Field(
+        default=86_400.0, gt=0, le=30 * 86_400, description="Seconds after which an open alert is told again."
+    )
+    language: Literal["fr", "en"] = Field(default="fr", description="Language of the alerts.")
+    console_url: BaseUrlOrNone = Field(
+        default="", description="Address of the console as people reach it, for the link."
+    )
+    mail: MailSettings | None = Field(default=None, description="By e-mail.")
+    webhook: WebhookSettings | None = Field(default=None, description="By HTTP POST.")
 
 
 class LogSettings(Section):
@@ -122,12 +260,41 @@ class PacsOrthanc(Section):
     password_file: SecretFile | None = Field(
         default=None, description="Its password, in a file of mode 0600 or less."
     )
+    ca_file: PemFile | None = Field(default=None, description="Authorities of an https address; none = the system's.")
     control_study: UidOrNone = Field(
         default="",
         description="Study this PACS always holds, asked before an absence counts; empty = none.",
     )
     timeout_s: Seconds = Field(default=30.0, description="Seconds without progress on the connection.")
     deadline_s: Seconds = Field(default=120.0, description="Seconds for one whole question.")
+    questions_max: int = Field(default=4, ge=1, le=32, description="Questions at once.")
+    changes: bool = Field(default=True, description="Follow /changes: late images are seen without a new report.")
+    changes_every_s: Seconds = Field(default=10.0, description="Seconds between two looks at /changes.")
+
+
+class PacsDicomWeb(Section):
+    """A PACS asked by DICOMweb (QIDO-RS)."""
+
+    together = (("username", "password_file"), ("certificate_file", "key_file"))
+    rising = (("timeout_s", "deadline_s"),)
+    deadline = "deadline_s"
+
+    kind: Literal["dicomweb"]
+    url: BaseUrl = Field(description="Base address of the service, without /studies.")
+    username: str = Field(default="", description="User name; empty = no authentication.")
+    password_file: SecretFile | None = Field(
+        default=None, description="Its password, in a file of mode 0600 or less."
+    )
+    ca_file: PemFile | None = Field(default=None, description="Authorities of an https address; none = the system's.")
+    certificate_file: PemFile | None = Field(default=None, description="Our certificate towards the PACS.")
+    key_file: SecretFile | None = Field(default=None, description="Its private key, mode 0600 or less.")
+    control_study: UidOrNone = Field(
+        default="",
+        description="Study this PACS always holds, asked before an absence counts; empty = none.",
+    )
+    timeout_s: Seconds = Field(default=30.0, description="Seconds without progress on the connection.")
+    deadline_s: Seconds = Field(default=120.0, description="Seconds for one whole question, whatever keeps arriving.")
+    questions_max: int = Field(default=4, ge=1, le=32, description="Questions at once.")
 
 
 class PacsDimse(Section):
@@ -151,9 +318,10 @@ class PacsDimse(Section):
     )
     timeout_s: Seconds = Field(default=30.0, description="Seconds without progress on the association.")
     deadline_s: Seconds = Field(default=120.0, description="Seconds for one whole question, whatever keeps arriving.")
+    questions_max: int = Field(default=4, ge=1, le=32, description="Associations at once.")
 
 
-PacsSettings = Annotated[PacsOrthanc | PacsDimse, Field(discriminator="kind")]
+PacsSettings = Annotated[PacsOrthanc | PacsDicomWeb | PacsDimse, Field(discriminator="kind")]
 
 
 class IndexSettings(Section):
@@ -218,10 +386,27 @@ class IdentityRules(Section):
     )
 
 
+class TrialSettings(Section):
+    """The test patient of the trial exam: one that the index gave for tests, never a real person."""
+
+    matricule: Matricule = Field(description="INS matricule, with its key.")
+    ins_oid: TestAuthority = Field(description="OID of its authority, such as 1.2.250.1.213.1.4.10 (test NIR).")
+    birth_name: Text = Field(description="Birth name.")
+    first_given_name: Text = Field(description="First given name.")
+    sex: Literal["M", "F", "U"] = Field(description="Sex.")
+    birth_date: str = Field(pattern=r"^[0-9]{8}$", description="Date of birth, YYYYMMDD.")
+    birthplace: str = Field(
+        default="", pattern=r"^([0-9][0-9AB][0-9]{3})?$", description="INSEE code of the birthplace."
+    )
+
+
 class TenantSettings(Section):
     """One legal entity."""
 
     name: Text = Field(description="Name shown to people.")
+    mode: Literal["shadow", "live"] = Field(
+        description="shadow = everything but the sending, to look at first; live = publish."
+    )
     profile: Literal["drim-m"] = Field(default="drim-m", description="Rules of the network it publishes to.")
     timezone: Zone = Field(default="Europe/Paris", description="Time zone of times that state none.")
     hl7: Hl7Settings = Field(default_factory=Hl7Settings, description="Where reports arrive.")
@@ -230,6 +415,7 @@ class TenantSettings(Section):
     publisher: PublisherSettings = Field(description="Who publishes.")
     images: ImagesSettings = Field(description="Where the images are fetched.")
     identity: IdentityRules = Field(default_factory=IdentityRules, description="Identity rules a site may weigh.")
+    trial: TrialSettings | None = Field(default=None, description="The test patient of the trial exam.")
 
 
 class IndexNodeSettings(Section):
@@ -256,6 +442,10 @@ class Settings(Section):
         default=None, description="Database and key of the gateway; required as soon as there is a legal entity."
     )
     ops: OpsSettings = Field(default_factory=OpsSettings, description="Health and metrics.")
+    disk: DiskSettings = Field(default_factory=DiskSettings, description="Free space.")
+    clock: ClockSettings = Field(default_factory=ClockSettings, description="The clock.")
+    doctor: DoctorSettings = Field(default_factory=DoctorSettings, description="poterne doctor.")
+    alerts: AlertSettings = Field(default_factory=AlertSettings, description="Who is told of what.")
     log: LogSettings = Field(default_factory=LogSettings, description="The log.")
     outbox: OutboxSettings = Field(default_factory=OutboxSettings, description="The engine that publishes.")
     tenants: dict[Name, TenantSettings] = Field(default_factory=dict, description="The legal entities, by name.")

@@ -1,0 +1,55 @@
+"""Faults as a person at a terminal reads them: in their language, with what to do; below it what exactly failed.
+
+A code without words of its own says sentence and hint as they are, in English.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from gateway.i18n import N_, Words
+from security.errors import Fault
+
+FAULTS: Final[Mapping[str, str]] = {
+    "already-paused": N_("Paused already: poterne queue says since when, by whom and why."),
+    "bad-uid": N_("This is no StudyInstanceUID: digits and dots, at most 64 characters, no part begins with 0."),
+    "control-cut": N_(
+        "The gateway ended while it was asked. Look at its log, then ask again: nothing is done twice."
+    ),
+    "control-not-understood": N_(
+        "The running gateway does not know this order: it is another version. Restart the service."
+    ),
+    "door-unavailable": N_("A door cannot be opened: stop what listens there, or choose another address."),
+    "no-trial-patient": N_(
+        "No test patient: describe the one the index gave for tests in the section [tenants.….trial], then restart."
+    ),
+    "not-paused": N_("Not paused: there is nothing to resume."),
+    "not-retriable": N_("Trying again cannot help: something else must come first."),
+    "not-running": N_("The gateway is not running. Start it: poterne serve."),
+    "nothing-to-retry": N_(
+        "This exam is not under way: there is nothing to try again. poterne exam says where it is."
+    ),
+    "reason-names-patient": N_("The reason quotes the patient: say it without names, dates and numbers of theirs."),
+    "reason-too-long": N_("The reason is too long: 500 characters at most, on one line."),
+    "reason-too-short": N_("The reason is too short: at least 10 characters, for those who read it later."),
+    "store-credentials": N_("The database refuses user or password: see [store.postgres]."),
+    "store-locked": N_("Another process writes in this database: stop it, or let it do this work."),
+    "store-unreachable": N_("The database server does not answer: see [store.postgres], then the server."),
+    "trial-patient": N_("The test patient breaks an identity rule: correct the section [tenants.….trial]."),
+    "trial-real-patient": N_(
+        "The test patient has a real matricule: only the one that the index gave for tests is used."
+    ),
+    "trial-shadow-mode": N_(
+        "In shadow mode nothing is sent. With --send the trial exam of the test patient really goes to the index."
+    ),
+    "unknown-trial": N_("This is no trial exam: only one that poterne selftest made is withdrawn this way."),
+    "wrong-job-state": N_("This exam is being worked on at this moment: ask again in a few seconds."),
+}
+
+
+def told(fault: Fault, words: Words) -> str:
+    """What a person reads on standard error."""
+    if fault.code not in FAULTS:
+        return str(fault)
+    return f"{words(FAULTS[fault.code])} [{fault.code}]\n  {fault.args[0]}"

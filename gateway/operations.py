@@ -1,0 +1,302 @@
+"""What people may have done to exams: the console's desk, and what commands ask of the running gateway.
+
+Each is one transaction of the rooms below, then a word to the engine that there may be work. Who asks is part of the
+audit record; accounts come with the guarded doors, until then a name is what the person says it is.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
+
+from gateway.alerts import rows as alert_rows
+from gateway.alerts.texts import headline
+from gateway.i18n import words
+from gateway.pacs.probe import ProbeReport, report_facts, run_probe
+from gateway.tenancy import Tenant
+from gateway.web.desk import OpenAlert, TenantFacts
+from indexer import exams, release, timeline, trial
+from security import audit
+from security.clock import Clock
+from security.errors import BadInput, Refused
+from security.identity import Uid
+from security.outbox import jobs
+from security.outbox.port import JobClass
+from security.store.port import Store, Tx
+
+T = TypeVar("T")
+Facts = Mapping[str, Any]
+Say = Callable[[Any], None]
+ZONE = "ops"
+_OTHER_VERSION = "command and gateway differ in version: restart the service"
+
+
+class Operations:
+    """The desk of one gateway (``gateway.web.desk.Desk``).
+
+    ``nudge``: tells the engine that there may be work.
+    """
+
+    def __init__(
+        self,
+        *,
+        tenants: Mapping[str, Tenant],
+        store: Store,
+        clock: Clock,
+        nudge: Callable[[], None],
+    ) -> None:
+        self._tenants = tenants
+        self._store = store
+        self._clock = clock
+        self._nudge = nudge
+
+    # -- looking -----------------------------------------------------------------------------------------------
+
+    async def tenants(self) -> Mapping[str, TenantFacts]:
+        """Every tenant of the configuration."""
+        pauses = {pause.tenant: pause for pause in await self._store.read(jobs.paused)}
+        return {
+            name: TenantFacts(
+                title=tenant.settings.name,
+                zone=ZoneInfo(tenant.settings.timezone),
+                mode=tenant.settings.mode,
+                paused=pauses.get(name),
+            )
+            for name, tenant in self._tenants.items()
+        }
+
+    async def counts(self, tenant: str) -> exams.Counts:
+        """Exams by state and reason."""
+        return await self._store.read(lambda tx: exams.counts(tx, tenant))
+
+    async def page(self, wanted: exams.Wanted) -> exams.Page:
+        """One page of exams."""
+        return await self._store.read(lambda tx: exams.find(tx, wanted))
+
+    async def exam(self, tenant: str, study: str) -> timeline.Exam | None:
+        """One exam with its timeline, None when nobody knows it."""
+        seen = await self._store.read(lambda tx: exams.one(tx, tenant, study))
+        return seen if seen.steps else None
+
+    async def alerts(self, lang: str) -> Sequence[OpenAlert]:
+        """What asks for a person now."""
+        return [
+            OpenAlert(
+                kind=alert.condition.kind.value,
+                subject=alert.condition.subject,
+                tenant=alert.condition.tenant,
+                opened_at=alert.opened_at,
+                text=headline(alert.condition, words(lang)),
+            )
+            for alert in await self._store.read(alert_rows.open_alerts)
+        ]
+
+    async def held(self, tenant: str, study: str, *, actor: str) -> release.HeldExam | None:
+        """Both identities of a held exam; the record of this look is durable before they are returned."""
+        admission = self._tenant(tenant).admission
+
+        def work(tx: Tx) -> release.HeldExam | None:
+            shown = release.look(tx, admission, study)
+            if shown is not None:
+                self._audit(tx, tenant, "exam.identity-read", actor, study, detail=shown.reason)
+            return shown
+
+        return await self._store.write(work)
+
+    async def signed_in(self, *, actor: str, address: str, admitted: bool) -> None:
+        """Audit a try to open the console."""
+        event = "console.opened" if admitted else "console.refused"
+        await self._store.write(
+            lambda tx: self._audit(tx, "", event, actor, address, object_type="address", outcome=0 if admitted else 4)
+        )
+
+    # -- acting ------------------------------------------------------------------------------------------------
+
+    async def release(self, tenant: str, study: str, *, actor: str, reason: str, seen: str) -> None:
+        """Accept the conflicts that were shown."""
+        admission, now = self._tenant(tenant).admission, self._clock.now()
+        await self._act(
+            lambda tx: release.release(tx, admission, study, actor=actor, reason=reason, seen=seen, now=now)
+        )
+
+    async def retry(self, tenant: str, study: str, *, actor: str, reason: str) -> None:
+        """Try an exam again now."""
+        admission, now = self._tenant(tenant).admission, self._clock.now()
+        await self._act(lambda tx: release.retry(tx, admission, study, actor=actor, reason=reason, now=now))
+
+    async def pause(self, tenant: str, *, actor: str, reason: str) -> None:
+        """Let nothing of the tenant begin."""
+        self._tenant(tenant)
+        now = self._clock.now()
+        await self._act(lambda tx: jobs.pause(tx, tenant=tenant, actor=actor, reason=reason, now=now))
+
+    async def resume(self, tenant: str, *, actor: str) -> None:
+        """Let the tenant's exams go on."""
+        self._tenant(tenant)
+        now = self._clock.now()
+        await self._act(lambda tx: jobs.resume(tx, tenant=tenant, actor=actor, now=now))
+
+    async def take(self, tenant: str, message: bytes) -> tuple[str, str]:
+        """One HL7 message at the lowest priority: the code of its answer, and the reason against it."""
+        return await self._tenant(tenant).intake.take(message, job_class=JobClass.P3)
+
+    def try_out(
+        self, tenant: str, *, actor: str, send: bool, keep: bool, limit_s: float
+    ) -> AsyncIterator[trial.Step]:
+        """Publish a trial exam, see it indexed, withdraw it unless ``keep``."""
+        return trial.play(
+            self._trial(tenant),
+            self._store,
+            self._clock,
+            actor=actor,
+            send=send,
+            keep=keep,
+            limit_s=limit_s,
+            nudge=self._nudge,
+        )
+
+    def take_back(self, tenant: str, study: str, *, actor: str, limit_s: float) -> AsyncIterator[trial.Step]:
+        """Withdraw a trial exam that was kept."""
+        return trial.take_back(
+            self._trial(tenant), self._store, self._clock, Uid(study), actor=actor, limit_s=limit_s, nudge=self._nudge
+        )
+
+    async def probe(self, tenant: str, pacs: str) -> ProbeReport:
+        """Find out what a PACS is able to do, and keep the record."""
+        peers = self._tenant(tenant).peers
+        if pacs not in peers:
+            raise Refused(
+                f"tenant {tenant} has no PACS called {pacs}", code="unknown-pacs", hint=f"known: {', '.join(peers)}"
+            )
+        return await run_probe(tenant=tenant, peer=peers[pacs], store=self._store, clock=self._clock)
+
+    # -- for commands ------------------------------------------------------------------------------------------
+
+    def by_name(self) -> Mapping[str, Callable[[Facts, Say], Awaitable[Any]]]:
+        """What commands may ask for, JSON in and out (``gateway.control``)."""
+
+        async def pause(facts: Facts, _say: Say) -> None:
+            await self.pause(_fact(facts, "tenant"), actor=_fact(facts, "actor"), reason=_fact(facts, "reason"))
+
+        async def resume(facts: Facts, _say: Say) -> None:
+            await self.resume(_fact(facts, "tenant"), actor=_fact(facts, "actor"))
+
+        async def retry(facts: Facts, _say: Say) -> None:
+            await self.retry(
+                _fact(facts, "tenant"),
+                _fact(facts, "study"),
+                actor=_fact(facts, "actor"),
+                reason=_fact(facts, "reason"),
+            )
+
+        async def take(facts: Facts, _say: Say) -> list[str]:
+            try:
+                message = base64.b64decode(_fact(facts, "message"), validate=True)
+            except binascii.Error:
+                raise BadInput("message is not Base64", code="bad-fact", hint=_OTHER_VERSION) from None
+            return list(await self.take(_fact(facts, "tenant"), message))
+
+        async def try_out(facts: Facts, say: Say) -> bool:
+            steps = self.try_out(
+                _fact(facts, "tenant"),
+                actor=_fact(facts, "actor"),
+                send=facts.get("send") is True,
+                keep=facts.get("keep") is True,
+                limit_s=float(_fact(facts, "limit_s")),
+            )
+            return await _said(steps, say)
+
+        async def take_back(facts: Facts, say: Say) -> bool:
+            steps = self.take_back(
+                _fact(facts, "tenant"),
+                _fact(facts, "study"),
+                actor=_fact(facts, "actor"),
+                limit_s=float(_fact(facts, "limit_s")),
+            )
+            return await _said(steps, say)
+
+        async def probe(facts: Facts, _say: Say) -> Facts:
+            return report_facts(await self.probe(_fact(facts, "tenant"), _fact(facts, "pacs")))
+
+        return {
+            "pause": pause,
+            "resume": resume,
+            "retry": retry,
+            "take": take,
+            "try-out": try_out,
+            "take-back": take_back,
+            "probe": probe,
+        }
+
+    # -- inside ------------------------------------------------------------------------------------------------
+
+    async def _act(self, work: Callable[[Tx], T]) -> T:
+        done = await self._store.write(work)
+        self._nudge()
+        return done
+
+    def _tenant(self, name: str) -> Tenant:
+        if name not in self._tenants:
+            raise Refused(
+                f"no legal entity is called {name}",
+                code="unknown-tenant",
+                hint="known: " + ", ".join(sorted(self._tenants)),
+            )
+        return self._tenants[name]
+
+    def _trial(self, name: str) -> trial.Trial:
+        found = self._tenant(name).trial
+        if found is None:
+            raise Refused(
+                f"tenant {name} has no test patient",
+                code="no-trial-patient",
+                hint=f"describe the one the index gave for tests in [tenants.{name}.trial], then restart",
+            )
+        return found
+
+    def _audit(
+        self,
+        tx: Tx,
+        tenant: str,
+        event: str,
+        actor: str,
+        object_id: str,
+        *,
+        object_type: str = "study",
+        detail: str = "",
+        outcome: int = 0,
+    ) -> None:
+        audit.append(
+            tx,
+            audit.AuditRecord(
+                tenant=tenant,
+                zone=ZONE,
+                at=self._clock.now(),
+                event=event,
+                actor=actor,
+                outcome=outcome,
+                object_type=object_type,
+                object_id=object_id,
+                detail=detail,
+            ),
+        )
+
+
+async def _said(steps: AsyncIterator[trial.Step], say: Say) -> bool:
+    """Say every step; whether all went well."""
+    went_well = True
+    async for step in steps:
+        went_well = went_well and step.is_good
+        say(asdict(step))
+    return went_well
+
+
+def _fact(facts: Facts, name: str) -> str:
+    value = facts.get(name)
+    if not isinstance(value, str) or not value:
+        raise BadInput(f"{name} is missing", code="bad-fact", hint=_OTHER_VERSION)
+    return value
