@@ -1,0 +1,28 @@
+"""The planted defects: one small edit each, and the tests that must notice it. One module for each room.
+
+``old`` stands exactly once in ``file``. ``tests`` are node ids without parameters, the fast ones of those that
+notice.
+"""
+
+from __future__ import annotations
+
+from tests.mutants.defects import (
+    doors,
+    exams,
+    gate,
+    hl7,
+    index,
+    outbox,
+    pacs,
+    protection,
+    registry,
+    service,
+    store,
+)
+from tests.mutants.defects.defect import Defect
+
+__all__ = ["DEFECTS", "Defect"]
+
+_ROOMS = (gate, exams, index, registry, hl7, pacs, doors, service, outbox, store, protection)
+
+DEFECTS: tuple[Defect, ...] = tuple(defect for room in _ROOMS for defect in room.DEFECTS)

@@ -1,0 +1,175 @@
+"""The identity gate and what may be waived of it."""
+
+from __future__ import annotations
+
+from tests.mutants.defects.defect import identity, integration, unit
+
+_GATE = "indexer/gate.py"
+
+DEFECTS = (
+    identity(
+        "ins-status-ignored",
+        _GATE,
+        'if ins.status != "VALI":',
+        "if not ins.status:",
+        unit("gate", "test_ff19_an_ins_that_is_not_qualified_holds"),
+    ),
+    identity(
+        "ins-key-ignored",
+        _GATE,
+        "if not check_key(ins.matricule):",
+        "if not ins.matricule:",
+        unit("gate", "test_ff19_a_matricule_with_a_wrong_key_holds"),
+    ),
+    identity(
+        "ins-digits-ignored",
+        _GATE,
+        "for part in digits_disagree(ins.matricule, traits.sex, traits.birth_date):",
+        "for part in digits_disagree(ins.matricule, '', None):",
+        unit("gate", "test_ff19_a_matricule_that_contradicts_sex_and_birth_date_holds"),
+    ),
+    identity(
+        "unknown-ins-authority-accepted",
+        _GATE,
+        '        yield _hold("identity-ins-authority", "INS authority", (_HL7, ins.oid), ("rule", ""))',
+        "        pass",
+        unit("gate", "test_ff19_an_unknown_authority_holds"),
+    ),
+    identity(
+        "test-authority-accepted",
+        _GATE,
+        "elif not INS_AUTHORITIES[ins.oid].production:",
+        "elif not INS_AUTHORITIES[ins.oid].label:",
+        unit("gate", "test_a_matricule_of_a_test_authority_never_reaches_a_real_index_unless_the_tenant_says_so"),
+    ),
+    identity(
+        "hl7-against-cda-not-compared",
+        _GATE,
+        "elif folded(left) != folded(right):",
+        "elif False:",
+        unit("gate", "test_ff19_hl7_against_cda_holds_with_both_values"),
+    ),
+    identity(
+        "names-compared-in-part",
+        _GATE,
+        "elif folded(left) != folded(right):",
+        "elif folded(left) not in folded(right):",
+        unit("gate", "test_a_part_of_a_name_is_another_name"),
+    ),
+    identity(
+        "mandatory-field-not-required",
+        _GATE,
+        "if not folded(left) or not folded(right):",
+        "if False:",
+        unit("gate", "test_ff19_a_mandatory_field_that_hl7_or_cda_leaves_out_holds"),
+    ),
+    identity(
+        "birthplaces-not-compared",
+        _GATE,
+        "if left.birthplace and right.birthplace and left.birthplace != right.birthplace:",
+        "if left.birthplace and right.birthplace and not left.birthplace:",
+        unit("gate", "test_ff19_hl7_against_cda_holds_with_both_values"),
+    ),
+    identity(
+        "local-ids-of-one-register-not-compared",
+        _GATE,
+        "if left.isdisjoint(right):",
+        "if not left and not right:",
+        unit("gate", "test_ff19_local_ids_of_one_register_that_differ_hold"),
+    ),
+    identity(
+        "held-traits-not-compared",
+        _GATE,
+        'if name != "ins" and left and right and folded(left) != folded(right):',
+        'if name == "ins" and left and right and folded(left) != folded(right):',
+        unit("gate", "test_ff19_same_ins_as_a_held_report_with_other_traits_holds"),
+    ),
+    identity(
+        "shared-identifier-of-two-people-accepted",
+        _GATE,
+        "and ours and theirs and not _same_ins(ours, theirs):",
+        "and ours and theirs and ours is theirs:",
+        unit("gate", "test_ff19_what_shares_an_identifier_must_share_the_ins"),
+    ),
+    identity(
+        "ipp-of-the-pacs-not-compared",
+        _GATE,
+        "if not _is_one_of(patient.patient_id, patient.issuer, report.patient.local_ids):",
+        "if not patient.patient_id:",
+        unit("gate", "test_ff19_report_against_pacs_holds_with_both_values"),
+    ),
+    identity(
+        "ipp-of-another-register-accepted",
+        _GATE,
+        "and (local.issuer == issuer or not _OID.fullmatch(local.issuer) or not _OID.fullmatch(issuer))",
+        "and bool(local.value)",
+        unit("gate", "test_ff19_report_against_pacs_holds_with_both_values"),
+    ),
+    identity(
+        "accession-not-compared",
+        _GATE,
+        "if study.accession_number not in accessions or not study.accession_number:",
+        "if not study.accession_number:",
+        unit("gate", "test_ff19_report_against_pacs_holds_with_both_values"),
+    ),
+    identity(
+        "name-of-the-pacs-not-compared",
+        _GATE,
+        "if not _name_fits(patient.name, traits):",
+        "if False:",
+        unit("gate", "test_ff19_report_against_pacs_holds_with_both_values"),
+    ),
+    identity(
+        "family-name-of-the-pacs-compared-in-part",
+        _GATE,
+        "family_fits = not folded(family) or folded(family) in families",
+        "family_fits = any(folded(family) in known for known in families)",
+        unit("gate", "test_a_pacs_name_that_only_resembles_holds", "test_a_pacs_family_name_in_part_holds"),
+    ),
+    identity(
+        "given-name-of-the-pacs-compared-in-part",
+        _GATE,
+        ('given_fits = not folded(given) or not givens.isdisjoint({folded(given), folded(f"{given} {middle}")})'),
+        "given_fits = any(known.startswith(folded(given)) for known in givens)",
+        unit("gate", "test_a_pacs_name_that_only_resembles_holds"),
+    ),
+    identity(
+        "birth-date-of-the-pacs-not-compared",
+        _GATE,
+        ' and patient.birth_date != f"{traits.birth_date:%Y%m%d}":',
+        " and len(patient.birth_date) != 8:",
+        unit("gate", "test_ff19_report_against_pacs_holds_with_both_values"),
+    ),
+    identity(
+        "sex-of-the-pacs-not-compared",
+        _GATE,
+        'if {traits.sex, patient.sex} == {"M", "F"}:',
+        "if False:",
+        unit("gate", "test_ff19_report_against_pacs_holds_with_both_values"),
+    ),
+    identity(
+        "one-accepted-conflict-releases-the-others",
+        _GATE,
+        "if not all(is_accepted(conflict) for conflict in holding):",
+        "if not any(is_accepted(conflict) for conflict in holding):",
+        integration(
+            "release",
+            "test_ff19_an_exam_holds_again_exactly_when_its_message_says_a_difference_nobody_accepted",
+            "test_ff19_an_exam_holds_again_exactly_when_the_pacs_says_a_difference_nobody_accepted",
+        ),
+    ),
+    identity(
+        "any-two-ins-taken-for-a-renumbering",
+        _GATE,
+        'return is_same and known.shares == {"local-id"}',
+        "return is_same",
+        integration("release", "test_ff19_any_other_two_ins_are_never_released"),
+    ),
+    identity(
+        "report-without-ins-replaced-by-anybody",
+        _GATE,
+        'if "ins" not in known.shares and not is_without_ins:',
+        'if "ins" not in known.shares:',
+        integration("report_chains", "test_ff19_nobody_replaces_a_report_without_ins_of_another_person"),
+    ),
+)
