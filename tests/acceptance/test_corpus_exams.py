@@ -1,4 +1,5 @@
-"""The national exams E, F, J, K, Q, U and W through a whole site: seven reports in, eight manifests in the index.
+"""The national exams E, F, J, K, Q, U and W through a whole site: seven reports in, each by ORU and by MDM, in either
+order; eight manifests in the index.
 
 The reports are the national messages as they are, only their placeholders filled. The images are public files put
 under the identifiers that the reports state. What the index and its repository hold is asked in hand-written SOAP.
@@ -10,6 +11,7 @@ import asyncio
 import email
 import email.policy
 import http.client
+import json
 import ssl
 import uuid
 import xml.etree.ElementTree as ET
@@ -115,17 +117,20 @@ Evidence = set[tuple[str, str, str]]  # series, SOP class, SOP instance
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Played:
-    """The site after the seven reports. ``held``: what was put into the PACS, by study UID."""
+    """The site after the seven reports, each in both envelopes. ``acks``: by letter and envelope; ``held``: what was
+    put into the PACS, by study UID."""
 
     site: Site
-    acks: dict[str, bytes]
+    acks: dict[tuple[str, str], bytes]
     held: dict[str, Evidence]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def played(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Played]:
+@pytest_asyncio.fixture(
+    scope="module", loop_scope="module", params=[("ORU", "MDM"), ("MDM", "ORU")], ids=["ORU-then-MDM", "MDM-then-ORU"]
+)
+async def played(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Played]:
     need_orthanc()
-    messages = {letter: _message(letter) for letter in "EFJKQUW"}
+    first, second = request.param
     async with Site(tmp_path_factory.mktemp("corpus-site")) as site:
         assert await site.start_pacs() == "Orthanc"
         held: dict[str, Evidence] = {}
@@ -136,19 +141,22 @@ async def played(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Play
             await site.load([_bytes(image) for image in images])
         await site.start_index()
         await site.start_gateway()
-        acks = {letter: await site.report(message) for letter, message in messages.items()}
+        acks = {(letter, first): await site.report(_message(letter, first)) for letter in "EFJKQUW"}
+        acks[("K", second)] = await site.report(_message("K", second))  # one before its exam is out, the rest after
         await _settled(site, EXAMS)
+        acks |= {(letter, second): await site.report(_message(letter, second)) for letter in "EFJQUW"}
+        await _idle(site)
         yield Played(site=site, acks=acks, held=held)
 
 
 # -- the sources -------------------------------------------------------------------------------------------------
 
 
-def _message(letter: str) -> bytes:
+def _message(letter: str, envelope: str) -> bytes:
     """A national report message, its placeholders filled as its sender would; segments stay ended by LF."""
-    text = corpus("drim-m", "hl7", f"CR_{letter}-ORU.hl7").read_bytes()
+    text = corpus("drim-m", "hl7", f"CR_{letter}-{envelope}.hl7").read_bytes()
     assert b"\r" not in text
-    sent, control_id = text.split(b"\n", 1)[0].split(b"|")[6], f"NATIONAL-{letter}".encode()
+    sent, control_id = text.split(b"\n", 1)[0].split(b"|")[6], f"{envelope}-{letter}".encode()
     assert sent == b"{{idMessage}}"
     text = text.replace(b"|{{idMessage}}|", b"|20260108112000+0100|", 1).replace(b"{{idMessage}}", control_id)
     for role in (b"Supplier", b"Receiver"):
@@ -197,6 +205,17 @@ async def _settled(site: Site, exams: tuple[National, ...]) -> None:
         for exam in exams:
             while not await site.entries(patient=PATIENT, study=exam.uid):
                 await asyncio.sleep(0.2)
+
+
+async def _idle(site: Site) -> None:
+    """Wait until the gateway has nothing left to do."""
+    async with asyncio.timeout(30):
+        while True:
+            code, printed = await site.command("queue", "--json")
+            assert code == 0, printed
+            if not json.loads(printed)["open"]:
+                return
+            await asyncio.sleep(0.2)
 
 
 def _ask(site: Site, transaction: str, path: str, body: str) -> tuple[str, bytes]:
@@ -259,9 +278,14 @@ async def _document(site: Site, unique_id: str) -> bytes:
 # -- what must be so ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("envelope", ["ORU", "MDM"])
 @pytest.mark.parametrize("letter", list("EFJKQUW"))
-async def test_a_national_report_is_acknowledged(played: Played, letter: str) -> None:
-    assert f"\rMSA|AA|NATIONAL-{letter}\r" in played.acks[letter].decode()
+async def test_a_national_report_is_acknowledged_in_either_envelope(
+    played: Played, letter: str, envelope: str
+) -> None:
+    ack = played.acks[(letter, envelope)].decode()
+    assert f"\rMSA|AA|{envelope}-{letter}\r" in ack
+    assert f"|ACK^{'R01' if envelope == 'ORU' else 'T02'}^ACK|" in ack
 
 
 @pytest.mark.parametrize("exam", BY_STUDY)
@@ -308,6 +332,14 @@ async def test_the_manifest_of_a_national_exam_lists_exactly_what_the_pacs_was_g
     assert (request.AccessionNumber, request.PlacerOrderNumberImagingServiceRequest) == (
         f"ACN{exam.arc}", exam.order,
     )  # fmt: skip
+
+
+async def test_the_order_that_cancels_a_national_exam_is_noted_on_it(played: Played) -> None:
+    order = corpus("drim-m", "hl7", "CR_W_Suppression-OMI.hl7").read_bytes()
+    assert b"\rMSA|AA|001\r" in await played.site.report(order)
+    _, printed = await played.site.command("exam", STUDY + "124", "--json")
+    assert "exam-cancelled-in-ris" in [step["what"] for step in json.loads(printed)["steps"]]
+    assert len(await _patient_entries(played.site)) == 8
 
 
 async def test_a_malformed_message_is_refused_with_its_reasons_and_disturbs_nobody(played: Played) -> None:

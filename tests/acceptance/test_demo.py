@@ -25,6 +25,7 @@ def _demo(*words: str) -> subprocess.CompletedProcess[str]:
         timeout=110,
         stdin=subprocess.DEVNULL,
         check=False,
+        env=os.environ | {"LC_ALL": "en_GB.UTF-8"},
     )
 
 
@@ -50,8 +51,8 @@ def test_the_demo_tells_a_person_each_timeline_and_each_entry() -> None:
     assert ran.returncode == 0, ran.stderr
     assert "PACS: Orthanc" in ran.stdout or "Orthanc is not installed" in ran.stdout
     assert ran.stdout.count("in the index, asked by raw SOAP: 2.25.") == 5
-    assert "HELD  (identity-birth-date)" in ran.stdout
-    assert "WAITING  (pacs-has-no-such-study)" in ran.stdout
+    assert "HELD  birth dates differ [identity-birth-date]" in ran.stdout
+    assert "WAITING  not in the PACS yet [pacs-has-no-such-study]" in ran.stdout
     assert "all as expected" in ran.stdout
 
 

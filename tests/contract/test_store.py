@@ -18,18 +18,18 @@ import pytest
 from security.errors import Broken, Refused
 from security.store.port import ReadTx, Store, Tx
 from tests.contract.store_parts import add_note, echoes, notes
-from tests.contract.store_parts.engines import ENGINES, SqliteEngine
+from tests.contract.store_parts.engines import BOTH, Engine, fresh
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(params=sorted(ENGINES))
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> SqliteEngine:
-    return ENGINES[request.param].fresh(tmp_path)
+@pytest.fixture(params=BOTH)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    return fresh(request.param, request)
 
 
 @pytest.fixture
-async def store(engine: SqliteEngine) -> AsyncIterator[Store]:
+async def store(engine: Engine) -> AsyncIterator[Store]:
     store = await engine.open()
     yield store
     await store.close()
@@ -59,16 +59,55 @@ async def test_every_kind_of_value_comes_back_as_it_was(store: Store) -> None:
             "INSERT INTO value (number, real, text, blob) VALUES (:number, :real, :text, :blob)",
             number=-(2**63),
             real=0.1,
-            text="Élodie\u0000 🩻",
+            text="Élodie \u0001 🩻",
             blob=b"\x00\xff",
         )
         tx.change("INSERT INTO value (number, real, text, blob) VALUES (NULL, NULL, NULL, NULL)")
         return tx.rows("SELECT * FROM value ORDER BY number IS NULL")
 
     assert await store.write(work) == [
-        {"number": -9223372036854775808, "real": 0.1, "text": "Élodie\u0000 🩻", "blob": b"\x00\xff"},
+        {"number": -9223372036854775808, "real": 0.1, "text": "Élodie \u0001 🩻", "blob": b"\x00\xff"},
         {"number": None, "real": None, "text": None, "blob": None},
     ]
+
+
+async def test_a_text_that_cannot_be_kept_as_it_is_is_refused(engine: Engine, store: Store) -> None:
+    def add(tx: Tx) -> object:
+        return tx.rows("INSERT INTO value (text) VALUES (:text) RETURNING text", text="FANTOME\0Zoé")
+
+    if engine.keeps_nul:
+        assert await store.write(add) == [{"text": "FANTOME\0Zoé"}]
+        return
+    with pytest.raises(Refused) as caught:
+        await store.write(add)
+    assert caught.value.code == "store-value"
+    assert "FANTOME" not in str(caught.value)
+
+
+async def test_sums_averages_and_comparisons_are_plain_numbers(store: Store) -> None:
+    def work(tx: Tx) -> object:
+        tx.change("INSERT INTO value (number) VALUES (1), (2), (:big)", big=2**62)
+        return tx.row(
+            "SELECT SUM(number) AS total, AVG(number) AS mean, COUNT(*) AS n, MAX(number) = :big AS is_big,"
+            " (SELECT AVG(number) FROM value WHERE number < 3) AS half FROM value WHERE number < 4 OR number = :big",
+            big=2**62,
+        )
+
+    row = await store.write(work)
+    assert row == {"total": 2**62 + 3, "mean": pytest.approx(2**62 / 3), "n": 3, "is_big": 1, "half": 1.5}
+    assert {type(value) for value in row.values()} <= {int, float}
+
+
+async def test_what_looks_like_a_parameter_in_a_text_or_a_comment_is_none(store: Store) -> None:
+    sql = """SELECT ':a' AS "x:b", 'it''s :c %s %' AS y, :d AS z /* :e */ -- :f"""
+    assert await store.read(lambda tx: tx.rows(sql, d="$1")) == [{"x:b": ":a", "y": "it's :c %s %", "z": "$1"}]
+
+
+async def test_a_statement_that_is_wrong_is_a_fault_and_leaves_the_store_at_work(store: Store) -> None:
+    with pytest.raises(Broken) as caught:
+        await store.write(lambda tx: tx.change("INSERT INTO nothing VALUES (1)"))
+    assert caught.value.code == "store-statement"
+    assert await store.write(partial(add_note, number=1)) == 1
 
 
 async def test_returning_gives_rows_and_change_counts_them(store: Store) -> None:
@@ -144,6 +183,7 @@ async def test_a_work_may_catch_a_constraint_and_go_on(store: Store) -> None:
 
     assert await store.write(work) == "went on"
     assert await store.read(notes) == [1, 2]
+    assert await store.read(echoes) == [1, 2]
 
 
 async def test_the_failure_of_one_work_leaves_its_neighbours_whole(store: Store) -> None:
@@ -230,7 +270,7 @@ async def test_a_cancelled_caller_abandons_the_answer_and_not_the_work(store: St
     assert await store.read(notes) == [1, 2, 3]
 
 
-async def test_close_finishes_what_was_submitted_and_leaves_no_thread(engine: SqliteEngine) -> None:
+async def test_close_finishes_what_was_submitted_and_leaves_no_thread(engine: Engine) -> None:
     before = set(threading.enumerate())
     store = await engine.open()
     submitted = [asyncio.create_task(store.write(partial(add_note, number=n))) for n in range(150)]
@@ -240,7 +280,7 @@ async def test_close_finishes_what_was_submitted_and_leaves_no_thread(engine: Sq
     assert {t.name for t in set(threading.enumerate()) - before if not t.name.startswith("asyncio_")} == set()
 
 
-async def test_close_may_be_called_twice_and_refuses_what_comes_later(engine: SqliteEngine) -> None:
+async def test_close_may_be_called_twice_and_refuses_what_comes_later(engine: Engine) -> None:
     store = await engine.open()
     await asyncio.gather(store.close(), store.close())
     await store.close()
@@ -250,7 +290,7 @@ async def test_close_may_be_called_twice_and_refuses_what_comes_later(engine: Sq
         assert caught.value.code == "store-closed"
 
 
-async def test_what_was_written_is_there_after_opening_again(engine: SqliteEngine) -> None:
+async def test_what_was_written_is_there_after_opening_again(engine: Engine) -> None:
     store = await engine.open()
     await store.write(partial(add_note, number=1))
     await store.close()
@@ -259,9 +299,7 @@ async def test_what_was_written_is_there_after_opening_again(engine: SqliteEngin
     await store.close()
 
 
-async def test_a_reader_beside_the_writer_sees_its_commits_and_cannot_write(
-    engine: SqliteEngine, store: Store
-) -> None:
+async def test_a_reader_beside_the_writer_sees_its_commits_and_cannot_write(engine: Engine, store: Store) -> None:
     reader = await engine.open(read_only=True)
     await store.write(partial(add_note, number=1))
     assert await reader.read(notes) == [1]
@@ -271,7 +309,7 @@ async def test_a_reader_beside_the_writer_sees_its_commits_and_cannot_write(
     await reader.close()
 
 
-async def test_f26_a_second_writer_is_refused_until_the_first_has_closed(engine: SqliteEngine) -> None:
+async def test_f26_a_second_writer_is_refused_until_the_first_has_closed(engine: Engine) -> None:
     first = await engine.open()
     with pytest.raises(Broken) as caught:
         await engine.open()
@@ -283,7 +321,7 @@ async def test_f26_a_second_writer_is_refused_until_the_first_has_closed(engine:
 
 
 async def test_f26_a_second_process_is_refused_while_the_first_lives_and_served_once_it_is_dead(
-    engine: SqliteEngine,
+    engine: Engine,
 ) -> None:
     with _child(engine, writers=1) as child:
         assert child.stdout is not None
@@ -299,9 +337,7 @@ async def test_f26_a_second_process_is_refused_while_the_first_lives_and_served_
 @pytest.mark.parametrize(
     "point", ["store-before-commit#1", "store-before-commit#5", "store-after-commit#1", "store-after-commit#5"]
 )
-async def test_f01_a_process_killed_around_its_commit_keeps_what_it_acknowledged(
-    engine: SqliteEngine, point: str
-) -> None:
+async def test_f01_a_process_killed_around_its_commit_keeps_what_it_acknowledged(engine: Engine, point: str) -> None:
     with _child(engine, writers=3, POTERNE_CRASH_AT=point) as child:
         acknowledged = _acknowledged(child)
     assert child.returncode == -9
@@ -309,9 +345,7 @@ async def test_f01_a_process_killed_around_its_commit_keeps_what_it_acknowledged
 
 
 @pytest.mark.parametrize("kills", [4, pytest.param(200, marks=[pytest.mark.full, pytest.mark.timeout(1800)])])
-async def test_f01_a_process_killed_at_any_moment_keeps_what_it_acknowledged(
-    engine: SqliteEngine, kills: int
-) -> None:
+async def test_f01_a_process_killed_at_any_moment_keeps_what_it_acknowledged(engine: Engine, kills: int) -> None:
     moments = random.Random(20261122)
     acknowledged: set[int] = set()
     for _ in range(kills):
@@ -324,9 +358,9 @@ async def test_f01_a_process_killed_at_any_moment_keeps_what_it_acknowledged(
     assert len(acknowledged) > 10 * kills
 
 
-def _child(engine: SqliteEngine, *, writers: int, **environment: str) -> subprocess.Popen[str]:
+def _child(engine: Engine, *, writers: int, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.contract.store_parts.child", engine.name, engine.place, str(writers)],
+        [sys.executable, "-m", "tests.contract.store_parts.child", engine.name, engine.told(), str(writers)],
         cwd=ROOT,
         env=os.environ | environment,
         stdout=subprocess.PIPE,
@@ -339,7 +373,7 @@ def _acknowledged(child: subprocess.Popen[str]) -> set[int]:
     return {int(line) for line in child.stdout if line.strip() not in {"", "open"}}
 
 
-async def _assert_kept(engine: SqliteEngine, acknowledged: set[int]) -> None:
+async def _assert_kept(engine: Engine, acknowledged: set[int]) -> None:
     store = await engine.open()
     kept = await store.read(notes)
     assert acknowledged <= set(kept)

@@ -1,21 +1,32 @@
-"""The contract of ``indexer.ports.StudySource``, run against every adapter and against PACS nobody here wrote."""
+"""The contract of ``indexer.ports.StudySource`` and ``StudyCalendar``, run against every adapter, each on the lab
+PACS and on a PACS nobody here wrote."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from itertools import count
 
 import pytest
 
-from gateway.pacs.dimse import DimseSource
-from gateway.pacs.orthanc import OrthancSource
-from indexer.ports import StudySource
-from indexer.study import Absent, Found
+from gateway.pacs.source import PacsSource
+from indexer.study import Absent, Found, ListedStudy
 from security.identity import Uid
-from tests.support.pacs import dimse_peer, invented, lab_pacs, new_uid, orthanc, orthanc_peer
+from tests.support.pacs import (
+    dicomweb_peer,
+    dimse_peer,
+    invented,
+    lab_pacs,
+    lab_pacs_http,
+    new_uid,
+    orthanc,
+    orthanc_peer,
+    source_of,
+)
 
-__all__ = ["lab_pacs", "orthanc"]  # fixtures of this module
+__all__ = ["lab_pacs", "lab_pacs_http", "orthanc"]  # fixtures of this module
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
@@ -27,34 +38,42 @@ DX = "1.2.840.10008.5.1.4.1.1.1.1"
 class Subject:
     """One adapter with a way to fill the PACS behind it."""
 
-    source: StudySource
+    source: PacsSource
     load: Callable[[Iterable[bytes]], None]
     delete_study: Callable[[str], None]
-    control: Callable[[str], StudySource]
+    control: Callable[[str], PacsSource]
 
 
 @pytest.fixture(
     params=[
         "dimse-lab",
+        "dicomweb-lab",
+        "rest-lab",
         pytest.param("dimse-orthanc", marks=pytest.mark.orthanc),
+        pytest.param("dicomweb-orthanc", marks=pytest.mark.orthanc),
         pytest.param("rest-orthanc", marks=pytest.mark.orthanc),
     ]
 )
 async def pacs(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
-    if request.param == "dimse-lab":
-        node = request.getfixturevalue("lab_pacs")
-        peer = dimse_peer(port=node.port, called_aet=node.aet)
-        make = DimseSource
+    door, _, behind = request.param.partition("-")
+    if behind == "lab":
+        node, face = request.getfixturevalue("lab_pacs"), request.getfixturevalue("lab_pacs_http")
+        peer = {
+            "dimse": dimse_peer(port=node.port, called_aet=node.aet),
+            "dicomweb": dicomweb_peer(face.dicomweb_url),
+            "rest": orthanc_peer(face),
+        }[door]
     else:
         node = request.getfixturevalue("orthanc")
-        rest = request.param == "rest-orthanc"
-        peer = orthanc_peer(node) if rest else dimse_peer(port=node.dicom_port, called_aet=node.aet)
-        make = OrthancSource if rest else DimseSource
+        peer = {
+            "dimse": dimse_peer(port=node.dicom_port, called_aet=node.aet),
+            "dicomweb": dicomweb_peer(node.url + "/dicom-web", username=node.username, password=node.password),
+            "rest": orthanc_peer(node),
+        }[door]
     made = []
 
-    def source(control: str | None = None) -> StudySource:
-        settings = {field: getattr(peer, field) for field in peer.__slots__}
-        made.append(make(type(peer)(**(settings | {"control": Uid(control) if control else None}))))
+    def source(control: str | None = None) -> PacsSource:
+        made.append(source_of(replace(peer, control=Uid(control) if control else None)))
         return made[-1]
 
     yield Subject(source=source(), load=node.load, delete_study=node.delete_study, control=source)
@@ -179,3 +198,61 @@ async def test_eight_questions_at_once_get_their_own_answers(pacs: Subject):
 
     assert [answer.study.accession_number for answer in answers] == [f"ACC-{number}" for number in range(8)]
     assert [len(answer.study.series[0].instances) for answer in answers] == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+async def test_a_deleted_series_is_no_longer_announced(pacs: Subject):
+    study = invented()
+    study.add_series("CT", instances=2)
+    study.add_series("MR")
+    pacs.load(made.data for made in study.objects)
+    whole = await pacs.source.find(study.uid)
+    pacs.delete_study(study.uid)
+    pacs.load(made.data for made in study.objects[:2])
+
+    part = await pacs.source.find(study.uid)
+
+    assert isinstance(whole, Found)
+    assert isinstance(part, Found)
+    assert [s.modality for s in whole.study.series] == ["CT", "MR"]
+    assert [s.modality for s in part.study.series] == ["CT"]
+
+
+async def test_twenty_series_are_all_there_each_time(pacs: Subject):
+    study = invented()
+    for _ in range(20):
+        study.add_series("CT")
+    pacs.load(made.data for made in study.objects)
+
+    answers = [await pacs.source.find(study.uid) for _ in range(3)]
+
+    assert all(isinstance(answer, Found) for answer in answers)
+    assert [len(answer.study.series) for answer in answers] == [20, 20, 20]
+
+
+DAYS = (date(1990, 1, 2) + timedelta(days=3 * number) for number in count())
+"""Days, with their neighbours, that no other test of the session uses: its Orthanc is shared."""
+
+
+async def test_the_studies_of_a_day_are_listed_by_time_without_those_of_its_neighbours(pacs: Subject):
+    day = next(DAYS)
+    before, after = day - timedelta(days=1), day + timedelta(days=1)
+    late = invented(date=f"{day:%Y%m%d}", time="171500", accession="")
+    late.add_series("DX", instances=2)
+    early = invented(date=f"{day:%Y%m%d}", time="080000", accession="ACC-7")
+    early.add_series("MR")
+    early.add_series("CT")
+    others = [invented(date=f"{other:%Y%m%d}") for other in (before, after)]
+    for other in others:
+        other.add_series("DX")
+    pacs.load(made.data for study in (late, early, *others) for made in study.objects)
+
+    answer = await pacs.source.studies_on(day)
+
+    assert answer == (
+        ListedStudy(uid=early.uid, time="080000", modalities=("CT", "MR"), has_accession=True),
+        ListedStudy(uid=late.uid, time="171500", modalities=("DX",), has_accession=False),
+    )
+
+
+async def test_a_day_without_studies_is_an_empty_list(pacs: Subject):
+    assert await pacs.source.studies_on(next(DAYS)) == ()

@@ -18,8 +18,8 @@ from security.outbox.engine import Engine, EngineSettings
 from security.outbox.port import Answer, Job, JobClass
 from security.outbox.retry import RetrySettings
 from security.outbox.states import Event
-from security.store.port import Tx
-from security.store.sqlite import GROUND, SqliteStore
+from security.store.port import GROUND, Tx
+from security.store.sqlite import SqliteStore
 
 LANES = ("1.2.1", "1.2.2", "1.2.3")
 

@@ -22,8 +22,9 @@ from security.outbox import jobs
 from security.outbox.engine import Engine, EngineSettings
 from security.outbox.port import Answer, Job, JobClass
 from security.outbox.states import Event, State
-from security.store.port import ReadTx, Row, Store, Tx, Value
-from security.store.sqlite import GROUND, SqliteStore
+from security.store import opening
+from security.store.opening import StorePlace
+from security.store.port import GROUND, ReadTx, Row, Store, Tx, Value
 
 T = TypeVar("T")
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -158,9 +159,7 @@ class Publication:
     async def _uid(self, job: Job) -> str:
         def work(tx: ReadTx) -> str:
             # The last one settled: a job that was lifted is settled anew.
-            row = tx.rows(
-                "SELECT uid FROM lab_document WHERE job_id = :id ORDER BY rowid DESC LIMIT 1", id=job.job_id
-            )
+            row = tx.rows("SELECT uid FROM lab_document WHERE job_id = :id ORDER BY no DESC LIMIT 1", id=job.job_id)
             return str(row[0]["uid"])
 
         return await self.store.read(work)
@@ -170,12 +169,15 @@ def _only_change(tx: Tx, sql: str, job_id: int, uid: str) -> None:
     tx.change(sql, job_id=job_id, uid=uid)
 
 
-async def open_store(path: Path) -> SqliteStore:
+async def open_store(place: StorePlace) -> Store:
     """The real store, with the two tables that the kind's effects write."""
-    store = await SqliteStore.open(path, [GROUND])
+    store = await opening.open_store(place, [GROUND])
+    number = "INTEGER PRIMARY KEY" if isinstance(place, Path) else "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
 
     def tables(tx: Tx) -> None:
-        tx.change("CREATE TABLE IF NOT EXISTS lab_document (job_id INTEGER NOT NULL, uid TEXT NOT NULL)")
+        tx.change(
+            f"CREATE TABLE IF NOT EXISTS lab_document (no {number}, job_id INTEGER NOT NULL, uid TEXT NOT NULL)"
+        )
         tx.change("CREATE TABLE IF NOT EXISTS lab_entry (job_id INTEGER PRIMARY KEY, uid TEXT NOT NULL)")
 
     await store.write(tables)

@@ -18,7 +18,8 @@ from indexer.xds import soap
 from indexer.xds import vocabulary as v
 from security.clock import SystemClock
 from security.seal import Vault
-from security.store.sqlite import GROUND, SqliteStore
+from security.store.opening import StorePlace, open_store
+from security.store.port import GROUND, Store
 from tests.fixtures.xds_submissions import XDSB, Draft, adhoc_query
 
 REPOSITORY = "1.2.250.1.999.9"
@@ -31,7 +32,7 @@ DSB = f"{{{XDSB}}}"
 class TracingStore:
     """A store that notes every statement its works run."""
 
-    def __init__(self, inner: SqliteStore) -> None:
+    def __init__(self, inner: Store) -> None:
         self._inner = inner
         self.statements: list[str] = []
 
@@ -143,9 +144,11 @@ def ids(body: etree._Element, kind: str = "ExtrinsicObject") -> list[str]:
 
 
 @asynccontextmanager
-async def running(directory: Path, **settings: Any) -> AsyncIterator[Peer]:
-    """A node on ``directory`` and a peer to ask it; the same directory again holds what it held."""
-    store = TracingStore(await SqliteStore.open(directory / "index.db", [GROUND, REGISTRY]))
+async def running(place: StorePlace, **settings: Any) -> AsyncIterator[Peer]:
+    """A node on the database at ``place`` (a directory: on a file in it) and a peer to ask it; the same place again
+    holds what it held."""
+    database = place / "index.db" if isinstance(place, Path) else place
+    store = TracingStore(await open_store(database, [GROUND, REGISTRY]))
     vault = await Vault.load(store, KEK, ["region"], SystemClock())
     store.statements.clear()
     node = IndexNode(store, vault, SystemClock(), tenant="region", repository_unique_id=REPOSITORY, **settings)

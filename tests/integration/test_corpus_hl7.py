@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from pathlib import Path
+
 import pytest
 
 from gateway.hl7.cda import CdaRefused, read_cda
-from gateway.hl7.oru import MessageRefused
+from gateway.hl7.consent_message import ConsentMessage
+from gateway.hl7.messages import read_message
+from gateway.hl7.order_message import OrderMessage
+from gateway.hl7.reading import MessageRefused
+from indexer.consent import Consent
+from indexer.orders import OrderStatus
 from security.parse.hl7 import parse_message
 from tests.corpus import corpus
-from tests.fixtures.reports import PARIS, read
+from tests.fixtures.reports import PARIS, RECEIVED, read
+from tests.support.world import world
 
 pytestmark = pytest.mark.corpus
 
@@ -93,10 +102,95 @@ def test_the_old_malformed_message_is_refused_with_every_reason() -> None:
 
 
 @pytest.mark.parametrize("letter", list("EFJKQUW"))
-def test_a_document_message_is_not_taken_for_a_report_message(letter: str) -> None:
+def test_the_two_messages_of_a_national_exam_state_the_same_report(letter: str) -> None:
+    oru, mdm = (read(corpus("drim-m", "hl7", f"CR_{letter}-{kind}.hl7").read_bytes()) for kind in ("ORU", "MDM"))
+    assert (mdm.trigger, mdm.order_control) == ("T02", "NW")
+    assert (mdm.report, mdm.envelope, mdm.notes) == (oru.report, oru.envelope, oru.notes)
+
+
+def _message(name: str) -> bytes:
+    return corpus("drim-m", "hl7", name).read_bytes()
+
+
+def _statement(name: str, *, processing: bytes) -> Consent:
+    raw = _message(name).replace(b"|D|2.5^FRA", b"|" + processing + b"|2.5^FRA")
+    stated = read_message(parse_message(raw), timezone=PARIS, received_at=RECEIVED)
+    assert isinstance(stated, ConsentMessage)
+    assert stated.statement is not None
+    patient, consent = stated.statement
+    assert patient.ins is not None
+    assert (patient.ins.matricule, patient.ins.status) == ("279035121518989", "VALI")
+    return consent
+
+
+@pytest.mark.parametrize(
+    ("name", "opposition", "reading", "day"),
+    [
+        ("pamfr_ConsentementConsultation_NonOppositionAlimentation.er7", "INO", "IC", 6),
+        ("pamfr_NonConsentementConsultation_NonOppositionAlimentation.er7", "INO", "INC", 7),
+        ("pamfr_NonConsentementConsultation_OppositionAlimentation.er7", "IO", "INC", 9),
+    ],
+)
+def test_a_national_consent_gives_its_facts_once_it_is_no_debugging_message(
+    name: str, opposition: str, reading: str, day: int
+) -> None:
     with pytest.raises(MessageRefused) as caught:
-        read(corpus("drim-m", "hl7", f"CR_{letter}-MDM.hl7").read_bytes())
-    assert [p.code for p in caught.value.problems] == ["unsupported-type"]
+        _statement(name, processing=b"D")
+    assert [p.code for p in caught.value.problems] == ["unsupported-processing"]
+    consent = _statement(name, processing=b"P")
+    assert (consent.record_status, consent.opposition, consent.reading) == ("ACTIF", opposition, reading)
+    at = datetime(2024, 3, day, 11, 11, 54, tzinfo=PARIS)
+    assert (consent.record_at, consent.opposition_at, consent.reading_at) == (at, at, at)
+
+
+@pytest.mark.parametrize(
+    ("name", "control", "status", "accession", "arc", "modality", "placer"),
+    [
+        ("CR_W_Suppression-OMI.hl7", "CA", OrderStatus.CANCELLED, "ACN124", "124", "", "984375862"),
+        ("OMI_O23-ImagingOrder.hl7", "NW", None, "105234751", "101", "CT", "984375862"),
+    ],
+)
+def test_a_national_order_gives_its_facts(
+    name: str, control: str, status: OrderStatus | None, accession: str, arc: str, modality: str, placer: str
+) -> None:
+    stated = read_message(parse_message(_message(name)), timezone=PARIS, received_at=RECEIVED)
+    assert isinstance(stated, OrderMessage)
+    (order,) = stated.orders
+    assert (order.control, order.status, order.is_exam_change) == (control, status, True)
+    assert (order.accession.value, order.study, order.modality) == (accession, _STUDY + arc, modality)
+    assert order.placer.value == placer
+    assert order.requester is not None
+    assert order.requester.identifier == "899700367909"
+
+
+async def test_every_national_message_is_answered_and_taken_or_refused_for_a_named_reason(tmp_path: Path) -> None:
+    refused: dict[str, tuple[str, ...]] = {}
+    files = sorted(corpus("drim-m", "hl7").iterdir())
+    async with world(tmp_path) as w:
+        for file in files:
+            raw = file.read_bytes().replace(b"{{idMessage}}", file.name.encode())
+            raw = raw.replace(b"^MDM_T02|015|", b"^MDM_T02|%s|" % file.name.encode())  # three messages say 015
+            answer = (await w.raw(raw)).split("\r")
+            code = answer[1].split("|")[1]
+            reasons = tuple(dict.fromkeys(line.split("|")[7] for line in answer if line.startswith("ERR|")))
+            assert (code == "AA") is (not reasons)
+            if reasons:
+                refused[file.name] = (code, *reasons)
+        assert await w.count("hl7_message") == len(files) == 24
+        assert (await w.count("report"), await w.count("imaging_order")) == (9, 2)
+    assert refused == {
+        "ans_ACK_T10.er7": ("AR", "unsupported-type"),
+        "ans_MDM_T04_radio_delete.er7": ("AE", "withdrawal-unsupported"),
+        "demonstrator_patient1.hl7": (
+            "AR",
+            "broken-line",
+            "unsupported-version",
+            "missing-segment",
+            "unknown-value",
+            "empty-report",
+        ),
+        **{file.name: ("AR", "unsupported-processing") for file in files if file.name.startswith("pamfr_")},
+    }
 
 
 def test_every_national_message_parses() -> None:

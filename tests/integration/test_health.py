@@ -18,7 +18,8 @@ from security.errors import Broken, Unavailable
 from security.outbox import jobs
 from security.outbox.port import JobClass
 from security.outbox.states import State
-from security.store.sqlite import GROUND, SqliteStore
+from security.store.port import GROUND
+from security.store.sqlite import SqliteStore
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 LATER = NOON + timedelta(seconds=90)

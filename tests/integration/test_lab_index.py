@@ -14,10 +14,20 @@ import pytest
 from lxml import etree
 
 from gateway.lab.index import REPOSITORY, Fault, LabIndex, Switch, switch_of
-from indexer.ports import Accepted, Ambiguous, EntryAbsent, EntryFound, EntryUnknown, NotSent, Rejected, Submission
+from indexer.ports import (
+    Accepted,
+    Ambiguous,
+    EntryAbsent,
+    EntryFound,
+    EntryUnknown,
+    NotSent,
+    Rejected,
+    StatusChange,
+    Submission,
+)
 from indexer.xds.client import XdsClient, XdsEndpoint
 from security.clock import SystemClock
-from tests.fixtures.xds_submissions import MANIFEST, Draft
+from tests.fixtures.xds_submissions import MANIFEST, Draft, update
 
 UID = "2.25.100001"
 
@@ -222,3 +232,57 @@ async def test_the_process_takes_its_faults_from_the_command_line(tmp_path):
         assert isinstance(await client.provide_and_register(SUBMISSION), Rejected)
         child.terminate()
         assert await child.wait() == 0
+
+
+# -- ITI-57 ------------------------------------------------------------------------------------------------------
+
+
+async def withdrawing(client: XdsClient) -> StatusChange:
+    """The document in the index, and the request that withdraws it."""
+    assert isinstance(await client.provide_and_register(SUBMISSION), Accepted)
+    found = await client.find_document(UID)
+    assert isinstance(found, EntryFound)
+    return StatusChange(unique_id=UID, entry_uuid=found.entry_uuid, metadata=update(found.entry_uuid))
+
+
+async def test_a_withdrawal_by_our_client_is_taken_once(index, client):
+    change = await withdrawing(client)
+    assert await client.update_status(change) == Accepted()
+    assert await client.find_document(UID) == EntryAbsent()
+    assert isinstance(await client.update_status(change), Ambiguous)
+    assert index.switches.counts["ITI-57"] == 2
+
+
+async def test_f09_a_withdrawal_shows_late(tmp_path):
+    clock = TurnedClock()
+    async with LabIndex(tmp_path / "index", clock=clock) as index, client_of(index.url) as client:
+        change = await withdrawing(client)
+        index.switches.set(Switch(name=Fault.INVISIBLE, seconds=600))
+        clock.ahead_s = 601
+        assert await client.update_status(change) == Accepted()
+        found = await client.find_document(UID)
+        assert isinstance(found, EntryFound)
+        assert (found.entry_uuid, found.status) == (change.entry_uuid, "Approved")
+        clock.ahead_s = 1300
+        assert await client.find_document(UID) == EntryAbsent()
+
+
+async def test_the_faults_of_the_wire_befall_a_withdrawal_too(index, client):
+    change = await withdrawing(client)
+    index.switches.set(Switch(name=Fault.BUSY, on=("ITI-57",), times=1))
+    busy = await client.update_status(change)
+    assert isinstance(busy, Rejected)
+    assert (busy.codes, busy.lasting) == (("XDSRegistryBusy",), False)
+    index.switches.set(Switch(name=Fault.DROP_BEFORE, on=("ITI-57",), times=1))
+    assert isinstance(await client.update_status(change), Ambiguous)
+    assert isinstance(await client.find_document(UID), EntryFound)
+    index.switches.set(Switch(name=Fault.COMMIT_THEN_RESET, on=("ITI-57",), times=1))
+    assert isinstance(await client.update_status(change), Ambiguous)
+    assert await client.find_document(UID) == EntryAbsent()
+
+
+async def test_a_withdrawal_that_does_not_leave_was_not_sent(tmp_path):
+    async with LabIndex(tmp_path / "index") as index, client_of(index.url) as client:
+        change = await withdrawing(client)
+    async with client_of(index.url) as client:
+        assert isinstance(await client.update_status(change), NotSent)

@@ -11,8 +11,9 @@ import pytest
 
 from gateway.lab.pacs import LabPacs, PacsProcess
 from gateway.pacs.dimse import DimseSource
+from gateway.pacs.orthanc import OrthancPeer
 from indexer.study import Found
-from tests.support.pacs import dimse_peer, invented, lab_pacs
+from tests.support.pacs import dicomweb_peer, dimse_peer, invented, lab_pacs, source_of
 
 __all__ = ["lab_pacs"]  # fixtures of this module
 
@@ -98,3 +99,25 @@ async def test_ff01_what_the_lab_pacs_acknowledged_survives_a_kill(tmp_path: Pat
     assert isinstance(answer, Found)
     assert len(answer.study.series[0].instances) == 2
     assert second.stop() == 0
+
+
+async def test_the_lab_pacs_in_its_own_process_is_reached_by_its_three_doors(tmp_path: Path):
+    study = invented()
+    study.add_series("DX", instances=2)
+    process = PacsProcess.start(tmp_path / "pacs")
+    process.load(study.write(tmp_path / "files"))
+    web, rest = process.settings("dicomweb"), process.settings("orthanc")
+    peers = (
+        dimse_peer(port=process.settings()["port"], called_aet=process.settings()["called_aet"]),
+        dicomweb_peer(web["url"]),
+        OrthancPeer(name="rest", url=rest["url"]),
+    )
+    sources = [source_of(peer) for peer in peers]
+
+    answers = [await source.find(study.uid) for source in sources]
+
+    for source in sources:
+        await source.close()
+    assert process.stop() == 0
+    assert isinstance(answers[0], Found)
+    assert answers[1] == answers[2] == answers[0]

@@ -23,7 +23,7 @@ async def test_a_sender_of_another_make_is_answered_and_reads_the_answers(tmp_pa
         messages = [
             build_oru(LabExam(), control_id="FOREIGN-1"),
             build_oru(LabExam(), control_id="FOREIGN-1"),
-            b"MSH|^~\\&|A|B|C|D|20260101||ADT^A01|FOREIGN-2|P|2.5\rPID|1\r",
+            b"MSH|^~\\&|A|B|C|D|20260101||SIU^S12|FOREIGN-2|P|2.5\rPID|1\r",
         ]
         answers = await asyncio.to_thread(_send, server.port, messages)
         read = [hl7.parse(answer.strip(b"\x0b\x1c\r").decode()) for answer in answers]

@@ -5,23 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
 from security import audit
+from security.clock import to_ms
 from security.errors import Broken, Refused
 from security.outbox import jobs
 from security.outbox.engine import Engine, EngineSettings
 from security.outbox.port import Answer, Job, JobClass
 from security.outbox.states import Event, State
 from security.store.port import Tx
+from tests.contract.store_parts.engines import BOTH, fresh
 from tests.integration.outbox_lab import NOON, SITE, Gate, Index, Publication, Site, open_store, settle_down
 
 
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    store = await open_store(tmp_path / "outbox.db")
+@pytest.fixture(params=BOTH)
+async def site(request: pytest.FixtureRequest) -> AsyncIterator[Site]:
+    store = await open_store(fresh(request.param, request).place)
     yield Site.on(store)
     await store.close()
 
@@ -312,6 +313,9 @@ async def test_i07_published_and_what_it_implies_commit_together_or_not_at_all(s
     assert len(await site.rows("SELECT uid FROM lab_entry WHERE job_id = :id", id=job_id)) == 1
 
 
+@pytest.mark.parametrize(
+    "site", ["sqlite"], indirect=True
+)  # thousands of commits: the engine under it is shown elsewhere
 async def test_ff20_an_index_that_commits_and_drops_the_socket_holds_each_exam_once(site: Site) -> None:
     site.index.mood.extend(["lost"] * 100)
     ids = [await site.accept(f"1.2.{n}") for n in range(100)]
@@ -361,6 +365,9 @@ async def test_i09_an_unknown_job_is_not_sent_before_a_query_says_absent(site: S
     assert await site.state(job_id) is State.PUBLISHED
 
 
+@pytest.mark.parametrize(
+    "site", ["sqlite"], indirect=True
+)  # thousands of commits: the engine under it is shown elsewhere
 async def test_ff24_a_peer_that_swallows_every_send_is_not_sent_to_in_a_tight_loop(site: Site) -> None:
     site.index.mood.extend(["dropped"] * 10_000)
     job_id = await site.accept("1.2.1")
@@ -447,3 +454,20 @@ async def test_i15_a_slow_peer_leaves_slots_for_another(site: Site) -> None:
     gate.open.set()
     stop.set()
     await running
+
+
+async def test_f23_of_many_that_waited_the_most_urgent_is_claimed_first_and_none_is_forgotten(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "_WAKE_MAX", 5)
+    ids = [await site.accept(f"1.2.{n}") for n in range(20)]
+    urgent = await site.accept("1.2.99", JobClass.P0)
+    due = to_ms(NOON + timedelta(seconds=60))
+    await site.store.write(lambda tx: tx.change("UPDATE outbox_job SET not_before = :due + job_id", due=due))
+    engine = site.engine(EngineSettings(slots=2))
+    assert await engine.step() == 0
+    site.clock.advance(61)
+    assert await engine.step() == 1
+    assert [await site.state(one) for one in (urgent, *ids[:2])] == [State.READY, State.SETTLING, State.SETTLING]
+    await settle_down(engine, rounds=200)
+    assert {await site.state(one) for one in (urgent, *ids)} == {State.PUBLISHED}

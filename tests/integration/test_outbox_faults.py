@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -16,12 +15,13 @@ from security.outbox.engine import EngineSettings
 from security.outbox.port import Answer, Job, JobClass
 from security.outbox.retry import RetrySettings
 from security.outbox.states import Event, State
+from tests.contract.store_parts.engines import BOTH, fresh
 from tests.integration.outbox_lab import SITE, Gate, Site, no_pause, open_store, settle_down
 
 
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    store = await open_store(tmp_path / "outbox.db")
+@pytest.fixture(params=BOTH)
+async def site(request: pytest.FixtureRequest) -> AsyncIterator[Site]:
+    store = await open_store(fresh(request.param, request).place)
     yield Site.on(store)
     await store.close()
 
@@ -112,6 +112,9 @@ async def test_f19_a_call_that_lasts_longer_than_the_sweep_is_not_taken_from_its
 # ── trouble ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.parametrize(
+    "site", ["sqlite"], indirect=True
+)  # thousands of commits: the engine under it is shown elsewhere
 async def test_f05_six_hours_without_an_index_burn_few_attempts_and_lose_nothing(site: Site) -> None:
     site.index.is_up = False
     classes = [JobClass.P3, JobClass.P2, JobClass.P1, JobClass.P0]
@@ -131,6 +134,9 @@ async def test_f05_six_hours_without_an_index_burn_few_attempts_and_lose_nothing
     assert sorted(job for _, _, job, _ in site.index.entries) == ids
 
 
+@pytest.mark.parametrize(
+    "site", ["sqlite"], indirect=True
+)  # thousands of commits: the engine under it is shown elsewhere
 async def test_f05_the_most_urgent_jobs_leave_first_when_the_index_returns(site: Site) -> None:
     site.index.is_up = False
     for n in range(12):

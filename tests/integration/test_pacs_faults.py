@@ -11,19 +11,32 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from datetime import date
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+from pynetdicom.association import Association
 
 from gateway.lab.orthanc import OrthancProcess
 from gateway.lab.pacs import LabPacs, PacsFault
 from gateway.lab.phantom import LabStudy
+from gateway.pacs import dimse
 from gateway.pacs.dimse import DimsePeer, DimseSource
-from gateway.pacs.orthanc import OrthancPeer, OrthancSource
+from gateway.pacs.orthanc import OrthancPeer
 from indexer.study import Found, StudyAnswer, Unknown
 from security.identity import Uid
-from tests.support.pacs import dimse_peer, invented, lab_pacs, need_orthanc, new_uid, orthanc, orthanc_peer
+from tests.support.pacs import (
+    dimse_peer,
+    invented,
+    lab_pacs,
+    need_orthanc,
+    new_uid,
+    orthanc,
+    orthanc_peer,
+    source_of,
+)
+from tests.support.web import Answer, huge, say, trickle, web_server
 
 __all__ = ["lab_pacs", "orthanc"]  # fixtures of this module
 
@@ -31,7 +44,7 @@ ABSENT_UID = Uid("1.2.250.1.999.404")
 
 
 async def ask(peer: DimsePeer | OrthancPeer, study: Uid) -> StudyAnswer:
-    source = DimseSource(peer) if isinstance(peer, DimsePeer) else OrthancSource(peer)
+    source = source_of(peer)
     try:
         return await source.find(study)
     finally:
@@ -203,7 +216,7 @@ async def test_ff10_a_mislabelled_comment_is_marked_and_costs_nothing_else(lab_p
 
 async def test_ff12_a_slow_pacs_is_waited_for(lab_pacs: LabPacs):
     study = held(lab_pacs)
-    lab_pacs.fault = PacsFault.SLOW
+    lab_pacs.fault, lab_pacs.slow_s = PacsFault.SLOW, 0.1
 
     assert isinstance(await ask(peer_of(lab_pacs), study.uid), Found)
 
@@ -290,73 +303,86 @@ async def test_a_cancelled_question_frees_its_thread_and_its_association(lab_pac
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("bridge-")]
 
 
+async def test_ff12_no_row_of_a_quick_pacs_is_taken_by_the_associations_own_thread(
+    lab_pacs: LabPacs, monkeypatch: pytest.MonkeyPatch
+):
+    """That thread is held between "may I go on" and its look into the queue, until there is something to take."""
+
+    class Checkpoint(threading.Event):
+        def __init__(self, association: Association) -> None:
+            super().__init__()
+            self._association = association
+            self.set()
+
+        def wait(self, timeout: float | None = None) -> bool:
+            passed = super().wait(timeout)
+            ends = time.monotonic() + 0.3
+            while self._association.dimse.msg_queue.empty() and time.monotonic() < ends:
+                time.sleep(0.001)
+            return passed
+
+    def made(self: Association, *args: object, **options: object) -> None:
+        init(self, *args, **options)
+        if self.is_requestor:
+            self._reactor_checkpoint = Checkpoint(self)
+
+    def slow_row(self: object, *args: object) -> object:
+        time.sleep(0.02)
+        return row(self, *args)
+
+    init, row = Association.__init__, dimse._Question._row
+    monkeypatch.setattr(Association, "__init__", made)
+    monkeypatch.setattr(dimse._Question, "_row", slow_row)
+    study = invented()
+    study.add_series("CT", instances=6)
+    study.add_series("CT")
+    lab_pacs.load(made.data for made in study.objects)
+
+    answers = [await ask(peer_of(lab_pacs), study.uid) for _ in range(2)]
+
+    assert all(isinstance(answer, Found) for answer in answers)
+    assert [[len(series.instances) for series in answer.study.series] for answer in answers] == [[6, 1], [6, 1]]
+
+
+async def test_ff54_a_day_list_that_breaks_off_is_unknown_and_never_a_short_list(lab_pacs: LabPacs):
+    held(lab_pacs, date="20260310")
+    held(lab_pacs, date="20260310")
+    source = DimseSource(peer_of(lab_pacs, deadline_s=2.0))
+    answers = []
+    for fault in (PacsFault.ABORT_MID_FIND, PacsFault.FAIL_STATUS, PacsFault.PENDING_FOREVER, PacsFault.IGNORES_KEYS):
+        lab_pacs.fault = fault
+        answers.append(await source.studies_on(date(2026, 3, 10 if fault is not PacsFault.IGNORES_KEYS else 11)))
+    await source.close()
+
+    assert [getattr(answer, "reason", None) for answer in answers] == [
+        "aborted",
+        "failure-status",
+        "timeout",
+        "wrong-date",
+    ]
+
+
+async def test_ff12_a_day_list_above_the_row_cap_is_unknown(lab_pacs: LabPacs):
+    for _ in range(3):
+        held(lab_pacs, date="20260310")
+    source = DimseSource(peer_of(lab_pacs, rows_max=2))
+    answer = await source.studies_on(date(2026, 3, 10))
+    await source.close()
+
+    assert getattr(answer, "reason", None) == "too-large"
+
+
 # REST
 
 
 @contextmanager
-def http_peer(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[OrthancPeer]:
+def http_peer(answer: Answer) -> Iterator[OrthancPeer]:
     """An HTTP server on loopback that answers every request by ``answer``."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            try:
-                answer(self)
-            except OSError:
-                self.close_connection = True  # the gateway closed first
-
-        do_POST = do_GET  # noqa: N815  # the name http.server calls
-
-        def log_message(self, *_arguments: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = False
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield OrthancPeer(name="web", url=f"http://127.0.0.1:{server.server_port}", timeout_s=5.0, deadline_s=10.0)
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with web_server(answer) as url:
+        yield OrthancPeer(name="web", url=url, timeout_s=5.0, deadline_s=10.0)
 
 
-def say(
-    status: int, body: bytes, kind: str = "application/json", **headers: str
-) -> Callable[[BaseHTTPRequestHandler], None]:
-    def answer(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(status)
-        handler.send_header("Content-Type", kind)
-        handler.send_header("Content-Length", str(len(body)))
-        for name, value in headers.items():
-            handler.send_header(name.replace("_", "-"), value)
-        handler.end_headers()
-        handler.wfile.write(body)
-
-    return answer
-
-
-def huge(handler: BaseHTTPRequestHandler) -> None:
-    handler.send_response(200)
-    handler.send_header("Content-Type", "application/json")
-    handler.end_headers()
-    handler.close_connection = True
-    handler.wfile.write(b"[")
-    for _ in range(1024):
-        handler.wfile.write(b" " * 1024 * 1024)
-
-
-def trickle(handler: BaseHTTPRequestHandler) -> None:
-    handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
-    for number in range(600):
-        handler.wfile.write(f"X-{number}: slow\r\n".encode())
-        time.sleep(0.1)
-
-
-def empty_lookup_then(system: Callable[[BaseHTTPRequestHandler], None]) -> Callable[[BaseHTTPRequestHandler], None]:
+def empty_lookup_then(system: Answer) -> Answer:
     def answer(handler: BaseHTTPRequestHandler) -> None:
         (say(200, b"[]") if handler.path == "/tools/lookup" else system)(handler)
 
@@ -383,9 +409,7 @@ def empty_lookup_then(system: Callable[[BaseHTTPRequestHandler], None]) -> Calla
         pytest.param(empty_lookup_then(say(200, b"[]")), "bad-answer", id="empty-but-not-orthanc"),
     ],
 )
-async def test_ff54_a_web_server_that_answers_anything_else_is_unknown(
-    answer: Callable[[BaseHTTPRequestHandler], None], reason: str
-):
+async def test_ff54_a_web_server_that_answers_anything_else_is_unknown(answer: Answer, reason: str):
     with http_peer(answer) as peer:
         found = await ask(peer, ABSENT_UID)
 

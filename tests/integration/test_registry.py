@@ -13,6 +13,7 @@ from indexer.registry.app import start
 from indexer.xds import soap
 from indexer.xds import vocabulary as v
 from security.errors import Refused
+from tests.contract.store_parts.engines import BOTH, fresh
 from tests.fixtures.xds_submissions import APND, JULES, MANIFEST, ONDINE, RPLC, Draft, adhoc_query, slot
 from tests.integration.registry_lab import REPOSITORY, RIM, ids, outcome, provide, retrieve_set, running
 from tests.unit.test_registry_rows import carries_patient_key, tables_of
@@ -22,9 +23,10 @@ FIND = {"$XDSDocumentEntryPatientId": f"'{ONDINE}'", "$XDSDocumentEntryStatus": 
 SECOND = Draft(unique_id="2.25.100002", set_unique_id="2.25.200002", content=b"second manifest")
 
 
-@pytest.fixture
-async def peer(tmp_path):
-    async with running(tmp_path) as peer:
+@pytest.fixture(params=BOTH)
+async def peer(request, tmp_path):
+    engine = fresh(request.param, request)
+    async with running(tmp_path if engine.name == "sqlite" else engine.place) as peer:
         yield peer
 
 

@@ -15,8 +15,8 @@ import pytest
 
 from security.errors import Broken, Unavailable
 from security.store import sqlite
-from security.store.port import Tx
-from security.store.sqlite import GROUND, SqliteStore
+from security.store.port import GROUND, Tx
+from security.store.sqlite import SqliteStore
 from tests.contract.store_parts import NOTES, add_note, echoes, notes
 from tests.integration.sqlite_disks import FailingDisk, PowerSwitch
 

@@ -12,8 +12,8 @@ import apsw
 import pytest
 
 from security.store import sqlite
-from security.store.port import ReadTx
-from security.store.sqlite import GROUND, SqliteStore
+from security.store.port import GROUND, ReadTx
+from security.store.sqlite import SqliteStore
 from tests.contract.store_parts import NOTES, add_note, echoes, notes
 
 

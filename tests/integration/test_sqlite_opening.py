@@ -12,8 +12,8 @@ import pytest
 
 from security.errors import Broken
 from security.store import place, sqlite
-from security.store.port import Component
-from security.store.sqlite import GROUND, SqliteStore
+from security.store.port import GROUND, Component
+from security.store.sqlite import SqliteStore
 from tests.contract.store_parts import NOTES
 
 MOUNTINFO = """\

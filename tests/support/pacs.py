@@ -15,9 +15,12 @@ import pytest
 
 from gateway.lab.orthanc import OrthancProcess, available
 from gateway.lab.pacs import LabPacs
+from gateway.lab.pacs_http import LabPacsHttp
 from gateway.lab.phantom import LabStudy
-from gateway.pacs.dimse import DimsePeer
-from gateway.pacs.orthanc import OrthancPeer
+from gateway.pacs.dicomweb import DicomWebPeer, DicomWebSource
+from gateway.pacs.dimse import DimsePeer, DimseSource
+from gateway.pacs.orthanc import OrthancPeer, OrthancSource
+from gateway.pacs.source import PacsSource
 
 
 def need_orthanc() -> None:
@@ -58,17 +61,35 @@ def dimse_peer(*, port: int, called_aet: str, **changes: object) -> DimsePeer:
     return DimsePeer(**(facts | {"port": port, "called_aet": called_aet} | changes))  # type: ignore[arg-type]
 
 
-def orthanc_peer(orthanc: OrthancProcess, **changes: object) -> OrthancPeer:
-    """That Orthanc by REST."""
+def orthanc_peer(orthanc: OrthancProcess | LabPacsHttp, **changes: object) -> OrthancPeer:
+    """That Orthanc by REST, or the lab's face of one."""
+    known = isinstance(orthanc, OrthancProcess)
     facts = {
         "name": "orthanc",
         "url": orthanc.url,
-        "username": orthanc.username,
-        "password": orthanc.password,
+        "username": orthanc.username if known else "",
+        "password": orthanc.password if known else "",
         "timeout_s": 20.0,
         "deadline_s": 60.0,
     }
     return OrthancPeer(**(facts | changes))  # type: ignore[arg-type]
+
+
+def dicomweb_peer(url: str, **changes: object) -> DicomWebPeer:
+    """A QIDO-RS service on loopback with deadlines for tests."""
+    facts = {"name": "dicomweb", "url": url, "timeout_s": 20.0, "deadline_s": 60.0}
+    return DicomWebPeer(**(facts | changes))  # type: ignore[arg-type]
+
+
+def source_of(peer: DimsePeer | DicomWebPeer | OrthancPeer) -> PacsSource:
+    """The adapter of that peer."""
+    match peer:
+        case DimsePeer():
+            return DimseSource(peer)
+        case DicomWebPeer():
+            return DicomWebSource(peer)
+        case OrthancPeer():
+            return OrthancSource(peer)
 
 
 @pytest.fixture
@@ -76,6 +97,13 @@ def lab_pacs(tmp_path: Path) -> Iterator[LabPacs]:
     """An empty lab PACS of the test's own."""
     with LabPacs(tmp_path / "lab-pacs") as pacs:
         yield pacs
+
+
+@pytest.fixture
+def lab_pacs_http(lab_pacs: LabPacs) -> Iterator[LabPacsHttp]:
+    """The same lab PACS by HTTP."""
+    with LabPacsHttp(lab_pacs) as face:
+        yield face
 
 
 @pytest.fixture(scope="session")

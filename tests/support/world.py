@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 import aiohttp
@@ -17,23 +17,27 @@ from gateway.components import COMPONENTS
 from gateway.hl7.intake import Intake
 from gateway.lab import raw_query
 from gateway.lab.index import LabIndex
-from gateway.lab.ris import LabExam, build_oru
+from gateway.lab.ris import LabExam, LabPatient, build_oru
 from indexer import gate
+from indexer.admission import Admission
 from indexer.assemble import Site
 from indexer.ledger import Ledger
+from indexer.ports import StudySource
 from indexer.publication import Policy, Publication
 from indexer.report import Coded, Organization
 from indexer.study import Absent, Found, Instance, PacsPatient, Series, Study, StudyAnswer
+from indexer.trial import Plan, TrialSource
+from indexer.withdrawal import Terms, Withdrawal
 from indexer.xds.client import XdsClient, XdsEndpoint
 from indexer.xds.metadata import Publisher
-from security.identity import Uid
+from security.identity import Ins, PatientIdentity, Traits, Uid
 from security.outbox import jobs
 from security.outbox.engine import Engine, EngineSettings
-from security.outbox.port import Job
+from security.outbox.port import Job, JobKind
 from security.outbox.retry import RetrySettings
 from security.seal import Vault
-from security.store.port import ReadTx
-from security.store.sqlite import SqliteStore
+from security.store.opening import StorePlace, open_store
+from security.store.port import ReadTx, Store
 from tests.integration.outbox_lab import Hands
 
 TENANT = "site"
@@ -95,7 +99,7 @@ class World:
     """The parts, and what people do with them."""
 
     clock: Hands
-    store: SqliteStore
+    store: Store
     vault: Vault
     ledger: Ledger
     pacs: MemoryPacs
@@ -103,7 +107,21 @@ class World:
     engine: Engine
     client: XdsClient
     index: LabIndex
+    admission: Admission
+    policy: Policy
     _sent: int = 0
+
+    def restart(self, mode: Literal["live", "shadow"]) -> None:
+        """A new engine on the same store, as a restart with another ``mode`` in the settings would make it."""
+        policy = replace(self.policy, mode=mode)
+        kinds = kinds_of(policy, self.store, self.ledger, sources=[self.pacs], index=self.client, clock=self.clock)
+        self.engine = Engine(
+            self.store,
+            kinds,
+            clock=self.clock,
+            rng=Random(7),
+            settings=EngineSettings(retry=RetrySettings(base_s=0.5, cap_s=2.0)),
+        )
 
     async def report(self, exam: LabExam, *, control_id: str | None = None, **words: Any) -> str:
         """Send the exam's report; the whole acknowledgement."""
@@ -166,7 +184,7 @@ async def find_documents(url: str, patient: str) -> list[tuple[str, str]]:
     return [(str(entry["unique_id"]), str(entry["status"])) for entry in raw_query.entries(data)]
 
 
-def _policy(rules: gate.Rules, visibility_s: float) -> Policy:
+def make_policy(rules: gate.Rules, visibility_s: float) -> Policy:
     organization = Organization(identifier="101999999", system="1.2.250.1.71.4.2.2", name="Centre FANTÔME")
     return Policy(
         tenant=TENANT,
@@ -190,12 +208,68 @@ def _policy(rules: gate.Rules, visibility_s: float) -> Policy:
     )
 
 
+def trial_plan(policy: Policy, **changes: Any) -> Plan:
+    """A trial of an invented patient of the test authority, under the rules of real exams."""
+    patient = LabPatient(birth_name="ESSAI-FANTÔME", first_given_name="TANTALE", rank=77)
+    return Plan(
+        **{
+            "tenant": policy.tenant,
+            "mode": policy.mode,
+            "patient": PatientIdentity(
+                traits=Traits(
+                    birth_name=patient.birth_name,
+                    first_given_name=patient.first_given_name,
+                    sex=patient.sex,
+                    birth_date=patient.birth_date,
+                    birthplace=patient.birthplace,
+                ),
+                ins=Ins(matricule=patient.matricule or "", oid=patient.ins_oid, status="VALI"),
+            ),
+            "source_id": policy.publisher.source_id,
+            "timezone": ZONE,
+            "rules": gate.Rules(),
+            **changes,
+        }
+    )
+
+
+def kinds_of(
+    policy: Policy, store: Store, ledger: Ledger, *, sources: Sequence[StudySource], index: XdsClient, clock: Hands
+) -> dict[str, JobKind]:
+    """The tenant's kinds of job, as the gateway wires them."""
+    publication = Publication(
+        policy=policy,
+        store=store,
+        ledger=ledger,
+        sources=sources,
+        index=index,
+        clock=clock,
+        trial=[TrialSource(plan=trial_plan(policy), store=store, ledger=ledger)],
+    )
+    withdrawal = Withdrawal(
+        terms=Terms(tenant=policy.tenant, mode=policy.mode, publisher=policy.publisher, patience=policy.patience),
+        store=store,
+        ledger=ledger,
+        index=index,
+        clock=clock,
+    )
+    return {publication.name: publication, withdrawal.name: withdrawal}
+
+
 @asynccontextmanager
-async def world(folder: Path, *, rules: gate.Rules | None = None, visibility_s: float = 10.0) -> AsyncIterator[World]:
-    """A world in ``folder``; everything is closed at the end."""
+async def world(
+    folder: Path,
+    *,
+    rules: gate.Rules | None = None,
+    visibility_s: float = 10.0,
+    source: StudySource | None = None,
+    place: StorePlace | None = None,
+) -> AsyncIterator[World]:
+    """A world in ``folder``; everything is closed at the end. ``source``: asked instead of the PACS in memory.
+    ``place``: where its database is instead."""
     clock = Hands()
     rules = rules or gate.Rules(test_identity="off")
-    store = await SqliteStore.open(folder / "gateway.db", COMPONENTS)
+    store = await open_store(place or folder / "gateway.db", COMPONENTS)
     vault = await Vault.load(store, b"k" * 32, [TENANT], clock)
     index = await LabIndex(folder / "index", clock=clock).__aenter__()
     client = XdsClient(
@@ -209,17 +283,12 @@ async def world(folder: Path, *, rules: gate.Rules | None = None, visibility_s: 
     )
     ledger = Ledger(vault)
     pacs = MemoryPacs()
-    kind = Publication(
-        policy=_policy(rules, visibility_s),
-        store=store,
-        ledger=ledger,
-        sources=[pacs],
-        index=client,
-        clock=clock,
-    )
+    policy = make_policy(rules, visibility_s)
+    admission = Admission(tenant=TENANT, ledger=ledger, rules=rules)
+    kinds = kinds_of(policy, store, ledger, sources=[source or pacs], index=client, clock=clock)
     engine = Engine(
         store,
-        {kind.name: kind},
+        kinds,
         clock=clock,
         rng=Random(7),
         settings=EngineSettings(retry=RetrySettings(base_s=0.5, cap_s=2.0)),
@@ -228,8 +297,8 @@ async def world(folder: Path, *, rules: gate.Rules | None = None, visibility_s: 
         tenant=TENANT,
         store=store,
         vault=vault,
+        admission=admission,
         ledger=ledger,
-        rules=rules,
         timezone=ZONE,
         fallback_charset="cp1252",
         clock=clock,
@@ -246,6 +315,8 @@ async def world(folder: Path, *, rules: gate.Rules | None = None, visibility_s: 
             engine=engine,
             client=client,
             index=index,
+            admission=admission,
+            policy=policy,
         )
     finally:
         await client.aclose()

@@ -19,6 +19,7 @@ listen = "127.0.0.1:9090"
 
 [tenants.fantome]
 name = "Clinique Fantôme"
+mode = "live"
 
 [tenants.fantome.hl7]
 listen = "127.0.0.1:2575"

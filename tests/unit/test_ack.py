@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from hl7apy.consts import VALIDATION_LEVEL
@@ -10,10 +12,13 @@ from hl7apy.parser import parse_message as hl7apy_parse
 
 from gateway.hl7 import ack as ack_module
 from gateway.hl7.ack import AckCode, build_ack, fault_problem
-from gateway.hl7.oru import MessageRefused
+from gateway.hl7.reading import MessageRefused
+from gateway.hl7.reasons import TEXTS
+from gateway.i18n import words
+from gateway.lab.ris import LabRequest, build_adt_consent, build_omi, build_orm
 from security.errors import BadInput
 from security.parse.hl7 import Message, Problem, parse_message
-from tests.fixtures.reports import LabExam, build_cda, build_oru, changed, read, without
+from tests.fixtures.reports import LabExam, build_cda, build_mdm, build_oru, changed, read, without
 
 _AT = datetime(2026, 1, 8, 10, 20, 1, tzinfo=UTC)
 
@@ -120,3 +125,48 @@ def test_no_patient_value_of_a_cda_is_in_any_refusal() -> None:
         read(build_oru(LabExam(), cda=cda))
     assert [p.code for p in caught.value.problems] == ["bad-value"]
     assert "FANTOME" not in caught.value.problems[0].text
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        build_oru(LabExam()),
+        build_mdm(LabExam()),
+        build_mdm(LabExam(), event="T10"),
+        build_mdm(LabExam(), event="T04"),
+        build_omi(LabRequest()),
+        build_orm(LabRequest(), version="2.5"),
+        build_adt_consent(event="A01"),
+        build_adt_consent(event="A31"),
+    ],
+    ids=["R01", "T02", "T10", "T04", "O23", "O01", "A01", "A31"],
+)
+@pytest.mark.parametrize("code", list(AckCode))
+def test_the_answer_to_every_kind_of_message_is_valid_and_names_its_event(raw: bytes, code: AckCode) -> None:
+    request = parse_message(raw)
+    problems = [] if code is AckCode.ACCEPT else [Problem(code=one, text="why") for one in ack_module._CODES]
+    answer = _ack(request, code, *problems)
+    header = parse_message(answer).header
+    assert [header.text(9, part) for part in (1, 2, 3)] == ["ACK", request.header.text(9, 2), "ACK"]
+    assert header.text(12) == request.header.text(12)
+    _assert_valid(changed(answer, "|2.5^FRA^2.11|", "|2.5|") if b"^FRA^" in answer else answer)
+
+
+_MADE = re.compile(r"(?:code=|\.add\(\w+(?:\[0\])?, \d+, |_add\(\s*)\"([a-z0-9]+(?:-[a-z0-9]+)+)\"")
+_OF_OTHERS = frozenset({"cda-refused", "message-refused", "more-problems", "hl7-bad-time"})  # never a first reason
+
+
+def test_every_reason_has_words_for_the_operator() -> None:
+    root = Path(ack_module.__file__).resolve().parents[2]
+    sources = [*root.glob("gateway/hl7/*.py"), root / "security/parse/hl7.py", root / "security/parse/xml.py"]
+    made = {code for source in sources for code in _MADE.findall(source.read_text(encoding="utf-8"))}
+    made = {code for code in made if not code.startswith("mllp-")} - _OF_OTHERS
+    assert {"no-order-number", "document-id-differs", "hl7-no-msh", "withdrawal-unsupported"} <= made
+    answered = ack_module._CODES.keys() - {"internal-fault", "ins-incomplete", "author-refused"}  # not said yet
+    assert (made | answered) - TEXTS.keys() == set()
+    assert TEXTS.keys() - made - answered - {"xml-limit", "xml-malformed"} == set()
+
+
+def test_every_word_for_the_operator_is_said_in_french() -> None:
+    french = words("fr")
+    assert [text for text in TEXTS.values() if french(text) == text] == []

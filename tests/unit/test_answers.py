@@ -299,13 +299,13 @@ def test_f10_each_hostile_answer_gets_its_class_and_none_is_accepted(name: str) 
 
 @pytest.mark.parametrize("name", F10_CORPUS)
 def test_f10_no_hostile_answer_says_anything_about_an_entry(name: str) -> None:
-    assert isinstance(entry_answer(F10_CORPUS[name][0], "2.25.1"), EntryUnknown)
+    assert isinstance(entry_answer(F10_CORPUS[name][0], "2.25.1", HOLD), EntryUnknown)
 
 
 @pytest.mark.parametrize("name", F10_CORPUS)
 def test_f10_the_words_of_the_index_are_not_repeated(name: str) -> None:
     hostile, _ = F10_CORPUS[name]
-    said = repr(registry_answer(hostile, HOLD)) + repr(entry_answer(hostile, "2.25.1")) + repr(hostile)
+    said = repr(registry_answer(hostile, HOLD)) + repr(entry_answer(hostile, "2.25.1", HOLD)) + repr(hostile)
     assert "FANTOME" not in said
     assert "Maintenance" not in said
 
@@ -338,18 +338,18 @@ def listed(*entries: str, status: str = SUCCESS, before: str = "") -> Reply:
 
 @pytest.mark.parametrize("status", ["Approved", "Deprecated"])
 def test_the_entry_is_found_with_its_status(status: str) -> None:
-    assert entry_answer(listed(entry(status=status)), "2.25.1") == EntryFound(
+    assert entry_answer(listed(entry(status=status)), "2.25.1", HOLD) == EntryFound(
         entry_uuid=ENTRY_UUID, unique_id="2.25.1", status=status
     )
 
 
 def test_an_empty_list_means_absent() -> None:
-    assert entry_answer(listed(), "2.25.1") == EntryAbsent()
+    assert entry_answer(listed(), "2.25.1", HOLD) == EntryAbsent()
 
 
 def test_the_approved_one_of_several_metadata_versions_counts() -> None:
     older = entry(status="Deprecated", entry_uuid="urn:uuid:44444444-4444-4444-8444-444444444444")
-    assert entry_answer(listed(older, entry()), "2.25.1") == EntryFound(
+    assert entry_answer(listed(older, entry()), "2.25.1", HOLD) == EntryFound(
         entry_uuid=ENTRY_UUID, unique_id="2.25.1", status="Approved"
     )
 
@@ -372,7 +372,7 @@ def test_the_approved_one_of_several_metadata_versions_counts() -> None:
     ],
 )
 def test_anything_else_is_no_conclusion(answer: Reply, reason: str) -> None:
-    found = entry_answer(answer, "2.25.1")
+    found = entry_answer(answer, "2.25.1", HOLD)
     assert isinstance(found, EntryUnknown)
     assert found.reason == reason
 

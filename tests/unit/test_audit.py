@@ -11,8 +11,8 @@ import pytest
 
 from security.audit import AuditRecord, altered, append, canonical, leaf
 from security.errors import Refused
-from security.store.port import Tx
-from security.store.sqlite import GROUND, SqliteStore
+from security.store.port import GROUND, Tx
+from security.store.sqlite import SqliteStore
 
 RECORD = AuditRecord(
     tenant="chu-nord",

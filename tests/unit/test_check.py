@@ -14,6 +14,41 @@ from security.keys.lab_pki import LabAuthority
 from tests.unit.configuration import changed, write
 
 FANTOME = "tenants.fantome"
+PATH = 'path = "poterne.db"\nkek_file = "kek"\n'
+IMAGES = "[tenants.fantome.images]"
+SERVER = 'host = "/run/postgresql"\ndatabase = "poterne"\nuser = "poterne"'
+SAME = {"host": "/run/postgresql", "database": "poterne", "user": "other", "port": 5432}
+
+
+def section(name: str, keys: dict[str, object]) -> str:
+    return f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
+
+
+def postgres(**keys: object) -> str:
+    stated = {"host": "/run/postgresql", "database": "poterne", "user": "poterne"} | keys
+    return 'kek_file = "kek"\n' + section("store.postgres", stated)
+
+
+def mail(**keys: object) -> str:
+    stated = {"host": "relay.fantome.example", "sender": "p@fantome.example", "recipients": ["a@fantome.example"]}
+    return section("alerts.mail", stated | keys) + "[ops]"
+
+
+def webhook(url: str) -> str:
+    return section("alerts.webhook", {"url": url}) + "[ops]"
+
+
+def trial(**keys: object) -> str:
+    stated = {
+        "matricule": "279035121518989",
+        "ins_oid": "1.2.250.1.213.1.4.10",
+        "birth_name": "FANTOME",
+        "first_given_name": "DOMINIQUE",
+        "sex": "F",
+        "birth_date": "19790315",
+    }
+    return section("tenants.fantome.trial", stated | keys) + IMAGES
+
 
 # One mistake each: the text that is right, the text that is wrong, the key to blame, words of the reason.
 MISTAKES = [
@@ -23,9 +58,16 @@ MISTAKES = [
     ('path = "poterne.db"', "", ["store.path"], "required and absent"),
     ('kek_file = "kek"\n\n[ops]', "[ops]", ["store.kek_file"], "required and absent"),
     ('listen = "127.0.0.1:9090"', 'Listen = "127.0.0.1:9090"', ["ops.Listen"], "unknown key"),
-    ('name = "Clinique Fantôme"\n\n', "\n", [f"{FANTOME}.name"], "required and absent"),
+    ('name = "Clinique Fantôme"\nmode = "live"', 'mode = "live"', [f"{FANTOME}.name"], "required and absent"),
+    ('mode = "live"', "", [f"{FANTOME}.mode"], "required and absent"),
+    ('mode = "live"', 'mode = "test"', [f"{FANTOME}.mode"], "must be one of 'shadow' or 'live'"),
     ('kind = "orthanc"\n', "", [f"{FANTOME}.pacs.main.kind"], "required and absent"),
-    ('kind = "dimse"', 'kind = "dicomweb"', [f"{FANTOME}.pacs.old-one.kind"], "must be one of 'orthanc', 'dimse'"),
+    (
+        'kind = "dimse"',
+        'kind = "qido"',
+        [f"{FANTOME}.pacs.old-one.kind"],
+        "must be one of 'orthanc', 'dicomweb', 'dimse'",
+    ),
     ('device_id = "poterne-1"\n', "", [f"{FANTOME}.publisher.device_id"], "required and absent"),
     ('facility_type = "SA01"\n', "", [f"{FANTOME}.publisher.facility_type"], "required and absent"),
     ("[tenants.fantome.hl7]", "[tenants.fantome.mllp]", [f"{FANTOME}.mllp"], "unknown key"),
@@ -43,7 +85,7 @@ MISTAKES = [
     ("[ops]", '[outbox]\nvisibility_s = "10 min"\n[ops]', ["outbox.visibility_s"], "must be a number"),
     ("port = 11112", "port = 70000", [f"{FANTOME}.pacs.old-one.port"], "at most 65535"),
     ('path = "poterne.db"', "path = 3", ["store.path"], "path in quotes"),
-    ('path = "poterne.db"', 'path = ""', ["store.path"], "path in quotes"),
+    ('path = "poterne.db"', 'path = ""', ["store.path"], "required and absent"),
     (
         'institution_id = "990000001"',
         "institution_id = 990000001",
@@ -56,8 +98,8 @@ MISTAKES = [
     ("127.0.0.1:9090", "localhost:9090", ["ops.listen"], "not an address and a port"),
     ("127.0.0.1:9090", "0.0.0.0:9090", ["ops.listen"], "doors are not built yet"),
     ('listen = "127.0.0.1:8081"', 'listen = ""', ["index_node.listen"], "not be empty"),
-    ('name = "Clinique Fantôme"\n\n', 'name = "F"\ntimezone = "Paris"\n\n', [f"{FANTOME}.timezone"], "time zone"),
-    ('name = "Clinique Fantôme"\n\n', 'name = "F"\nprofile = "xds"\n\n', [f"{FANTOME}.profile"], "one of 'drim-m'"),
+    ('mode = "live"', 'mode = "live"\ntimezone = "Paris"', [f"{FANTOME}.timezone"], "time zone"),
+    ('mode = "live"', 'mode = "live"\nprofile = "xds"', [f"{FANTOME}.profile"], "one of 'drim-m'"),
     (
         'listen = "127.0.0.1:2575"',
         'fallback_charset = "cp1253x"',
@@ -103,6 +145,27 @@ MISTAKES = [
     ('ca_file = "ca.pem"', 'ca_file = "absent.pem"', [f"{FANTOME}.index.ca_file"], "cannot be read: No such file"),
     ('ca_file = "ca.pem"', 'ca_file = "own.key"', [f"{FANTOME}.index.ca_file"], "no PEM certificate"),
     ('kek_file = "kek"\n\n[ops]', 'kek_file = "password"\n\n[ops]', ["store.kek_file"], "password"),
+    # a database server, alerts, the trial patient
+    (PATH, f"{PATH}[store.postgres]\n{SERVER}\n", ["store.postgres"], "is set beside path"),
+    (PATH, postgres(host="db.fantome.example"), ["store.postgres.ca_file"], "on another machine"),
+    (PATH, postgres(port=0), ["store.postgres.port"], "at least 1"),
+    (PATH, postgres(certificate_file="own.pem"), ["store.postgres.key_file"], "needs it is set"),
+    ("[ops]", mail(security="none"), ["alerts.mail.security"], "on another machine"),
+    ("[ops]", mail(sender="poterne"), ["alerts.mail.sender"], "not an e-mail address"),
+    ("[ops]", mail(sender="a@b.example\n"), ["alerts.mail.sender"], "not an e-mail address"),
+    ("[ops]", mail(recipients=[]), ["alerts.mail.recipients"], "at least one entry"),
+    ("[ops]", mail(recipients="a@b.example"), ["alerts.mail.recipients"], "a list in brackets"),
+    ("[ops]", mail(recipients=["a@b.example", "nobody"]), ["alerts.mail.recipients"], "entry 2 is not an e-mail"),
+    ("[ops]", mail(recipients=["a@b.example", 3]), ["alerts.mail.recipients"], "entry 2 must be text in quotes"),
+    ("[ops]", mail(username="poterne"), ["alerts.mail.password_file"], "needs it is set"),
+    ("[ops]", webhook("http://alerts.fantome.example/"), ["alerts.webhook.url"], "in clear"),
+    ("[ops]", '[alerts]\nconsole_url = "console"\n[ops]', ["alerts.console_url"], "http or https"),
+    ("[ops]", "[alerts]\nremind_s = 10\n[ops]", ["alerts.remind_s"], "above remind_s"),
+    ("[ops]", "[disk]\nlow_bytes = 1\n[ops]", ["disk.low_bytes"], "above low_bytes"),
+    (IMAGES, trial(matricule="279035121518980"), [f"{FANTOME}.trial.matricule"], "not a matricule with its key"),
+    (IMAGES, trial(ins_oid="1.2.250.1.213.1.4.8"), [f"{FANTOME}.trial.ins_oid"], "authority of real people"),
+    (IMAGES, trial(ins_oid="1.2.250.1.999"), [f"{FANTOME}.trial.ins_oid"], "not the OID of an INS authority"),
+    (IMAGES, trial(birth_date="15/03/1979"), [f"{FANTOME}.trial.birth_date"], "not the form it must have"),
     # the file itself
     ("[store]\n", "[store\n", [""], "is not TOML"),
     ("[ops]", "[store]\n[ops]", [""], "is not TOML"),
@@ -121,6 +184,31 @@ def test_ff47_a_mistake_in_the_file_is_named_by_file_key_and_reason(tmp_path, ri
     assert all(problem.hint for problem in found)
     if keys != [""]:
         assert all(problem.key.startswith(tuple(keys)) for problem in found), found
+
+
+def test_ff47_two_stores_in_one_database_of_a_server_are_named(tmp_path):
+    text = changed(PATH, postgres()).replace('path = "node.db"\n', "") + section("index_node.store.postgres", SAME)
+
+    (problem,) = check.findings(write(tmp_path, text), {}).problems
+
+    assert (problem.key, problem.reason) == ("index_node.store.postgres.database", "is taken by store.postgres")
+
+
+@pytest.mark.parametrize(
+    ("right", "usable"),
+    [
+        (PATH, postgres()),
+        (PATH, postgres(host="db.fantome.example", ca_file="ca.pem")),
+        ("[ops]", mail()),
+        ("[ops]", mail(host="127.0.0.1", security="none")),
+        ("[ops]", webhook("https://alerts.fantome.example/")),
+        ("[ops]", webhook("http://127.0.0.1:1/")),
+        (IMAGES, trial()),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_what_is_usable_beside_a_mistake_is_usable(tmp_path, right, usable):
+    assert check.findings(write(tmp_path, changed(right, usable)), {}).problems == ()
 
 
 def test_ff47_there_are_at_least_forty_of_them():

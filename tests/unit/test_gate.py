@@ -102,7 +102,12 @@ def test_ff19_what_shares_an_identifier_must_share_the_ins(share: str) -> None:
     [
         ("identity-local-id", {"patient_id": "IPP-2"}, "IPP-1", "IPP-2"),
         ("identity-local-id", {"patient_id": ""}, "IPP-1", ""),
-        ("identity-local-id", {"issuer": "1.2.250.1.999.77"}, "IPP-1", "IPP-1"),
+        (
+            "identity-local-id",
+            {"issuer": "1.2.250.1.999.77"},
+            "IPP-1 (1.2.250.1.999.1)",
+            "IPP-1 (1.2.250.1.999.77)",
+        ),
         ("accession-unknown", {"accession_number": "ACC2"}, "ACC1", "ACC2"),
         ("accession-unknown", {"accession_number": ""}, "ACC1", ""),
         ("identity-name", {"name": "SPECTRE^LEA"}, "FANTÔME^LÉA", "SPECTRE^LEA"),

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from security.clock import SystemClock
 from security.errors import Broken, Refused
 from security.seal import Vault
-from security.store.sqlite import GROUND, SqliteStore
+from security.store.port import GROUND
+from security.store.sqlite import SqliteStore
 
 KEK = bytes(range(32))
 TENANTS = ("chu-nord", "clinique-sud")

@@ -19,6 +19,7 @@ from gateway.settings import (
     PacsDimse,
     PacsOrthanc,
     Problem,
+    Settings,
     address,
     load,
     schema_text,
@@ -245,7 +246,7 @@ def test_every_problem_of_every_file_is_reported_at_once(tmp_path):
     (tmp_path / "conf.d").mkdir()
     (tmp_path / "conf.d" / "broken.toml").write_text("[outbox\n")
     (tmp_path / "conf.d" / "wrong.toml").write_text("[outbox]\nslots = 0\nslotz = 1\n")
-    text = changed('name = "Clinique Fantôme"\n\n', 'name = "Clinique Fantôme"\ntimezone = "Paris"\n\n')
+    text = changed('mode = "live"', 'mode = "live"\ntimezone = "Paris"')
 
     found = problems(write(tmp_path, text), {"POTERNE_LOG__LEVEL": "loud"})
 
@@ -347,15 +348,31 @@ def test_the_schema_refuses_unknown_keys_and_describes_every_key():
             assert "description" in key or "$ref" in key or name == "kind", name
 
 
-def example(folder: Path, *, complete: bool) -> Path:
-    """The example file with the secrets it names; with ``complete``, every commented key takes effect."""
-    text = (CONF / "poterne.toml").read_text(encoding="utf-8")
-    path = write(folder, re.sub(r"(?m)^#(?=[a-z\[])", "", text) if complete else text)
-    (folder / "secrets").mkdir()
+SERVER = re.compile(r"(?ms)^\[store\.postgres\]$.*?^(?=\n)")
+FILE = re.compile(r'(?m)^path = "poterne\.db".*\n')
+
+
+def complete() -> str:
+    """The example file with every commented key in effect; of its two kinds of store, it names both."""
+    return re.sub(r"(?m)^#(?=[a-z\[])", "", (CONF / "poterne.toml").read_text(encoding="utf-8"))
+
+
+def placed(folder: Path, text: str) -> Path:
+    """The file with the secrets that the example names."""
+    path = write(folder, text)
+    (folder / "secrets").mkdir(exist_ok=True)
     for name in ("kek", "index-kek"):
         (folder / "secrets" / name).write_text("5a" * 32)
         (folder / "secrets" / name).chmod(0o600)
     return path
+
+
+def short(folder: Path) -> Settings:
+    return load(placed(folder, (CONF / "poterne.toml").read_text(encoding="utf-8")), {})
+
+
+def long(folder: Path) -> Settings:
+    return load(placed(folder, SERVER.sub("", complete())), {})
 
 
 def shape(table: object) -> object:
@@ -363,33 +380,35 @@ def shape(table: object) -> object:
 
 
 def test_the_example_file_can_be_used_once_its_secrets_exist(tmp_path):
-    assert load(example(tmp_path, complete=False), {}).tenants["chu"].name == "Établissement à remplir"
+    assert short(tmp_path).tenants["chu"].name == "Établissement à remplir"
 
 
 def test_the_example_file_shows_every_key(tmp_path):
-    path = example(tmp_path, complete=True)
+    known = long(tmp_path).model_dump()
+    known["store"] |= {"postgres": load(placed(tmp_path, FILE.sub("", complete())), {}).store.postgres.model_dump()}
+    known["index_node"]["store"].pop("postgres")  # the same section as that of the gateway, shown once
 
-    assert shape(tomllib.loads(path.read_text(encoding="utf-8"))) == shape(load(path, {}).model_dump())
+    assert shape(tomllib.loads(complete())) == shape(known)
 
 
 def test_the_example_file_shows_the_true_defaults(tmp_path):
-    for name in ("short", "long"):
-        (tmp_path / name).mkdir()
-    short = load(example(tmp_path / "short", complete=False), {})
-    long = load(example(tmp_path / "long", complete=True), {})
+    lean, full = short(tmp_path), long(tmp_path)
 
-    for section in ("ops", "log", "outbox"):
-        assert getattr(long, section) == getattr(short, section)
-    shown, tenant = long.tenants["chu"], short.tenants["chu"]
-    assert shown.pacs.keys() - tenant.pacs.keys() == {"secours"}
-    assert shown.model_copy(update={"pacs": tenant.pacs}) == tenant
+    for section in ("ops", "disk", "clock", "doctor", "log", "outbox"):
+        assert getattr(full, section) == getattr(lean, section)
+    assert full.alerts.model_copy(update={"mail": None, "webhook": None}) == lean.alerts
+    shown, tenant = full.tenants["chu"], lean.tenants["chu"]
+    assert shown.pacs.keys() - tenant.pacs.keys() == {"archive", "secours"}
+    assert shown.model_copy(update={"pacs": tenant.pacs, "trial": None}) == tenant
     assert shown.pacs["principal"] == tenant.pacs["principal"]
 
 
 def test_the_example_file_shows_the_true_defaults_of_what_it_leaves_out(tmp_path):
-    long = load(example(tmp_path, complete=True), {})
+    full = long(tmp_path)
+    pacs, server = full.tenants["chu"].pacs, load(placed(tmp_path, FILE.sub("", complete())), {}).store.postgres
 
-    for shown in (long.tenants["chu"].pacs["secours"], long.index_node):
+    alerts, node = full.alerts, full.index_node
+    for shown in (pacs["archive"], pacs["secours"], node, alerts.mail, alerts.webhook, server):
         fields = type(shown).model_fields
         assert {n: getattr(shown, n) for n in fields if not fields[n].is_required()} == {
             n: field.default for n, field in fields.items() if not field.is_required()

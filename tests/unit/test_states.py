@@ -13,6 +13,7 @@ from security.outbox.states import ANSWERS, IN_FLIGHT, TABLE, TERMINAL, UNSENT, 
 LITERAL = """
 RECEIVING   received SETTLING    replaced SUPERSEDED  discarded CANCELLED
 SETTLING    not-yet SETTLING     prepared READY       unneeded CANCELLED  held BLOCKED
+SETTLING    found PUBLISHED
 SETTLING    crashed SETTLING     poison DEAD          replaced SUPERSEDED discarded CANCELLED
 READY       claimed LEASED       held BLOCKED         replaced SUPERSEDED discarded CANCELLED
 LEASED      released READY       attempted SENT       held BLOCKED        crashed READY

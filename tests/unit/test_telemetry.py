@@ -312,6 +312,7 @@ SNAPSHOT = Snapshot(
     lags={10.0: 4, 60.0: 2, math.inf: 1},
     lag_sum_s=100_000.0,
     breakers={"index:fantome": "open", "index:other": "closed"},
+    paused=("fantome",),
 )
 
 
@@ -325,6 +326,7 @@ def test_the_page_shows_the_snapshot_under_the_agreed_names():
     assert page["lane_blocked", ("identity-birth-date",)] == 1
     assert page["breaker_state", ("index:fantome",)] == 2
     assert page["breaker_state", ("index:other",)] == 0
+    assert page["queue_paused", ("fantome",)] == 1
     assert page["queue_readable", ()] == 1
 
 

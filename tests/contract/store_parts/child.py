@@ -14,8 +14,8 @@ from tests.contract.store_parts import add_note, notes
 from tests.contract.store_parts.engines import ENGINES
 
 
-async def main(engine: str, place: str, writers: int) -> None:
-    store = await ENGINES[engine](place).open()
+async def main(engine: str, told: str, writers: int) -> None:
+    store = await ENGINES[engine](told).open()
     numbers = itertools.count(max(await store.read(notes), default=0) + 1)
     print("open", flush=True)
 

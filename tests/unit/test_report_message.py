@@ -1,17 +1,31 @@
-"""What an ORU^R01 with a report says, and every reason when it cannot be used."""
+"""What an ORU^R01 or MDM with a report says, and every reason when it cannot be used."""
 
 from __future__ import annotations
 
+import base64
 import time
 from datetime import date
 
 import pytest
 
-from gateway.hl7.oru import MessageRefused, read_oru
+from gateway.hl7.messages import read_message
+from gateway.hl7.reading import MessageRefused
 from indexer.report import Organization, Visibility
 from security.identity import Ins, LocalId, Traits
 from security.parse.hl7 import parse_message
-from tests.fixtures.reports import PARIS, TWO_ORDERS, LabExam, LabPatient, build_oru, changed, read, without
+from tests.fixtures.reports import (
+    PARIS,
+    RECEIVED,
+    TWO_ORDERS,
+    LabExam,
+    LabPatient,
+    build_cda,
+    build_mdm,
+    build_oru,
+    changed,
+    read,
+    without,
+)
 
 
 def _reasons(raw: bytes) -> list[tuple[str, str, int, int]]:
@@ -187,7 +201,7 @@ def test_a_large_report_folded_at_every_76_characters_is_unfolded_fast() -> None
     message = parse_message(build_oru(LabExam(), cda=b"").replace(b"^Base64^", b"^Base64^" + folded))
     started = time.process_time()
     with pytest.raises(MessageRefused) as caught:
-        read_oru(message, timezone=PARIS)
+        read_message(message, timezone=PARIS, received_at=RECEIVED)
     assert time.process_time() - started < 1
     assert [p.code for p in caught.value.problems] == ["xml-malformed"]
 
@@ -216,7 +230,7 @@ def test_other_versions_are_refused(version: str) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "code"),
-    [("MDM^T02^MDM_T02", "unsupported-type"), ("ADT^A01", "unsupported-type"), ("ORU^R30", "unsupported-event")],
+    [("SIU^S12", "unsupported-type"), ("ADT^A40", "unsupported-event"), ("ORU^R30", "unsupported-event")],
 )
 def test_another_message_is_refused_for_that_reason_alone(kind: str, code: str) -> None:
     raw = without(changed(build_oru(LabExam()), "ORU^R01^ORU_R01", kind), "PID")
@@ -291,3 +305,98 @@ def test_reasons_of_envelope_and_document_are_named_together() -> None:
 def test_the_labs_matricules_have_a_right_key(traits: dict[str, object], expected: str) -> None:
     """Keys worked by hand: 97 minus the 13 digits modulo 97, 2A counted as 19."""
     assert LabPatient(**traits).matricule == expected  # type: ignore[arg-type]  # a table of keyword arguments
+
+
+def test_base64_without_its_padding_is_read_and_a_cut_one_is_no_report() -> None:
+    for size in range(3):
+        cda = build_cda(LabExam()) + b" " * size
+        padding = b"=" * (-len(cda) % 3)
+        raw = build_oru(LabExam(), cda=cda).replace(padding + b"||||||F", b"||||||F", 1)
+        assert read(raw).report.studies == LabExam().studies
+    cut = build_oru(LabExam()).replace(base64.b64encode(build_cda(LabExam()))[-7:], b"")
+    assert [reason[0] for reason in _reasons(cut)] in (["xml-malformed"], ["bad-base64"])
+
+
+# -- the other envelope -------------------------------------------------------------------------------------------
+
+
+def test_an_mdm_says_what_the_oru_of_the_same_report_says() -> None:
+    oru, mdm = read(build_oru(LabExam(), control_id="M")), read(build_mdm(LabExam(), control_id="M"))
+    assert (mdm.trigger, mdm.order_control, mdm.result_status) == ("T02", "NW", "")
+    assert (mdm.report, mdm.envelope, mdm.visit_number) == (oru.report, oru.envelope, oru.visit_number)
+
+
+@pytest.mark.parametrize(("event", "control"), [("T02", "NW"), ("T10", "RO"), ("T04", "CA")])
+def test_the_event_of_an_mdm_says_what_is_asked_and_orc_may_be_absent(event: str, control: str) -> None:
+    exam = LabExam(replaces="1.2.250.1.999.1.402", version_number=2)
+    for stated in (None, control, ""):
+        assert read(build_mdm(exam, event=event, order_control=stated)).order_control == control
+
+
+@pytest.mark.parametrize(("event", "control"), [("T02", "RO"), ("T02", "CA"), ("T10", "NW"), ("T04", "NW")])
+def test_an_mdm_whose_event_and_order_control_ask_for_different_things_is_refused(event: str, control: str) -> None:
+    exam = LabExam(replaces="1.2.250.1.999.1.402")
+    assert _reasons(build_mdm(exam, event=event, order_control=control)) == [("wrong-version", "ORC", 1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("extension", "named"),
+    [
+        ("", "1.2.3.4"),
+        ("77", "1.2.3.4.77"),
+        ("77", "1.2.3.4^77"),
+    ],
+)
+def test_txa_12_names_the_report_by_root_or_root_and_extension(extension: str, named: str) -> None:
+    exam = LabExam(document_id="1.2.3.4", document_extension=extension)
+    assert read(build_mdm(exam, document=named)).report.document_id.extension == extension
+
+
+def test_txa_12_may_name_the_report_as_an_entity_identifier() -> None:
+    raw = build_mdm(LabExam(document_id="1.2.3.4", document_extension="77"), document="77")
+    assert read(changed(raw, "|77|", "|77^Organisation-Y^1.2.3.4^ISO|")).report.document_id.root == "1.2.3.4"
+
+
+def test_a_name_beside_txa_12_does_not_matter() -> None:
+    raw = build_mdm(LabExam(document_id="1.2.3.4"), document="1.2.3.4")
+    assert read(changed(raw, "|1.2.3.4|", "|1.2.3.4^Organisation-Y|")).report.document_id.root == "1.2.3.4"
+
+
+@pytest.mark.parametrize(
+    ("extension", "named"),
+    [("", "1.2.3.5"), ("", "1.2.3.4.77"), ("77", "1.2.3.4"), ("77", "1.2.3.4.78"), ("77", "77")],
+)
+def test_an_mdm_that_names_another_document_than_it_carries_is_refused(extension: str, named: str) -> None:
+    exam = LabExam(document_id="1.2.3.4", document_extension=extension)
+    assert _reasons(build_mdm(exam, document=named)) == [("document-id-differs", "TXA", 1, 12)]
+
+
+def test_an_mdm_without_txa_is_refused() -> None:
+    assert _reasons(without(build_mdm(LabExam()), "TXA")) == [("missing-segment", "TXA", 1, 0)]
+
+
+@pytest.mark.parametrize("completion", ["DI", "DO", "IP", "IN", "PA"])
+def test_an_mdm_whose_document_nobody_authenticated_is_refused(completion: str) -> None:
+    assert _reasons(build_mdm(LabExam(), completion=completion)) == [("unknown-value", "TXA", 1, 17)]
+
+
+def test_a_replacement_by_mdm_says_in_the_report_what_it_replaces() -> None:
+    assert _reasons(build_mdm(LabExam(), event="T10", order_control="RO")) == [("wrong-version", "ORC", 1, 1)]
+    assert _reasons(build_mdm(LabExam(), event="T10", order_control=None)) == [("wrong-version", "MSH", 1, 9)]
+
+
+def test_txa_13_agrees_with_what_the_report_replaces_where_it_is_filled() -> None:
+    exam = LabExam(replaces="1.2.250.1.999.1.402")
+    for parent in ("", "1.2.250.1.999.1.402"):
+        assert (
+            str(read(build_mdm(exam, event="T10", order_control="RO", parent=parent)).report.replaces)
+            == exam.replaces
+        )
+    other = build_mdm(exam, event="T10", order_control="RO", parent="1.2.250.1.999.1.403")
+    assert _reasons(other) == [("wrong-version", "TXA", 1, 13)]
+
+
+def test_txa_13_of_a_new_report_or_a_withdrawal_alone_replaces_nothing() -> None:
+    for event, control in (("T02", "NW"), ("T04", "CA")):
+        stated = read(build_mdm(LabExam(), event=event, order_control=control, parent="1.2.250.1.999.1.402"))
+        assert stated.report.replaces is None

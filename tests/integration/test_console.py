@@ -1,0 +1,717 @@
+"""The console on a real socket: who gets in, what a form may do, what an answer carries."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import aiohttp
+import pytest
+from structlog.testing import capture_logs
+
+import gateway.web
+from gateway.lab.ris import LabExam
+from gateway.web.session import Sessions, Throttle
+from indexer.timeline import ExamState
+from security.errors import Unavailable
+from security.store.port import ReadTx
+from tests.integration.outbox_lab import Hands
+from tests.support.house import operations
+from tests.support.shelf import HELD, KEY, ROOT, STRANGE, ShelfDesk, console, identities, stocked
+from tests.support.world import TENANT, World, world
+
+WHY = "pièce d'identité vue par l'accueil"
+VENDORED = Path(gateway.web.__file__).parent / "static" / "vendor"
+WAITING = f"{ROOT}.2{0:033}"
+
+
+def hidden(page: str, name: str) -> str:
+    """The value of a hidden field."""
+    found = re.search(rf'name="{name}" value="([^"]*)"', page)
+    assert found, name
+    return found[1]
+
+
+class Visitor:
+    """A browser without JavaScript: cookies, forms, our own origin."""
+
+    def __init__(self, http: aiohttp.ClientSession, url: str) -> None:
+        self.http, self.url = http, url
+
+    async def get(self, path: str, status: int = 200, **headers: str) -> str:
+        async with self.http.get(self.url + path, headers=headers) as answer:
+            text = await answer.text()
+            assert answer.status == status, text
+            return text
+
+    async def post(self, path: str, fields: dict[str, str], *, origin: str | None = None, **headers: str):
+        """(status, Location, page)"""
+        stated = {"Origin": self.url if origin is None else origin, **headers}
+        sent = {key.replace("_", "-"): value for key, value in stated.items() if value}
+        async with self.http.post(self.url + path, data=fields, headers=sent, allow_redirects=False) as answer:
+            return answer.status, answer.headers.get("Location", ""), await answer.text()
+
+    async def enter(self, *, key: str = KEY, name: str = "Jeanne Martin", back: str = "/console/"):
+        page = await self.get("/console/login")
+        fields = {"csrf": hidden(page, "csrf"), "back": back, "name": name, "key": key}
+        return await self.post("/console/login", fields)
+
+    async def csrf(self) -> str:
+        return hidden(await self.get("/console/"), "csrf")
+
+    @property
+    def cookie(self) -> str:
+        return f"poterne-{self.url.rpartition(':')[2]}"
+
+    @property
+    def session_id(self) -> str:
+        mine = (c.value for c in self.http.cookie_jar if (c.key, c["path"]) == (self.cookie, "/console"))
+        return next(mine, "")
+
+
+@asynccontextmanager
+async def visiting(desk: ShelfDesk | None = None, **more):
+    desk = desk or stocked(Hands())
+    async with (
+        console(desk, **{"clock": getattr(desk, "clock", None), **more}) as url,
+        aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as http,
+    ):
+        yield Visitor(http, url), desk
+
+
+@asynccontextmanager
+async def at_work(desk: ShelfDesk | None = None, **more):
+    async with visiting(desk, **more) as (visitor, desk):
+        assert (await visitor.enter())[:2] == (303, "/console/")
+        yield visitor, desk
+
+
+# -- the door ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/"),
+        ("GET", "/held"),
+        ("GET", f"/held/site/{HELD}"),
+        ("GET", f"/exams/site/{HELD}"),
+        ("POST", f"/held/site/{HELD}/release"),
+        ("POST", f"/exams/site/{HELD}/retry"),
+        ("POST", "/tenants/site/pause"),
+        ("POST", "/tenants/site/resume"),
+        ("POST", "/logout"),
+        ("POST", "/stay"),
+    ],
+)
+async def test_t46_without_a_session_nothing_is_shown_and_nothing_done(method, path):
+    async with visiting() as (visitor, desk):
+        if method == "GET":
+            async with visitor.http.get(f"{visitor.url}/console{path}", allow_redirects=False) as answer:
+                assert answer.status == 303
+                assert answer.headers["Location"].startswith("/console/login?back=")
+                assert await answer.text() == ""
+        else:
+            status, _, page = await visitor.post(f"/console{path}", {"csrf": "x", "reason": WHY})
+            assert (status, "FANTÔME" in page) == (403, False)
+        assert desk.asked == []
+
+
+async def test_t46_every_route_is_in_the_policy_and_public_ones_are_few():
+    """A route somebody adds without thinking of who may use it must break this test."""
+    from gateway.web.console.pages import _Pages
+    from gateway.web.shell import Shell
+
+    clock = Hands()
+    pages = _Pages(
+        shell=Shell(prefix="/console", packages=["gateway.web.console"], facts={}),
+        desk=stocked(clock),
+        sessions=Sessions(clock=clock, idle_s=1),
+        key=b"k",
+        clock=clock,
+    )
+    public = {path for _, path, _, role in pages.routes() if not role}
+    assert public == {"/static/{name}", "/accessibility", "/login"}
+    assert len({handler.__name__ for _, _, handler, _ in pages.routes()}) == len(pages.routes())
+
+
+async def test_the_key_and_a_name_open_the_console_and_the_trail_says_so():
+    async with visiting() as (visitor, desk):
+        status, location, _ = await visitor.enter(back=f"/console/exams/site/{HELD}?all=1")
+        assert (status, location) == (303, f"/console/exams/site/{HELD}?all=1")
+        assert "Jeanne Martin" in await visitor.get("/console/")
+        assert desk.asked == [("signed-in", "operator:Jeanne Martin", "127.0.0.1")]
+
+
+@pytest.mark.parametrize("key", ["", "une-clef", KEY + " ", KEY.upper(), "é"])
+async def test_another_key_opens_nothing_and_the_trail_says_so(key):
+    async with visiting() as (visitor, desk):
+        status, _, page = await visitor.enter(key=key)
+        assert status == 403
+        assert 'aria-invalid="true"' in page
+        assert 'id="key-error"' in page
+        assert desk.asked == [("refused", "operator:Jeanne Martin", "127.0.0.1")]
+        assert visitor.session_id == ""
+
+
+@pytest.mark.parametrize("name", ["", "x", "a" * 81, "Jeanne\x1b[2J"])
+async def test_a_name_for_the_trail_is_one_printable_line(name):
+    async with visiting() as (visitor, desk):
+        assert (await visitor.enter(name=name))[0] == 403
+        assert [kind for kind, *_ in desk.asked] == []
+
+
+async def test_t33_the_sixth_try_within_a_minute_waits_even_with_the_right_key():
+    async with visiting() as (visitor, desk):
+        for _ in range(5):
+            assert (await visitor.enter(key="faux"))[0] == 403
+        status, _, page = await visitor.enter()
+        assert status == 429
+        assert re.search(r"Attendez 1\s+minute", page)
+        assert len(desk.asked) == 5
+        desk.clock.advance(61)
+        assert (await visitor.enter())[0] == 303
+
+
+def test_t33_one_address_does_not_use_up_the_tries_of_another():
+    throttle = Throttle(clock=Hands())
+    assert [throttle.wait_s("192.0.2.1") > 0 for _ in range(6)] == [False] * 5 + [True]
+    assert throttle.wait_s("192.0.2.2") == 0
+
+
+async def test_t32_login_gives_a_new_session_and_ends_the_old_one():
+    async with at_work() as (visitor, _):
+        first = visitor.session_id
+        await visitor.post("/console/logout", {"csrf": await visitor.csrf()})
+        await visitor.enter()
+        second = visitor.session_id
+        assert second not in {first, ""}
+        for planted in (first, "chosen-by-somebody"):
+            visitor.http.cookie_jar.clear()
+            headers = {"Cookie": f"{visitor.cookie}={planted}", "Origin": visitor.url}
+            async with visitor.http.get(f"{visitor.url}/console/", headers=headers, allow_redirects=False) as answer:
+                assert answer.status == 303
+
+
+async def test_t32_the_cookie_is_for_this_console_alone_and_no_script_reads_it():
+    async with visiting() as (visitor, _):
+        page = await visitor.get("/console/login")
+        fields = {"csrf": hidden(page, "csrf"), "back": "", "name": "Jeanne Martin", "key": KEY}
+        async with visitor.http.post(
+            f"{visitor.url}/console/login", data=fields, headers={"Origin": visitor.url}, allow_redirects=False
+        ) as answer:
+            cookie = answer.cookies[visitor.cookie]
+            assert (cookie["path"], cookie["samesite"], cookie["httponly"]) == ("/console", "Strict", True)
+            assert len(cookie.value) >= 43
+
+
+async def test_a_session_closes_when_nobody_clicks_though_the_page_refreshes_itself():
+    async with at_work(idle_s=900.0) as (visitor, desk):
+        for _ in range(10):
+            desk.clock.advance(100)
+            async with visitor.http.get(
+                f"{visitor.url}/console/", headers={"HX-Request": "true"}, allow_redirects=False
+            ) as answer:
+                last = answer.status, answer.headers.get("HX-Redirect", "")
+        assert last == (403, "/console/login?over=1")
+
+
+async def test_clicks_keep_a_session_open_but_not_beyond_twelve_hours():
+    async with at_work(idle_s=3600.0) as (visitor, desk):
+        for _ in range(11):
+            desk.clock.advance(3590)
+            await visitor.get("/console/")
+        desk.clock.advance(3590)
+        csrf = await visitor.csrf()
+        desk.clock.advance(3590)
+        status, _, page = await visitor.post(f"/console/exams/site/{WAITING}/retry", {"csrf": csrf, "reason": WHY})
+        assert status == 403
+        assert "Votre session est terminée" in page
+
+
+async def test_saying_that_one_is_still_there_keeps_the_session_open():
+    async with at_work(idle_s=900.0) as (visitor, desk):
+        csrf = await visitor.csrf()
+        for _ in range(3):
+            desk.clock.advance(800)
+            assert (await visitor.post("/console/stay", {"csrf": csrf}, HX_Request="true"))[0] == 204
+        assert "Jeanne Martin" in await visitor.get("/console/")
+
+
+def test_the_store_of_sessions_holds_no_session_id():
+    sessions = Sessions(clock=Hands(), idle_s=900)
+    token = sessions.open(name="Jeanne", roles=frozenset({"operator"}))
+    assert token not in repr(vars(sessions))
+    assert sessions.find(token, clicked=True)
+    assert sessions.find(token[:-1], clicked=True) is None
+
+
+@pytest.mark.parametrize(
+    "back",
+    [
+        "https://ailleurs.example/",
+        "//ailleurs.example/",
+        "/console/../live",
+        "/console\\@ailleurs.example",
+        "javascript:x",
+        "/console/login",
+        "/console/x\r\nSet-Cookie: a=b",
+    ],
+)
+async def test_login_leads_nowhere_but_into_the_console(back):
+    async with visiting() as (visitor, _):
+        status, location, _ = await visitor.enter(back=back)
+        assert status == 303
+        assert location in {"/console/", "/console/../live"}
+        assert location.startswith("/console/")
+
+
+# -- where a request comes from ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://ailleurs.example"},
+        {"Origin": "null"},
+        {"Origin": ""},
+        {"Sec_Fetch_Site": "cross-site"},
+        {"Sec_Fetch_Site": "same-site"},
+        {"Origin": "", "Sec_Fetch_Site": "none"},
+    ],
+)
+async def test_t32_a_form_of_another_site_changes_nothing(headers):
+    async with at_work() as (visitor, desk):
+        csrf, before = await visitor.csrf(), list(desk.asked)
+        headers = dict(headers)
+        origin = headers.pop("Origin", None)
+        fields = {"csrf": csrf, "reason": WHY}
+        assert (await visitor.post("/console/tenants/site/pause", fields, origin=origin, **headers))[0] == 403
+        assert desk.asked == before
+
+
+@pytest.mark.parametrize("path", ["tenants/site/pause", f"exams/site/{WAITING}/retry", f"held/site/{HELD}/release"])
+async def test_t32_a_form_without_the_token_of_its_session_changes_nothing(path):
+    async with at_work() as (visitor, desk):
+        before = list(desk.asked)
+        fields = {"reason": WHY, "compared": "yes", "seen": identities().seen}
+        for csrf in ("", "x" * 43):
+            assert (await visitor.post(f"/console/{path}", {**fields, "csrf": csrf}))[0] == 403
+        assert desk.asked == before
+
+
+@pytest.mark.parametrize("host", ["ailleurs.example", "127.0.0.1.ailleurs.example", "[bad", "0.0.0.0"])
+async def test_t32_a_name_that_is_not_ours_is_answered_with_nothing(host):
+    async with at_work() as (visitor, _):
+        page = await visitor.get("/console/", 421, Host=host)
+        assert HELD not in page
+        assert "Jeanne" not in page
+
+
+@pytest.mark.parametrize("host", ["localhost:9000", "127.0.0.1", "[::1]:8080"])
+async def test_a_tunnel_may_have_its_own_port(host):
+    async with visiting() as (visitor, _):
+        await visitor.get("/console/login", Host=host)
+
+
+async def test_a_form_larger_than_any_page_sends_is_refused():
+    async with at_work() as (visitor, desk):
+        fields = {"csrf": await visitor.csrf(), "reason": "x" * 20_000}
+        assert (await visitor.post("/console/tenants/site/pause", fields))[0] == 413
+        assert desk.facts["site"].paused is None
+
+
+# -- what an answer carries --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/console/", "/console/held", f"/console/held/site/{HELD}", "/console/login", "/console/nowhere", "/console"],
+)
+async def test_t29_every_answer_carries_the_strict_headers(path):
+    async with (
+        at_work() as (visitor, _),
+        visitor.http.get(visitor.url + path, allow_redirects=False) as answer,
+    ):
+        headers = answer.headers
+        policy = headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'")
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+        assert headers["Cache-Control"] == "no-store"
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Server"] == "poterne"
+        if path != "/console":
+            assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
+            assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+
+
+async def test_a_page_has_no_inline_script_or_style_and_names_no_other_host():
+    async with at_work() as (visitor, _):
+        for path in ("/console/", "/console/held", f"/console/held/site/{HELD}", f"/console/exams/site/{HELD}"):
+            page = await visitor.get(path)
+            assert not re.search(r"<script(?![^>]*\ssrc=)|<style|\sstyle=|\son[a-z]+=|javascript:|https?://", page)
+
+
+async def test_static_files_are_kept_for_good_under_a_name_that_holds_their_digest():
+    async with visiting() as (visitor, _):
+        page = await visitor.get("/console/login")
+        names = set(re.findall(r'"(/console/static/[^"]+)"', page))
+        assert len(names) == 5
+        for name in names:
+            async with visitor.http.get(visitor.url + name) as answer:
+                body = await answer.read()
+                assert "immutable" in answer.headers["Cache-Control"]
+                assert hashlib.sha256(body).hexdigest()[:16] in name
+        await visitor.get("/console/static/shell.css", 404)
+        await visitor.get("/console/static/..%2f..%2fhealth.py", 404)
+
+
+def test_vendored_files_are_the_ones_recorded_with_their_licences():
+    recorded = dict(reversed(line.split()) for line in (VENDORED / "SHA256SUMS").read_text().splitlines())
+    present = {file.name for file in VENDORED.iterdir()} - {"SHA256SUMS"}
+    assert set(recorded) == present
+    for name, digest in recorded.items():
+        assert hashlib.sha256((VENDORED / name).read_bytes()).hexdigest() == digest, name
+    assert {"htmx-LICENSE", "pico-LICENSE.md"} <= present
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "lang"),
+    [
+        ("/console/login", {}, "fr"),
+        ("/console/login", {"Accept-Language": "en-GB,en;q=0.9"}, "en"),
+        ("/console/login", {"Accept-Language": "en;q=0.2, fr;q=0.8"}, "fr"),
+        ("/console/login", {"Accept-Language": "de"}, "fr"),
+        ("/console/login", {"Accept-Language": "en;q=x, ;;,"}, "fr"),
+        ("/console/login?lang=en", {"Accept-Language": "fr"}, "en"),
+        ("/console/login?lang=xx", {}, "fr"),
+    ],
+)
+async def test_the_language_is_the_one_asked_for_else_the_browsers_else_french(path, headers, lang):
+    async with visiting() as (visitor, _):
+        page = await visitor.get(path, **headers)
+        assert f'<html lang="{lang}">' in page
+        again = await visitor.get("/console/accessibility", **headers)
+        assert f'<html lang="{lang}">' in again
+
+
+# -- pages -------------------------------------------------------------------------------------------------------
+
+
+async def test_the_list_counts_every_state_and_filters_by_it():
+    async with at_work() as (visitor, desk):
+        page = await visitor.get("/console/")
+        tile = re.search(r'id="tile-held".*?class="number">(\d+)<', page, re.DOTALL)
+        assert tile
+        assert int(tile[1]) == sum(line.state is ExamState.HELD for line in desk.lines)
+        held = await visitor.get("/console/?state=held&tenant=site")
+        assert HELD in held
+        assert WAITING not in held
+
+
+async def test_the_list_pages_back_and_keeps_its_filters():
+    desk = stocked(Hands())
+    for number in range(60):
+        desk.put("site", f"{ROOT}.9{number:033}", ExamState.INDEXED, minutes=2000 + number)
+    async with at_work(desk) as (visitor, _):
+        page = await visitor.get("/console/?state=indexed")
+        older = re.search(r'href="(/console/\?[^"]*before=[^"]*)"', page)
+        assert older
+        second = await visitor.get(older[1].replace("&amp;", "&"))
+        seen = [set(re.findall(r'id="exam-site-([0-9.]+)"', text)) for text in (page, second)]
+        assert len(seen[0]) == 50
+        assert len(seen[1]) == 32
+        assert not seen[0] & seen[1]
+        assert WAITING not in second
+
+
+@pytest.mark.parametrize(
+    "query", ["study=abc", "state=lost", "tenant=nobody", "since=yesterday", "since=2026-03-02&until=2026-03-01"]
+)
+async def test_a_filter_that_cannot_be_read_is_named_at_its_field(query):
+    async with at_work() as (visitor, _):
+        page = await visitor.get(f"/console/?{query}", 400)
+        assert 'id="errors"' in page
+
+
+async def test_dates_are_days_of_the_tenants_zone_both_included():
+    desk = stocked(Hands())
+    desk.put("site", f"{ROOT}.9{1:033}", ExamState.INDEXED, minutes=60 * 24 * 30 + 12 * 60 + 30)
+    day = (desk.lines[-1].changed_at + timedelta(hours=1)).date()
+    async with at_work(desk) as (visitor, _):
+        assert f"{ROOT}.9{1:033}" in await visitor.get(f"/console/?since={day}&until={day}&tenant=site")
+
+
+async def test_an_empty_gateway_says_what_to_do():
+    desk = ShelfDesk(clock=Hands())
+    async with at_work(desk) as (visitor, _):
+        assert "poterne doctor" in await visitor.get("/console/")
+        assert "Aucun examen" in await visitor.get("/console/held")
+
+
+@pytest.mark.parametrize(
+    "path", [f"exams/site/{ROOT}", f"exams/nobody/{HELD}", "exams/site/x", f"held/nobody/{HELD}", f"held/site/{ROOT}"]
+)
+async def test_t28_what_does_not_exist_is_one_and_the_same_page(path):
+    async with at_work() as (visitor, _):
+        page = await visitor.get(f"/console/{path}", 404)
+        assert "Il n’y a rien à cette adresse" in page
+        assert "urn:uuid:" in page
+
+
+async def test_t29_values_from_outside_are_text():
+    desk = stocked(Hands())
+    strange = identities()
+    values = dict.fromkeys(strange.sources[0].values, STRANGE)
+    desk.identities["site", HELD] = type(strange)(
+        **{
+            **{name: getattr(strange, name) for name in strange.__slots__},
+            "sources": (type(strange.sources[0])(source=STRANGE, values=values), *strange.sources[1:]),
+        }
+    )
+    async with at_work(desk) as (visitor, _):
+        page = await visitor.get(f"/console/held/site/{HELD}")
+        assert "<img src=x" not in page
+        assert page.count("&lt;img src=x onerror=") == 13
+
+
+async def test_ff19_showing_identities_is_recorded_under_the_persons_name_each_time():
+    async with at_work() as (visitor, desk):
+        for _ in range(2):
+            page = await visitor.get(f"/console/held/site/{HELD}")
+            assert "COLETTE" in page
+        assert desk.asked[1:] == [("shown", "site", HELD, "operator:Jeanne Martin")] * 2
+
+
+async def test_ff19_what_differs_is_marked_in_words_and_another_spelling_is_not_a_difference():
+    async with at_work() as (visitor, _):
+        page = await visitor.get(f"/console/held/site/{HELD}")
+    marks = {label: mark for mark, label in re.findall(r'<tr class="(\w+)">\s*<th scope="row">([^<]+)', page)}
+    assert {label for label, mark in marks.items() if mark == "differs"} == {"premier prénom", "date de naissance"}
+    assert {label for label, mark in marks.items() if mark == "spelt"} == {"nom de naissance"}
+    assert page.count("</span>diffère</span>") == 2
+    assert len(marks) == 12
+
+
+async def test_ff19_no_other_page_shows_an_identity():
+    async with at_work() as (visitor, _):
+        for path in ("/console/", "/console/held", f"/console/exams/site/{HELD}"):
+            page = await visitor.get(path)
+            assert not any(value in page for value in ("COLETTE", "ODETTE", "254036219301284", "1954"))
+
+
+async def test_ff19_a_release_needs_a_reason_and_the_word_that_both_were_compared():
+    async with at_work() as (visitor, desk):
+        page = await visitor.get(f"/console/held/site/{HELD}")
+        fields = {"csrf": hidden(page, "csrf"), "seen": hidden(page, "seen")}
+        wrong = [{"reason": WHY}, {"reason": "ok", "compared": "yes"}, {"reason": " " * 30, "compared": "yes"}, {}]
+        for stated in wrong:
+            status, _, again = await visitor.post(f"/console/held/site/{HELD}/release", fields | stated)
+            assert status == 400
+            assert 'id="errors"' in again
+        assert not any(kind == "released" for kind, *_ in desk.asked)
+        stated = {"reason": WHY, "compared": "yes"}
+        status, location, _ = await visitor.post(f"/console/held/site/{HELD}/release", fields | stated)
+        assert (status, location) == (303, f"/console/exams/site/{HELD}?done=released")
+        assert ("released", "site", HELD, "operator:Jeanne Martin", WHY) in desk.asked
+        assert "Retenue levée." in await visitor.get(location)
+
+
+async def test_ff19_what_changed_since_it_was_shown_is_not_released_but_shown_again():
+    async with at_work() as (visitor, desk):
+        page = await visitor.get(f"/console/held/site/{HELD}")
+        fields = {"csrf": hidden(page, "csrf"), "seen": "0" * 64, "reason": WHY, "compared": "yes"}
+        status, _, again = await visitor.post(f"/console/held/site/{HELD}/release", fields)
+        assert status == 409
+        assert 'id="refused"' in again
+        assert hidden(again, "seen") == identities().seen
+        assert not any(kind == "released" for kind, *_ in desk.asked)
+
+
+async def test_ff19_a_reason_that_quotes_the_patient_is_refused_at_its_field():
+    async with at_work() as (visitor, _):
+        page = await visitor.get(f"/console/held/site/{HELD}")
+        fields = {"csrf": hidden(page, "csrf"), "seen": hidden(page, "seen"), "compared": "yes"}
+        status, _, again = await visitor.post(
+            f"/console/held/site/{HELD}/release", fields | {"reason": "c'est bien FANTOME"}
+        )
+        assert status == 400
+        assert "cite un nom" in again
+
+
+async def test_ff19_what_nobody_may_accept_has_no_form_and_says_what_to_do_instead():
+    async with at_work() as (visitor, _):
+        page = await visitor.get(f"/console/held/site/{ROOT}.4{2:033}")
+        assert "/release" not in page
+        assert "ne peut pas être levée à la main" in page
+        assert "faites renvoyer le compte rendu par le RIS" in page
+
+
+async def test_an_exam_that_is_no_longer_held_leads_to_its_page():
+    async with (
+        at_work() as (visitor, _),
+        visitor.http.get(f"{visitor.url}/console/held/site/{WAITING}", allow_redirects=False) as answer,
+    ):
+        assert answer.status == 303
+        assert answer.headers["Location"] == f"/console/exams/site/{WAITING}?done=compared-not-needed"
+
+
+async def test_an_exam_is_tried_again_for_a_reason():
+    async with at_work() as (visitor, desk):
+        csrf = await visitor.csrf()
+        path = f"/console/exams/site/{WAITING}"
+        assert (await visitor.post(f"{path}/retry", {"csrf": csrf, "reason": "court"}))[0] == 400
+        status, location, _ = await visitor.post(f"{path}/retry", {"csrf": csrf, "reason": WHY})
+        assert (status, location) == (303, f"{path}?done=retried")
+        assert desk.asked[-1] == ("retried", "site", WAITING, "operator:Jeanne Martin", WHY)
+
+
+async def test_what_a_retry_cannot_help_is_neither_offered_nor_done():
+    forbidden = f"{ROOT}.4{5:033}"
+    async with at_work() as (visitor, desk):
+        assert "/retry" not in await visitor.get(f"/console/exams/site/{forbidden}")
+        fields = {"csrf": await visitor.csrf(), "reason": WHY}
+        status, _, page = await visitor.post(f"/console/exams/site/{forbidden}/retry", fields)
+        assert status == 409
+        assert "Réessayer n’y changera rien" in page
+        assert desk.asked[-1][0] == "signed-in"
+
+
+async def test_ff46_a_pause_says_who_why_and_since_when_until_somebody_resumes():
+    async with at_work() as (visitor, desk):
+        csrf = await visitor.csrf()
+        status, _, page = await visitor.post("/console/tenants/site/pause", {"csrf": csrf, "reason": "court"})
+        assert (status, desk.facts["site"].paused) == (400, None)
+        assert "10 caractères" in page
+        await visitor.post("/console/tenants/site/pause", {"csrf": csrf, "reason": "migration du PACS"})
+        desk.clock.advance(3 * 3600)
+        await visitor.enter()
+        page = await visitor.get("/console/")
+        assert "rien ne part pour Hôpital FANTÔME" in page
+        assert "Par Jeanne Martin" in page
+        assert "il y a 3\xa0heures" in page
+        assert "migration du PACS" in page
+        status, location, _ = await visitor.post("/console/tenants/site/resume", {"csrf": hidden(page, "csrf")})
+        assert (status, location) == (303, "/console/?done=resumed")
+        assert desk.facts["site"].paused is None
+
+
+async def test_t34_an_unexpected_error_shows_its_instance_and_nothing_else():
+    desk = stocked(Hands())
+    async with at_work(desk) as (visitor, _):
+        desk.fails = RuntimeError("FANTÔME ODETTE 254036219301284")
+        with capture_logs() as logs:
+            page = await visitor.get("/console/", 500)
+        instance = re.search(r"urn:uuid:[0-9a-f-]{36}", page)
+        assert instance
+        assert any(entry.get("instance") == instance[0] for entry in logs)
+        assert "ODETTE" not in page
+
+
+async def test_a_fault_says_what_it_is_in_the_shell():
+    desk = stocked(Hands())
+    async with at_work(desk) as (visitor, _):
+        desk.fails = Unavailable("the database is locked", code="store-busy", hint="wait")
+        page = await visitor.get("/console/", 503)
+        assert "store-busy" in page
+        assert "Aller au contenu" in page
+
+
+async def test_a_house_that_hangs_is_said_to_hang(monkeypatch):
+    desk = stocked(Hands())
+    monkeypatch.setattr("gateway.web.shell._ANSWER_S", 0.05)
+
+    async def hang(_lang: str) -> None:
+        await asyncio.Event().wait()
+
+    async with at_work(desk) as (visitor, _):
+        desk.alerts = hang  # type: ignore[method-assign]
+        page = await visitor.get("/console/", 503)
+        assert "ne répond pas" in page
+
+
+# -- without a key -----------------------------------------------------------------------------------------------
+
+
+async def test_without_a_key_every_page_says_how_to_configure_one_and_shows_nothing():
+    async with visiting(key=None) as (visitor, desk):
+        for path in ("/console/", "/console/held", f"/console/held/site/{HELD}", "/console/login"):
+            page = await visitor.get(path, 503)
+            assert "console_key_file" in page
+            assert "Hôpital" not in page
+        assert (await visitor.post("/console/login", {"key": "", "name": "Jeanne"}))[0] == 405
+        assert desk.asked == []
+
+
+async def test_health_and_figures_stay_as_they_are_beside_the_console():
+    async with visiting() as (visitor, _), visitor.http.get(f"{visitor.url}/live") as answer:
+        assert (answer.status, await answer.json()) == (200, {"status": "live"})
+        assert answer.headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"
+
+
+# -- with the real house behind it -------------------------------------------------------------------------------
+
+
+async def _audit(w: World) -> list[tuple[str, str]]:
+    def work(tx: ReadTx) -> list[tuple[str, str]]:
+        rows = tx.rows("SELECT event, actor FROM audit_record WHERE actor LIKE 'operator:%' ORDER BY seq")
+        return [(row["event"], row["actor"]) for row in rows]
+
+    return await w.store.read(work)
+
+
+async def test_ff19_a_held_exam_goes_from_the_list_to_the_index_through_the_console(tmp_path):
+    exam = LabExam()
+    study = exam.studies[0]
+    async with world(tmp_path) as w:
+        w.pacs.hold(exam, birth_date="19450101")
+        await w.report(exam)
+        await w.settle()
+        desk = operations(
+            tenant=TENANT, store=w.store, clock=w.clock, admission=w.admission, intake=w.intake, nudge=w.engine.nudge
+        )
+        async with at_work(desk, clock=w.clock) as (visitor, _):
+            listed = await visitor.get("/console/?state=held")
+            assert f"/console/held/{TENANT}/{study}" in listed
+            assert [event for event, _ in await _audit(w)] == ["console.opened"]
+            page = await visitor.get(f"/console/held/{TENANT}/{study}")
+            assert "1945-01-01" in page
+            assert [event for event, _ in await _audit(w)] == ["console.opened", "exam.identity-read"]
+            fields = {"csrf": hidden(page, "csrf"), "seen": hidden(page, "seen"), "compared": "yes", "reason": WHY}
+            status, location, _ = await visitor.post(f"/console/held/{TENANT}/{study}/release", fields)
+            assert (status, location) == (303, f"/console/exams/{TENANT}/{study}?done=released")
+            status, *_ = await visitor.post(f"/console/held/{TENANT}/{study}/release", fields)
+            assert status in {303, 409}
+            await w.settle()
+            told = await visitor.get(f"/console/exams/{TENANT}/{study}")
+            assert "Indexé" in told
+            assert "retenue levée par quelqu’un" in told
+            assert "19450101" not in told
+        assert ("exam.released", "operator:Jeanne Martin") in await _audit(w)
+        assert [event for event, _ in await _audit(w)].count("exam.released") == 1
+        assert len(await w.entries(exam)) == 1
+
+
+async def test_ff46_a_pause_of_the_console_stops_the_real_queue_until_it_is_resumed(tmp_path):
+    exam = LabExam()
+    async with world(tmp_path) as w:
+        w.pacs.hold(exam)
+        desk = operations(
+            tenant=TENANT, store=w.store, clock=w.clock, admission=w.admission, intake=w.intake, nudge=w.engine.nudge
+        )
+        async with at_work(desk, clock=w.clock) as (visitor, _):
+            csrf = await visitor.csrf()
+            await visitor.post(f"/console/tenants/{TENANT}/pause", {"csrf": csrf, "reason": "migration du PACS"})
+            await w.report(exam)
+            await w.settle(rounds=5)
+            assert await w.entries(exam) == []
+            page = await visitor.get("/console/")
+            assert "migration du PACS" in page
+            await visitor.post(f"/console/tenants/{TENANT}/resume", {"csrf": csrf})
+            await w.settle()
+        assert len(await w.entries(exam)) == 1
