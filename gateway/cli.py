@@ -261,6 +261,21 @@ def queue_resume(conf: Conf = None, tenant: Tenant = "", lang: Lang = None) -> N
     raise typer.Exit(asyncio.run(commands.resume(settings, words, tenant=name)))
 
 
+@queue_app.command("refused")
+def queue_refused(
+    conf: Conf = None,
+    tenant: Tenant = "",
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, newest first.")] = 50,
+    as_json: AsJson = False,
+    lang: Lang = None,
+) -> None:
+    """HL7 messages that were not taken, and why: each is kept, sealed."""
+    from gateway import views
+
+    settings = _settings(conf)
+    raise typer.Exit(asyncio.run(views.refused(settings, _words(lang), tenant=tenant, limit=limit, as_json=as_json)))
+
+
 @app.command()
 def shadow(
     conf: Conf = None,

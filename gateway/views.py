@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 import typer
 
 from gateway.components import COMPONENTS
+from gateway.hl7 import inbox, reasons
 from gateway.i18n import Words
 from gateway.settings import Settings
 from gateway.stores import store_place
@@ -215,6 +216,24 @@ def _columns(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
         yield "  " + "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True))
 
 
+async def refused(settings: Settings, words: Words, *, tenant: str, limit: int, as_json: bool) -> int:
+    """Print the HL7 messages that were last answered other than AA: they are kept, and nothing of them was lost."""
+    name = one_tenant(settings, tenant, words)
+    async with reading(settings, words) as store:
+        kept = await store.read(lambda tx: inbox.refused(tx, name, limit))
+    if as_json:
+        typer.echo(json.dumps([_plain(asdict(one)) for one in kept], ensure_ascii=False))
+        return 0
+    if not kept:
+        typer.echo(words("No message was refused."))
+    zone = ZoneInfo(settings.tenants[name].timezone)
+    for one in kept:
+        why = words(reasons.TEXTS[one.reason]) if one.reason in reasons.TEXTS else one.reason
+        told = f"{words.moment(one.at, zone)}  {one.code}  {one.message_type:<8}  {one.sender}  {one.control_id}"
+        typer.echo(_printable(f"{told}  {why} [{one.reason}]"))
+    return 0
+
+
 async def shadow_report(settings: Settings, words: Words, *, tenant: str, days: int, as_json: bool) -> int:
     """Print what would have been published.
 
@@ -255,8 +274,8 @@ def _shadow_lines(settings: Settings, report: shadow.ShadowReport, words: Words)
             yield f"      ! {warning}"
     if len(report.ready) > LINES_MAX:
         yield words("  … and {n} more: --json lists them all", n=words.number(len(report.ready) - LINES_MAX))
-    for state, reasons in (("held", report.held), ("waiting", report.waiting), ("failed", report.failed)):
-        for reason, number in sorted(reasons.items()):
+    for state, by_reason in (("held", report.held), ("waiting", report.waiting), ("failed", report.failed)):
+        for reason, number in sorted(by_reason.items()):
             stands = words(vocabulary.STATES[state].word).lower()
             yield f"  {words.number(number):>5} × {stands}, {_reason(reason, words)}"
 

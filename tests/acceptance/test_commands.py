@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import io
 import json
 import os
@@ -16,7 +18,8 @@ from unittest.mock import patch
 
 import pytest
 
-from gateway import cli
+from gateway import cli, wiring
+from gateway.settings import load
 
 PACS = "http://127.0.0.1:9"  # the port that discards: nobody listens
 ANSWERS = (
@@ -125,6 +128,29 @@ def test_bad_usage_is_2_and_does_nothing(site: Path, words: tuple[str, ...]) -> 
     ran = poterne(*words, "--conf", str(site))
 
     assert (ran.returncode, ran.stdout) == (2, "")
+
+
+def test_a_message_that_was_not_taken_is_listed_with_its_reason_in_both_languages(site: Path) -> None:
+    conf = ("--conf", str(site))
+    assert "Aucun message" in poterne("queue", "refused", *conf, lang="fr").stdout
+    message = b"MSH|^~\\&|RIS|SITE|C|D|20260101||SIU^S12|APPOINTMENT-1|P|2.5\rPID|1||IPP9||FANTOME^ODETTE\r"
+
+    async def arrive() -> list[str]:
+        async with wiring.orders(load(site, {})) as order:
+            told: list[str] = await order(
+                "take", {"tenant": "fantome", "message": base64.b64encode(message).decode()}
+            )
+            return told
+
+    assert asyncio.run(arrive()) == ["AR", "unsupported-type"]
+    french, english = (poterne("queue", "refused", *conf, lang=lang).stdout for lang in ("fr", "en"))
+    assert "APPOINTMENT-1" in french
+    assert "the gateway does not read this type of message" in english
+    assert "[unsupported-type]" in french
+    assert "the gateway" not in french
+    assert "FANTOME" not in french + english
+    (kept,) = json.loads(poterne("queue", "refused", "--json", *conf).stdout)
+    assert (kept["message_type"], kept["code"], kept["reason"]) == ("SIU^S12", "AR", "unsupported-type")
 
 
 def test_a_pause_is_seen_with_who_and_why_by_people_and_programs_and_is_not_taken_twice(site: Path) -> None:
