@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 
 import aiohttp
@@ -42,6 +43,7 @@ pytestmark = pytest.mark.orthanc
 
 PACS = "orthanc"
 STABLE_S = 1
+NUMBERS = count(1)  # no clock: its digits grow with the machine's uptime, and an AccessionNumber has 16 characters
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +63,7 @@ def end(orthanc: OrthancProcess) -> None:
 
 def exam_with_images() -> tuple[LabExam, LabStudy]:
     """A report and the study it speaks of, nobody else's."""
-    number = str(time.monotonic_ns())
+    number = str(next(NUMBERS))
     exam = replace(
         LabExam(),
         studies=(new_uid(),),
