@@ -25,6 +25,7 @@ from indexer.assemble import Site
 from indexer.ledger import Ledger
 from indexer.publication import Policy, Publication
 from indexer.report import Coded, Organization
+from indexer.study import Address
 from indexer.trial import Plan, Trial, TrialSource
 from indexer.withdrawal import Withdrawal
 from indexer.xds.metadata import Publisher
@@ -178,8 +179,11 @@ def _policy(name: str, tenant: TenantSettings, settings: Settings) -> Policy:
                 system=publisher.institution_system,
                 name=publisher.institution_name,
             ),
-            retrieve_base=tenant.images.retrieve_base,
-            retrieve_location=tenant.images.retrieve_location,
+            address=Address(
+                base=tenant.images.retrieve_base,
+                location=tenant.images.retrieve_location,
+                ae_title=tenant.images.retrieve_aet,
+            ),
         ),
         publisher=_publisher(tenant),
         rules=gate.Rules(**tenant.identity.model_dump()),

@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from indexer.manifest import Context, StudyManifest
-from indexer.report import Order, Organization, Report, Visibility
-from indexer.study import Series, Study
+from indexer.report import Coded, Order, Organization, Report, Visibility
+from indexer.study import Address, Series, Study
 from security.errors import BadInput
 from security.identity import Ins, PatientIdentity
 
@@ -31,12 +31,10 @@ _CONFIDENTIALITY = "ULMNRV"  # HL7 v3 Confidentiality, from unrestricted to very
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """The tenant's part of a manifest. ``retrieve_base``: WADO-RS base URI without ``/studies``;
-    ``retrieve_location``: OID of the image source, "" for none."""
+    """The tenant's part of a manifest."""
 
     institution: Organization
-    retrieve_base: str
-    retrieve_location: str = ""
+    address: Address
 
 
 def assemble(
@@ -70,15 +68,14 @@ def assemble(
         patient=PatientIdentity(traits=newest.patient.traits, ins=envelope_ins, local_ids=newest.patient.local_ids),
         orders=tuple(orders),
         series=_sorted(study.series),
-        procedure=_newest(reports, lambda report: report.procedure),
+        procedures=_procedures(reports),
+        regions=tuple(dict.fromkeys(region for report in reports for region in report.regions)),
         institution=site.institution,
-        retrieve_base=site.retrieve_base,
-        retrieve_location=site.retrieve_location,
+        address=site.address,
     )
     context = Context(
         visibility=strictest(report.visibility for report in reports),
         confidentiality=_strictest_code(reports, study),
-        regions=tuple(dict.fromkeys(region for report in reports for region in report.regions)),
         legal_authenticator=_newest(reports, lambda report: report.legal_authenticator),
         facility_type=_newest(reports, lambda report: report.facility_type),
         practice_setting=_newest(reports, lambda report: report.practice_setting),
@@ -117,6 +114,14 @@ def _strictest_code(reports: Sequence[Report], study: Study) -> str:
     if not codes <= set(_CONFIDENTIALITY):
         raise _refused(study, "a report states an unknown confidentialityCode", "confidentiality-unknown")
     return max(codes, key=_CONFIDENTIALITY.index)
+
+
+def _procedures(reports: Sequence[Report]) -> tuple[Coded, ...]:
+    """The procedure of the newest report that states one, and its local codes behind it."""
+    stating = next((report for report in reversed(reports) if report.procedure is not None), None)
+    if stating is None or stating.procedure is None:
+        return ()
+    return tuple(dict.fromkeys((stating.procedure, *stating.procedures_local)))
 
 
 def _newest(reports: Sequence[Report], stated: Callable[[Report], T | None]) -> T | None:

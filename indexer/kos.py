@@ -5,7 +5,7 @@ Dataset of them costs thirty times as much as this text (design §7). pydicom re
 
 Invariants:
 
-* the same manifest, edition, zone and manufacturer give the same bytes;
+* the same manifest and imprint give the same bytes;
 * Part 10, Explicit VR Little Endian, ISO_IR 192, 128 zero bytes before DICM (T12);
 * text that says who the patient is, or which order this is, is written whole or the manifest is refused; other
   text is cut to what its VR allows;
@@ -24,15 +24,14 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timezone
 from functools import cache
 from itertools import chain
 from typing import Literal
-from zoneinfo import ZoneInfo
 
 from pydicom.uid import UID
 
-from indexer.manifest import Edition, StudyManifest
+from indexer.manifest import Imprint, StudyManifest, study_offset
 from indexer.report import Order, Organization
 from indexer.study import Instance, Series
 from security.errors import BadInput
@@ -66,11 +65,8 @@ _BASE = re.compile(r"https?://[!-~]+", re.ASCII)
 Element = tuple[int, bytes]  # tag as 0xGGGGEEEE, and the whole encoded element
 
 
-def encode(manifest: StudyManifest, edition: Edition, *, timezone: ZoneInfo, manufacturer: str) -> bytes:
-    """The manifest as a Part 10 file.
-
-    ``timezone``: zone of the dates written, and of TimezoneOffsetFromUTC at the moment of making.
-    ``manufacturer``: who makes this software.
+def encode(manifest: StudyManifest, made: Imprint) -> bytes:
+    """The manifest as a Part 10 file. ``made.series_uid`` must be there.
 
     Raises:
         BadInput: ``kos-no-ins``, ``kos-authority``, ``kos-no-trait``, ``kos-no-accession``, ``kos-no-instance``,
@@ -78,9 +74,9 @@ def encode(manifest: StudyManifest, edition: Edition, *, timezone: ZoneInfo, man
             the message names what, never a value.
     """
     ins = _checked(manifest)
-    created = edition.created_at.astimezone(timezone)
+    created = made.created_at.astimezone(timezone(study_offset(manifest, made)))
     dataset = _elements(
-        _general(manifest, edition, created, manufacturer),
+        _general(manifest, made, created),
         _patient(manifest.patient, ins),
         (_sq(0x0040A370, [_request(order, manifest.study) for order in manifest.orders]), _evidence(manifest)),
         _content(manifest),
@@ -89,7 +85,7 @@ def encode(manifest: StudyManifest, edition: Edition, *, timezone: ZoneInfo, man
         (
             _element(0x00020001, "OB", b"\x00\x01"),
             _ui(0x00020002, SOP_CLASS),
-            _ui(0x00020003, edition.unique_id),
+            _ui(0x00020003, made.unique_id),
             _ui(0x00020010, _TRANSFER_SYNTAX),
             _ui(0x00020012, IMPLEMENTATION_CLASS),
             _fixed(0x00020013, "SH", IMPLEMENTATION_VERSION),
@@ -130,7 +126,7 @@ def _checked(manifest: StudyManifest) -> Ins:
     uids = [instance.sop_instance for series in manifest.series for instance in series.instances]
     if len(set(uids)) != len(uids) or len({series.uid for series in manifest.series}) != len(manifest.series):
         raise _refused("kos-duplicate-instance", "a series or an instance is listed twice")
-    if not _BASE.fullmatch(manifest.retrieve_base) or "/studies" in manifest.retrieve_base:
+    if not _BASE.fullmatch(manifest.address.base) or "/studies" in manifest.address.base:
         raise _refused("kos-retrieve-base", "the WADO-RS base is not an http(s) address without /studies")
     return ins
 
@@ -146,29 +142,35 @@ def _refused(code: str, why: str) -> BadInput:
 # -- the parts of the data set -----------------------------------------------------------------------------------
 
 
-def _general(manifest: StudyManifest, edition: Edition, created: datetime, manufacturer: str) -> Iterable[Element]:
+def _general(manifest: StudyManifest, made: Imprint, created: datetime) -> Iterable[Element]:
     """SOP Common, General Study, Key Object Document Series and General Equipment, without the patient."""
     day, time = created.strftime("%Y%m%d"), created.strftime("%H%M%S")
     yield _fixed(0x00080005, "CS", "ISO_IR 192")
     yield from (_fixed(tag, "DA", day) for tag in (0x00080012, 0x00080021, 0x00080023))
     yield from (_fixed(tag, "TM", time) for tag in (0x00080013, 0x00080031, 0x00080033))
     yield _ui(0x00080016, SOP_CLASS)
-    yield _ui(0x00080018, edition.unique_id)
+    yield _ui(0x00080018, made.unique_id)
     yield _fixed(0x00080020, "DA", manifest.date if _DA.fullmatch(manifest.date) else "")
     yield _fixed(0x00080030, "TM", manifest.time if _TM.fullmatch(manifest.time) else "")
     yield _fixed(0x00080050, "SH", "")  # each accession number stands with its order, in (0040,A370)
     yield _fixed(0x00080060, "CS", "KO")
-    yield _cut(0x00080070, "LO", manufacturer)
+    yield _cut(0x00080070, "LO", made.manufacturer)
     yield _institution(manifest.institution)
     yield _referring_physician(manifest.referring_physician)
     yield _fixed(0x00080201, "SH", created.strftime("%z"))
     yield _cut(0x00081030, "LO", manifest.description)
     yield _sq(0x00081111, ())
     yield _ui(0x0020000D, manifest.study)
-    yield _ui(0x0020000E, edition.series_uid)
+    yield _ui(0x0020000E, _series_uid(made))
     yield _cut(0x00200010, "SH", manifest.study_id)
     yield _fixed(0x00200011, "IS", str(_SERIES_NUMBER))
     yield _fixed(0x00200013, "IS", str(_INSTANCE_NUMBER))
+
+
+def _series_uid(made: Imprint) -> Uid:
+    if made.series_uid is None:
+        raise _refused("kos-no-series", "the document's own series has no UID")
+    return made.series_uid
 
 
 def _patient(patient: PatientIdentity, ins: Ins) -> Iterable[Element]:
@@ -246,7 +248,7 @@ def _request(order: Order, study: Uid) -> bytes:
 
 def _evidence(manifest: StudyManifest) -> Element:
     """Current Requested Procedure Evidence Sequence: the whole study, each series with its own RetrieveURL."""
-    base = f"{manifest.retrieve_base.rstrip('/')}/studies/{manifest.study}/series/"
+    base = f"{manifest.address.base.rstrip('/')}/studies/{manifest.study}/series/"
 
     def series_item(series: Series) -> bytes:
         elements = [
@@ -256,8 +258,8 @@ def _evidence(manifest: StudyManifest) -> Element:
         ]
         if series.number is not None:
             elements.append(_fixed(0x00200011, "IS", str(series.number)))
-        if manifest.retrieve_location:
-            elements.append(_ui(0x0040E011, Uid(manifest.retrieve_location)))
+        if manifest.address.location:
+            elements.append(_ui(0x0040E011, Uid(manifest.address.location)))
         return _elements(elements)
 
     listed = _sq(0x00081115, [series_item(series) for series in manifest.series])
@@ -296,8 +298,8 @@ def _content(manifest: StudyManifest) -> Iterable[Element]:
 def _description(manifest: StudyManifest) -> str:
     """The text for people, laid out as the national demonstrator does: the one place with modalities (drim-m §4)."""
     lines = [f"Examen : {_clean(manifest.description)}"]
-    if manifest.procedure is not None:
-        lines.append(f"Acte = {_clean(manifest.procedure.display or manifest.procedure.code)}")
+    if manifest.procedures:
+        lines.append(f"Acte = {_clean(manifest.procedures[0].display or manifest.procedures[0].code)}")
     lines += [f"Série-{one.uid} : {_clean(one.modality)} @  : {_clean(one.description)}" for one in manifest.series]
     return "\r\n".join(lines)
 

@@ -17,13 +17,13 @@ import uuid
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta, tzinfo
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from indexer.report import Coded, Order, Organization, Professional, Visibility
-from indexer.study import Series
+from indexer.study import Address, Series
 from security.identity import PatientIdentity, Uid
 
 _NAMESPACE = uuid.UUID("7f0c1f1e-5d0a-5c39-9a53-0f2f3e1b6d11")  # of every UUIDv5 made here; never change it
@@ -31,11 +31,12 @@ _NAMESPACE = uuid.UUID("7f0c1f1e-5d0a-5c39-9a53-0f2f3e1b6d11")  # of every UUIDv
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyManifest:
-    """What the world may know of one study.
+    """What the world may know of one study. Which of it a document form carries, its own module says.
 
-    ``patient``: the qualified identity the exam is published under. ``orders``: those this study fulfils, at
-    least one. ``retrieve_base``: WADO-RS base URI without ``/studies``. ``retrieve_location``: OID of the
-    image source, "" when the site has none. ``institution``: who made the manifest.
+    ``patient``: the identity the exam is published under (profile drim-m: with a qualified INS; elsewhere the first
+    local identifier names the patient). ``orders``: those this study fulfils. ``procedures``: what was done, the
+    leading code first. ``regions``: coarse anatomic regions of the whole study. ``address``: where the images are
+    fetched. ``institution``: who made the manifest. ``viewer_url``: opaque address that shows the study, "" for none.
     """
 
     study: Uid
@@ -47,10 +48,11 @@ class StudyManifest:
     patient: PatientIdentity
     orders: tuple[Order, ...]
     series: tuple[Series, ...]
-    procedure: Coded | None
+    procedures: tuple[Coded, ...]
+    regions: tuple[Coded, ...]
     institution: Organization
-    retrieve_base: str
-    retrieve_location: str = ""
+    address: Address
+    viewer_url: str = ""
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -65,7 +67,6 @@ class Context:
 
     visibility: Visibility
     confidentiality: str
-    regions: tuple[Coded, ...]
     legal_authenticator: Professional | None
     facility_type: Coded | None
     practice_setting: Coded | None
@@ -92,10 +93,54 @@ class Edition:
     replaces: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imprint:
+    """What one document says of its own making.
+
+    ``unique_id``: SOPInstanceUID of a KOS, Bundle.identifier of a FHIR document: the same for both forms of one
+    version. ``series_uid``: SeriesInstanceUID of the KOS, None in a form that has none. ``created_at``: aware.
+    ``zone``: of every date and time written; a reader gives a fixed offset. ``manufacturer``: of this software.
+    """
+
+    unique_id: Uid
+    series_uid: Uid | None
+    created_at: datetime
+    zone: tzinfo
+    manufacturer: str
+
+
+def imprint(edition: Edition, *, zone: tzinfo, manufacturer: str) -> Imprint:
+    """How every document form of one edition is signed off."""
+    return Imprint(
+        unique_id=edition.unique_id,
+        series_uid=edition.series_uid,
+        created_at=edition.created_at,
+        zone=zone,
+        manufacturer=manufacturer,
+    )
+
+
+def study_offset(manifest: StudyManifest, made: Imprint) -> timedelta:
+    """The offset from UTC of every date and time a document writes: the zone's at StudyDate and StudyTime, at the
+    moment of making when the study states none (TimezoneOffsetFromUTC covers all of a data set, PS3.3 C.12.1.1.8)."""
+    stated = f"{manifest.date}{manifest.time.partition('.')[0]:0<6}"
+    try:
+        moment = datetime.strptime(stated, "%Y%m%d%H%M%S").replace(tzinfo=made.zone)
+    except ValueError:  # the PACS states no date, or one that is none
+        moment = made.created_at.astimezone(made.zone)
+    offset = moment.utcoffset()
+    return offset if offset is not None else timedelta()
+
+
 def plain(value: Any) -> Any:
-    """A JSON form of our frozen values: dataclass → object, datetime and date → ISO 8601, tuple → list."""
+    """A JSON form of our frozen values: dataclass → object, datetime and date → ISO 8601, tuple → list.
+
+    A field at its default is left out, so that a field which a later version adds changes no hash of what is silent
+    about it: an upgrade replaces nothing at the index.
+    """
     if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+        stated = ((f.name, getattr(value, f.name)) for f in fields(value) if getattr(value, f.name) != f.default)
+        return {name: plain(one) for name, one in stated}
     if isinstance(value, datetime | date):
         return value.isoformat()
     if isinstance(value, tuple | list):

@@ -28,7 +28,7 @@ from indexer import gate, kos, standing
 from indexer.assemble import Site, assemble
 from indexer.consent import Consents
 from indexer.ledger import HeldReport, Ledger
-from indexer.manifest import Context, Edition, StudyManifest, content_hash, edition
+from indexer.manifest import Context, Edition, StudyManifest, content_hash, edition, imprint
 from indexer.ports import EntryAbsent, EntryAnswer, EntryFound, EntryUnknown, NationalIndex, StudySource
 from indexer.study import Absent, Found, Study, StudyAnswer, Unknown
 from indexer.timeline import SHADOW
@@ -266,7 +266,9 @@ class Publication:
 
         try:
             document = await asyncio.to_thread(
-                kos.encode, manifest, version, timezone=policy.timezone, manufacturer=policy.publisher.manufacturer
+                kos.encode,
+                manifest,
+                imprint(version, zone=policy.timezone, manufacturer=policy.publisher.manufacturer),
             )
             sent = submission(manifest, context, version, document, policy.publisher)
         except BadInput as fault:

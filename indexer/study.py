@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from indexer.report import Coded
 from security.identity import Uid, masked
 
 
@@ -32,18 +33,45 @@ class PacsPatient:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeyNote:
+    """What a Key Object Selection instance of the study says (PS3.16 TID 2010): its document title (CID 7010, DCM),
+    its Key Object Description, "" for none, and the SOP instances it points at, in its order."""
+
+    title: Coded
+    description: str = ""
+    references: tuple[Uid, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """One SOP instance. ``number``/``frames``: InstanceNumber, NumberOfFrames, None when the PACS is silent."""
+    """One SOP instance. ``number``/``frames``: InstanceNumber, NumberOfFrames, None when the PACS is silent.
+    ``note``: what a key-image note says, None for every other object and when the PACS does not tell."""
 
     sop_class: Uid
     sop_instance: Uid
     number: int | None = None
     frames: int | None = None
+    note: KeyNote | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where images are fetched. ``base``: WADO-RS base URI without ``/studies``; ``location``: Retrieve Location
+    UID, OID of the image source, "" for none; ``ae_title``: Retrieve AE Title, "" for none."""
+
+    base: str
+    location: str = ""
+    ae_title: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """One series with its instances, at least one, ordered by (number, UID)."""
+    """One series with its instances, at least one, ordered by (number, UID).
+
+    ``date``, ``time``: SeriesDate and SeriesTime as ``Study`` has them, "" when silent. ``body_part``:
+    BodyPartExamined; ``region``: the coded region it stands for. ``laterality``: L, R, B or "".
+    ``address``: where this series alone is fetched, None when as the whole study.
+    """
 
     uid: Uid
     modality: str
@@ -51,6 +79,11 @@ class Series:
     number: int | None = None
     description: str = ""
     body_part: str = ""
+    date: str = ""
+    time: str = ""
+    region: Coded | None = None
+    laterality: str = ""
+    address: Address | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

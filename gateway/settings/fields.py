@@ -244,6 +244,7 @@ Text = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterVali
 FacilityType = Annotated[Text, AfterValidator(lambda value: _coded("facility-type", value))]
 PracticeSetting = Annotated[Text, AfterValidator(lambda value: _coded("practice-setting", value))]
 AeTitle = Annotated[str, StringConstraints(min_length=1, max_length=16), AfterValidator(_ae_title)]
+AeTitleOrNone = AeTitle | Literal[""]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 SecretFile = Annotated[Path, FileRule.SECRET]
 KekFile = Annotated[Path, FileRule.KEK]

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.settings.fields import (
     AeTitle,
+    AeTitleOrNone,
     BaseUrl,
     BaseUrlOrNone,
     Charset,
@@ -371,6 +372,7 @@ class ImagesSettings(Section):
 
     retrieve_base: RetrieveBase = Field(description="WADO-RS base address, without /studies.")
     retrieve_location: OidOrNone = Field(default="", description="OID of the image source; empty = none.")
+    retrieve_aet: AeTitleOrNone = Field(default="", description="AE title of the image source; empty = none.")
 
 
 class IdentityRules(Section):

@@ -258,7 +258,7 @@ def _document_entry(
     parts.coded(xds.ENTRY_FORMAT_CODE, table("format").coded(_KOS_CLASS))
     parts.coded(xds.ENTRY_FACILITY_TYPE_CODE, context.facility_type or publisher.facility_type)
     parts.coded(xds.ENTRY_PRACTICE_SETTING_CODE, context.practice_setting or publisher.practice_setting)
-    parts.coded(xds.ENTRY_EVENT_CODE_LIST, *context.regions, *_modalities(manifest.modalities))
+    parts.coded(xds.ENTRY_EVENT_CODE_LIST, *manifest.regions, *_modalities(manifest.modalities))
     parts.identifier("XDSDocumentEntry.patientId", xds.ENTRY_PATIENT_ID, _patient_id(manifest))
     parts.identifier("XDSDocumentEntry.uniqueId", xds.ENTRY_UNIQUE_ID, str(edition.unique_id))
     return entry

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from indexer.kos import encode
-from indexer.manifest import StudyManifest
+from indexer.manifest import StudyManifest, imprint
 from indexer.study import Instance, Series
 from security.identity import Uid
 from security.parse.dicom import parse_untrusted
@@ -52,7 +52,7 @@ def document(tmp_path: Path) -> Path:
 
 
 def kos(manifest: StudyManifest) -> bytes:
-    return encode(manifest, EDITION, timezone=ZoneInfo("Europe/Paris"), manufacturer="Poterne")
+    return encode(manifest, imprint(EDITION, zone=ZoneInfo("Europe/Paris"), manufacturer="Poterne"))
 
 
 def run(tool: str, *arguments: str) -> subprocess.CompletedProcess[str]:

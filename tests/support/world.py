@@ -25,7 +25,7 @@ from indexer.ledger import Ledger
 from indexer.ports import StudySource
 from indexer.publication import Policy, Publication
 from indexer.report import Coded, Organization
-from indexer.study import Absent, Found, Instance, PacsPatient, Series, Study, StudyAnswer
+from indexer.study import Absent, Address, Found, Instance, PacsPatient, Series, Study, StudyAnswer
 from indexer.trial import Plan, TrialSource
 from indexer.withdrawal import Terms, Withdrawal
 from indexer.xds.client import XdsClient, XdsEndpoint
@@ -189,7 +189,7 @@ def make_policy(rules: gate.Rules, visibility_s: float) -> Policy:
     return Policy(
         tenant=TENANT,
         timezone=ZONE,
-        site=Site(institution=organization, retrieve_base="https://images.fantome.example/wado"),
+        site=Site(institution=organization, address=Address(base="https://images.fantome.example/wado")),
         publisher=Publisher(
             device_id="899711256811",
             device_name="Poterne",

@@ -53,9 +53,9 @@ def test_start_and_stop_are_of_the_same_report() -> None:
 def test_orders_and_regions_of_all_reports_are_united_without_repetition() -> None:
     heart = Coded(code="80891009", system="2.16.840.1.113883.6.96", display="Cœur")
     newer = replace(REPORT, orders=(ORDER, SECOND), regions=(heart, *REPORT.regions))
-    manifest, context = assemble([REPORT, newer], PATIENT.ins, STUDY, SITE)
+    manifest, _ = assemble([REPORT, newer], PATIENT.ins, STUDY, SITE)
     assert manifest.orders == (ORDER, SECOND)
-    assert context.regions == (*REPORT.regions, heart)
+    assert manifest.regions == (*REPORT.regions, heart)
 
 
 def test_a_report_of_two_studies_gives_each_study_its_own_order() -> None:

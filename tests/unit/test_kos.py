@@ -16,9 +16,9 @@ from pydicom.dataset import Dataset
 
 from indexer import kos
 from indexer.kos import encode, value_type
-from indexer.manifest import StudyManifest
+from indexer.manifest import StudyManifest, imprint
 from indexer.report import Organization
-from indexer.study import Instance, Series
+from indexer.study import Address, Instance, Series
 from security.errors import BadInput
 from security.identity import LocalId, Uid
 from tests.fixtures.exams import CT, ECG, EDITION, INS_TEST, MANIFEST, MATRICULE, ORDER, PATIENT, SERIES, TRAITS
@@ -30,7 +30,7 @@ def written(
     manifest: StudyManifest = MANIFEST, created_at: datetime = EDITION.created_at, zone: str = "Europe/Paris"
 ) -> bytes:
     edition = replace(EDITION, created_at=created_at)
-    return encode(manifest, edition, timezone=ZoneInfo(zone), manufacturer="Poterne")
+    return encode(manifest, imprint(edition, zone=ZoneInfo(zone), manufacturer="Poterne"))
 
 
 def read(manifest: StudyManifest = MANIFEST) -> Dataset:
@@ -191,7 +191,7 @@ def test_the_evidence_lists_every_instance_with_the_address_of_its_series() -> N
 
 
 def test_without_an_image_source_no_retrieve_location_is_written() -> None:
-    dataset = read(replace(MANIFEST, retrieve_location="", retrieve_base="https://db1.exemple.test/rs/"))
+    dataset = read(replace(MANIFEST, address=Address(base="https://db1.exemple.test/rs/")))
     series = dataset.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0]
     assert "RetrieveLocationUID" not in series
     assert series.RetrieveURL == "https://db1.exemple.test/rs/studies/1.2.250.1.999.10.1/series/1.2.250.1.999.10.1.1"
@@ -289,9 +289,20 @@ def test_pydicom_would_write_the_same_data_set() -> None:
 def test_ff17_the_offset_is_that_of_the_zone_at_the_moment(
     moment: str, zone: str, day: str, hour: str, offset: str
 ) -> None:
-    data = written(created_at=datetime.fromisoformat(moment).replace(tzinfo=UTC), zone=zone)
-    dataset = pydicom.dcmread(BytesIO(data))
+    made_at = datetime.fromisoformat(moment).replace(tzinfo=UTC)
+    dataset = pydicom.dcmread(BytesIO(written(replace(MANIFEST, date="", time=""), created_at=made_at, zone=zone)))
     assert (dataset.ContentDate, dataset.ContentTime, dataset.TimezoneOffsetFromUTC) == (day, hour, offset)
+
+
+def test_a_winter_exam_published_in_summer_keeps_its_hour_and_so_does_the_making() -> None:
+    """TimezoneOffsetFromUTC covers StudyTime too (PS3.3 C.12.1.1.8): both are true under one offset."""
+    dataset = pydicom.dcmread(BytesIO(written(created_at=datetime(2026, 7, 1, 22, 0, tzinfo=UTC))))
+    assert (dataset.StudyDate, dataset.StudyTime) == ("20260115", "080000")
+    assert (dataset.ContentDate, dataset.ContentTime, dataset.TimezoneOffsetFromUTC) == (
+        "20260701",
+        "230000",
+        "+0100",
+    )
 
 
 @pytest.mark.parametrize(
@@ -357,9 +368,9 @@ def test_text_for_people_is_cut_and_cleaned() -> None:
         ("kos-no-instance", replace(MANIFEST, series=(replace(SERIES[0], instances=()),))),
         ("kos-duplicate-instance", replace(MANIFEST, series=(SERIES[0], SERIES[0]))),
         ("kos-duplicate-instance", replace(MANIFEST, series=(SERIES[0], replace(SERIES[0], uid=Uid("1.2"))))),
-        ("kos-retrieve-base", replace(MANIFEST, retrieve_base="")),
-        ("kos-retrieve-base", replace(MANIFEST, retrieve_base="ftp://db1.exemple.test")),
-        ("kos-retrieve-base", replace(MANIFEST, retrieve_base="https://db1.exemple.test/rs/studies")),
+        ("kos-retrieve-base", replace(MANIFEST, address=Address(base=""))),
+        ("kos-retrieve-base", replace(MANIFEST, address=Address(base="ftp://db1.exemple.test"))),
+        ("kos-retrieve-base", replace(MANIFEST, address=Address(base="https://db1.exemple.test/rs/studies"))),
         ("kos-text", with_traits(birth_name="F" * 65)),
         ("kos-text", with_traits(birth_name="FANTÔME^LÉA")),
         ("kos-text", with_traits(first_given_name="LÉA\x07")),

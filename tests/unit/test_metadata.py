@@ -11,7 +11,7 @@ from lxml import etree
 
 from indexer.manifest import Context, Edition, StudyManifest
 from indexer.report import Coded, Order, Organization, Professional, Visibility
-from indexer.study import Instance, Series
+from indexer.study import Address, Instance, Series
 from indexer.xds.metadata import Publisher, retrieve_request, stored_query_get_documents, submission
 from indexer.xds.soap import provide_and_register_body
 from security.errors import BadInput
@@ -54,14 +54,14 @@ MANIFEST = StudyManifest(
         Order(accession_number="ACC-2", accession_issuer="2.25.7002", placer_number="", placer_issuer=""),
     ),
     series=(series(1, "MR"), series(2, "PT"), series(3, "MR"), series(4, "KO")),
-    procedure=None,
+    procedures=(),
+    regions=(Coded(code="774007", system="2.16.840.1.113883.6.96", display="structure de la tête et/ou du cou"),),
     institution=Organization(identifier="1750000001", system="1.2.250.1.71.4.2.2", name="CHU FANTOME"),
-    retrieve_base="https://gateway.test/dicom-web",
+    address=Address(base="https://gateway.test/dicom-web"),
 )
 CONTEXT = Context(
     visibility=Visibility(),
     confidentiality="N",
-    regions=(Coded(code="774007", system="2.16.840.1.113883.6.96", display="structure de la tête et/ou du cou"),),
     legal_authenticator=Professional(
         identifier="899700000001", system="1.2.250.1.71.4.2.1", family="TEST-DUPONT", given="Anne"
     ),
@@ -274,9 +274,7 @@ def test_the_entry_is_identified_by_the_ins_and_the_kos() -> None:
 
 
 def test_what_no_report_states_is_left_out_or_taken_from_the_tenant() -> None:
-    silent = replace(
-        CONTEXT, legal_authenticator=None, facility_type=None, service_start=None, service_stop=None, regions=()
-    )
+    silent = replace(CONTEXT, legal_authenticator=None, facility_type=None, service_start=None, service_stop=None)
     assert (
         slots(entry(context=silent)).keys().isdisjoint({"legalAuthenticator", "serviceStartTime", "serviceStopTime"})
     )
