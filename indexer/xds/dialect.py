@@ -1,8 +1,8 @@
 """What each network wants to read in the metadata of a manifest: one frozen value per profile.
 
 ``DRIM_M``: drim-m §5. ``XDS_I``: IHE RAD TF-3 4.68.4.1.2.3. ``MADO``: the same with what MADO adds (RAD
-TF supplement, trial implementation). classCode and the typeCode of a study without a procedure are left to the affinity domain by
-IHE: we write LOINC 18748-4 there, which is our choice.
+TF supplement, trial implementation). IHE leaves classCode, and the typeCode of a study without a procedure, to the
+affinity domain: we write LOINC 18748-4 there, which is our choice.
 """
 
 from __future__ import annotations

@@ -126,7 +126,21 @@ def submission(
             code="metadata-character",
             hint="the source system must remove control characters from the report's header or the PACS record",
         ) from None
-    return Submission(unique_id=str(edition.unique_id), metadata=serialised(request), documents=documents)
+    return Submission(
+        unique_id=str(edition.unique_id),
+        metadata=serialised(request),
+        documents=documents,
+        is_secret=context.visibility.secret_connection,
+    )
+
+
+def patient_named(metadata: bytes) -> str:
+    """The CX of the patient that a stored request names.
+
+    Raises:
+        Broken: ``published-unreadable``.
+    """
+    return _identified(parse_xml(metadata, what="stored request"), xds.SET_PATIENT_ID)
 
 
 def status_change(
