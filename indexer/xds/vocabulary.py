@@ -63,6 +63,8 @@ SIGNS = "urn:ihe:iti:2007:AssociationType:signs"
 UPDATE_AVAILABILITY_STATUS = "urn:ihe:iti:2010:AssociationType:UpdateAvailabilityStatus"  # ITI TF-2 3.57
 SLOT_ORIGINAL_STATUS = "OriginalStatus"
 SLOT_NEW_STATUS = "NewStatus"
+SLOT_PREVIOUS_VERSION = "PreviousVersion"
+SLOT_ASSOCIATION_PROPAGATION = "AssociationPropagation"
 
 # -- status ------------------------------------------------------------------------------------------------------
 STATUS_APPROVED = "urn:oasis:names:tc:ebxml-regrep:StatusType:Approved"
