@@ -16,7 +16,7 @@ from gateway.hl7.intake import Intake
 from gateway.pacs.changes import ChangeFollower
 from gateway.pacs.orthanc import OrthancPeer
 from gateway.pacs.probe import Peer, WeeklyProbe
-from gateway.peers import index_client, pacs_peer, pacs_source
+from gateway.peers import index_client, pacs_peer, pacs_source, signing_pair
 from gateway.settings import PacsOrthanc, Settings, TenantSettings, TrialSettings
 from gateway.telemetry import Metrics
 from indexer import codes, gate, withdrawal
@@ -28,6 +28,7 @@ from indexer.report import Coded, Organization
 from indexer.study import Address
 from indexer.trial import Plan, Trial, TrialSource
 from indexer.withdrawal import Withdrawal
+from indexer.xds.dialect import DIALECTS
 from indexer.xds.metadata import Publisher
 from security.clock import Clock
 from security.identity import Ins, PatientIdentity, Traits
@@ -77,7 +78,7 @@ class Tenant:
 async def open_tenant(name: str, settings: TenantSettings, ground: Ground) -> AsyncIterator[Tenant]:
     """One tenant, its adapters closed at the end of the block."""
     async with AsyncExitStack() as stack:
-        client = index_client(settings, ground.observe_date(name))
+        client = index_client(settings, ground.observe_date(name), clock=ground.clock)
         stack.push_async_callback(client.aclose)
         sources = [pacs_source(pacs, asked) for pacs, asked in settings.pacs.items()]
         peers = {pacs: pacs_peer(pacs, asked) for pacs, asked in settings.pacs.items()}
@@ -88,7 +89,7 @@ async def open_tenant(name: str, settings: TenantSettings, ground: Ground) -> As
         }
         for closing in (*sources, *followers.values()):
             stack.push_async_callback(closing.close)
-        policy = _policy(name, settings, ground.settings)
+        policy = _policy(name, settings, ground)
         plan = _plan(name, settings.trial, settings, policy.rules) if settings.trial else None
         publication = Publication(
             policy=policy,
@@ -168,8 +169,9 @@ def _observer(metrics: Metrics) -> Callable[[str, str], None]:
     return observe
 
 
-def _policy(name: str, tenant: TenantSettings, settings: Settings) -> Policy:
-    publisher = tenant.publisher
+def _policy(name: str, tenant: TenantSettings, ground: Ground) -> Policy:
+    publisher, settings = tenant.publisher, ground.settings
+    pair = signing_pair(tenant.index, ground.clock)
     return Policy(
         tenant=name,
         timezone=ZoneInfo(tenant.timezone),
@@ -191,6 +193,8 @@ def _policy(name: str, tenant: TenantSettings, settings: Settings) -> Policy:
         pacs_retry_base_s=settings.outbox.pacs_retry_base_s,
         pacs_retry_cap_s=settings.outbox.pacs_retry_cap_s,
         mode=tenant.mode,
+        dialect=DIALECTS[tenant.profile],
+        signer=pair.signer if pair and tenant.index.sign_sets else None,
     )
 
 

@@ -51,8 +51,8 @@ class Policy:
 
     ``visibility``: how long an entry the index accepted, or may have accepted, can stay invisible to queries
     before it counts as absent (F09). ``pacs_retry_*``: how soon a PACS that does not have the study, or did
-    not answer, is asked again: doubling from base to cap. ``mode``: ``shadow`` sends nothing. ``sign``: signs every
-    submission set, None for none.
+    not answer, is asked again: doubling from base to cap. ``mode``: ``shadow`` sends nothing. ``signer``: who signs
+    the submission set, asked for each one; None for nobody.
     """
 
     tenant: str
@@ -65,7 +65,7 @@ class Policy:
     pacs_retry_cap_s: float
     mode: Literal["live", "shadow"] = "live"
     dialect: Dialect = DRIM_M
-    sign: SetSigner | None = None
+    signer: Callable[[], SetSigner] | None = None
 
     @property
     def patience(self) -> standing.Patience:
@@ -284,10 +284,18 @@ class Publication:
                 imprint(version, zone=policy.timezone, manufacturer=policy.publisher.manufacturer),
             )
             sent = submission(
-                manifest, context, version, document, policy.publisher, dialect=policy.dialect, sign=policy.sign
+                manifest,
+                context,
+                version,
+                document,
+                policy.publisher,
+                dialect=policy.dialect,
+                sign=policy.signer() if policy.signer else None,
             )
             sent = replace(sent, sender=sender)
-        except (BadInput, Broken) as fault:  # Broken: the certificate that signs is not valid now
+        except Broken as fault:  # the certificate that signs: the exam goes on by itself once it was renewed
+            return self._ask_again(job, f"sign-{fault.code}", str(fault.args[0]))
+        except BadInput as fault:
             return Answer(event=Event.HELD, reason=fault.code, detail=str(fault))
 
         instances = sum(len(series.instances) for series in manifest.series)

@@ -42,6 +42,7 @@ from gateway.settings.models import (
     StoreSettings,
     TenantSettings,
     TrialSettings,
+    VihfSettings,
     WebhookSettings,
     schema_text,
 )
@@ -74,6 +75,7 @@ __all__ = [
     "StoreSettings",
     "TenantSettings",
     "TrialSettings",
+    "VihfSettings",
     "WebhookSettings",
     "address",
     "judge",
