@@ -280,6 +280,14 @@ def test_sha1_is_made_and_believed_only_where_it_was_asked_for(signing_keys, tru
         PemSigner(signing_keys["p256"].certificate, signing_keys["p256"].key, Hand(), digest="sha1")
 
 
+def test_t21_a_sha1_digest_under_a_modern_signature_is_refused(signing_keys, signer, trust):
+    old = PemSigner(signing_keys["ours"].certificate, signing_keys["ours"].key, Hand(), digest="sha1")
+    letter = signed(old)
+    next(letter.iter(DS + "SignatureMethod")).set("Algorithm", "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256")
+    seal(next(letter.iter(DS + "Signature")), signer)
+    assert refusal(letter, trust) == "signature-digest-method"
+
+
 def test_a_renewed_pair_signs_without_a_restart(tmp_path, signing_keys):
     made = pair(tmp_path, "mine")
     files = SigningPair(made.certificate, made.key, Hand())

@@ -17,12 +17,13 @@ from tests.mutants.defects import (
     protection,
     registry,
     service,
+    signatures,
     store,
 )
 from tests.mutants.defects.defect import Defect
 
 __all__ = ["DEFECTS", "Defect"]
 
-_ROOMS = (gate, exams, index, registry, hl7, pacs, doors, service, outbox, store, protection)
+_ROOMS = (gate, exams, index, registry, hl7, pacs, doors, service, signatures, outbox, store, protection)
 
 DEFECTS: tuple[Defect, ...] = tuple(defect for room in _ROOMS for defect in room.DEFECTS)
