@@ -157,6 +157,10 @@ def xpath_transform(letter: etree._Element) -> None:
     next(letter.iter(DS + "Transform")).set("Algorithm", "http://www.w3.org/TR/1999/REC-xpath-19991116")
 
 
+def xslt_transform(letter: etree._Element) -> None:
+    [*letter.iter(DS + "Transform")][-1].set("Algorithm", "http://www.w3.org/TR/1999/REC-xslt-19991116")
+
+
 def unknown_method(letter: etree._Element) -> None:
     next(letter.iter(DS + "SignatureMethod")).set("Algorithm", NS_DS + "hmac-sha1")
 
@@ -223,6 +227,7 @@ def test_t21_each_way_to_fool_a_verifier_is_refused(signer, trust, attack, code)
         (outside_reference, "signature-reference"),
         (two_references, "signature-reference"),
         (xpath_transform, "signature-transform"),
+        (xslt_transform, "signature-transform"),
         (unknown_digest, "signature-digest-method"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
