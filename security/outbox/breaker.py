@@ -91,27 +91,30 @@ class Breaker:
         """A permitted call begins; exactly one ``end`` must follow."""
         self._in_flight += 1
 
-    def end(self, verdict: Verdict, now: float, *, wait_s: float | None = None) -> None:
-        """The call is over. ``wait_s``: the peer's own wish to be left alone for so many seconds (Retry-After)."""
+    def end(self, verdict: Verdict, now: float, *, wait_s: float | None = None) -> bool:
+        """The call is over; whether it shows that a peer that was away is back. ``wait_s``: the peer's own wish to be
+        left alone for so many seconds (Retry-After)."""
         self._in_flight -= 1
         if wait_s is not None:
             self._spare(wait_s, now)
         if verdict is Verdict.NEUTRAL:
-            return
+            return False
         is_failure = verdict is Verdict.FAILURE
         match self.mode(now):
             case Mode.OPEN:
-                return  # begun before it opened: tells nothing new
+                return False  # begun before it opened: tells nothing new
             case Mode.HALF_OPEN if is_failure:
                 self._opened_at = now
                 self._pause_s = min(self._pause_s * 2, self._settings.probe_max_s)
             case Mode.HALF_OPEN:
                 self._opened_at, self._pause_s, self._ramp_from = None, self._settings.probe_s, now
                 self._recent.clear()
+                return True
             case Mode.CLOSED:
                 self._recent.append((now, is_failure))
                 if self._is_failing(now):
                     self._opened_at = now
+        return False
 
     def _spare(self, wait_s: float, now: float) -> None:
         """One wish counts once, however many calls were under way and brought it."""

@@ -123,6 +123,7 @@ class Engine:
         self._wake = asyncio.Event()
         self._swept_at: float | None = None
         self._is_pressed = False
+        self._returned: set[str] = set()
         self.breakers: Mapping[str, Breaker] = {
             endpoint: Breaker(self._settings.breaker) for endpoint in sorted(set(self._endpoints.values()))
         }
@@ -184,8 +185,12 @@ class Engine:
         settles = {kind: self._settles_max - self._settling[kind] for kind in self._kinds}
         spare = 0 if self._is_pressed else max(1, int(self._settings.slots * self._settings.spare_share))
 
+        back = frozenset(self._returned)
+
         def work(tx: Tx) -> list[Job]:
             now = self._clock.now()
+            if back:
+                jobs.hasten_withdrawals(tx, kinds=[k for k, endpoint in self._endpoints.items() if endpoint in back])
             return jobs.claim(
                 tx,
                 owner=self._owner,
@@ -198,6 +203,7 @@ class Engine:
             )
 
         claimed = await self._store.write(work)
+        self._returned -= back
         for job in claimed:
             self._held.add(job.job_id)
             if job.state is State.SETTLING:
@@ -284,7 +290,9 @@ class Engine:
             if not is_call:
                 self._settling[job.kind] -= 1
             else:
-                self.breakers[self._endpoints[job.kind]].end(verdict, self._clock.monotonic(), wait_s=wait_s)
+                endpoint = self._endpoints[job.kind]
+                if self.breakers[endpoint].end(verdict, self._clock.monotonic(), wait_s=wait_s):
+                    self._returned.add(endpoint)
             self.nudge()
 
     async def _ask(self, job: Job) -> Answer:

@@ -9,6 +9,8 @@ Invariants:
 * what is too little to judge by is not judged by: under ``SAMPLES_MIN`` published jobs the prior stands;
 * minutes without a publication say nothing of effort: an index that is away makes no job dearer;
 * jobs of a more urgent class that arrive meanwhile go first, so they slow the others down and not the reverse;
+* an index that is away is taken to stay away as long again as it already was: an outage of half an hour warns of
+  what is due within the next half, before it is late;
 * infinity is said as infinity, with the growth per hour beside it.
 """
 
@@ -84,8 +86,9 @@ class Forecast:
     what arrives meanwhile are done, at the tenth, the mean and the ninetieth of the effort; infinite when more
     arrives than leaves. ``after_outage_s``: the mean when the index only comes back after that long. ``late``: jobs
     whose deadline lies ahead and will be missed, by class; ``overdue``: those whose deadline has passed.
-    ``growth_per_h``: jobs by which the backlog grows, 0.0 when it does not. ``is_measured``: the effort is this
-    tenant's own. ``error``: median absolute error of the last finished predictions, None before the first.
+    ``growth_per_h``: jobs by which the backlog grows, 0.0 when it does not. ``away``: for how long the index has
+    published nothing though it was called. ``is_measured``: the effort is this tenant's own. ``error``: median
+    absolute error of the last finished predictions, None before the first.
     """
 
     backlog: Mapping[JobClass, int]
@@ -95,6 +98,7 @@ class Forecast:
     overdue: Mapping[JobClass, int]
     growth_per_h: float
     load: float
+    away: timedelta
     is_measured: bool
     error: float | None = None
 
@@ -106,12 +110,14 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What a forecast is made from. ``minutes``: of the last hours; ``usual_per_s``: arrivals by class at this hour
-    of the week, as the median of earlier weeks; ``calls``: how many calls the index may carry at once."""
+    """What a forecast is made from. ``minutes``: of the last hours; ``fruitful``: the newest that published
+    something; ``usual_per_s``: arrivals by class at this hour of the week, as the median of earlier weeks; ``calls``:
+    how many calls the index may carry at once."""
 
     now: datetime
     backlog: Sequence[Bucket]
     minutes: Sequence[Minute]
+    fruitful: Sequence[Minute]
     calls: int
     usual_per_s: Mapping[JobClass, float] = field(default_factory=dict)
     checks: Sequence[Check] = ()
@@ -119,11 +125,12 @@ class Evidence:
 
 def forecast(evidence: Evidence) -> Forecast:
     """Look ahead from what is known now."""
-    measured = effort(evidence.minutes, now=evidence.now)
+    measured = effort(evidence.fruitful)
     cost = measured or PRIOR
     by_class = arrivals(evidence)
     rate = sum(by_class.values())
     jobs = sum(bucket.jobs for bucket in evidence.backlog)
+    away = away_for(evidence.minutes, now=evidence.now)
     load = rate * cost.mean_s / evidence.calls
     return Forecast(
         backlog={k: sum(b.jobs for b in evidence.backlog if b.job_class is k) for k in JobClass},
@@ -133,23 +140,25 @@ def forecast(evidence: Evidence) -> Forecast:
             drain(jobs, rate, cost.p90_s / evidence.calls),
         ),
         after_outage_s={
-            away: away.total_seconds() + drain(jobs + rate * away.total_seconds(), rate, cost.mean_s / evidence.calls)
-            for away in OUTAGES
+            end: end.total_seconds() + drain(jobs + rate * end.total_seconds(), rate, cost.mean_s / evidence.calls)
+            for end in OUTAGES
         },
-        late=late(evidence.backlog, by_class, cost.mean_s / evidence.calls, now=evidence.now),
+        late=late(evidence.backlog, by_class, cost.mean_s / evidence.calls, now=evidence.now, away=away),
         overdue={
             k: sum(b.jobs for b in evidence.backlog if b.job_class is k and _room_s(b, evidence.now) < 0)
             for k in JobClass
         },
         growth_per_h=max(0.0, rate - evidence.calls / cost.mean_s) * 3600,
         load=load,
+        away=away,
         is_measured=measured is not None,
         error=_error(evidence.checks),
     )
 
 
-def effort(minutes: Iterable[Minute], *, now: datetime) -> Effort | None:
-    """The effort of the last minutes, a quarter of an hour later weighing half as much; None for too few jobs."""
+def effort(minutes: Iterable[Minute]) -> Effort | None:
+    """The effort of the newest minutes that published something, however long ago that was, those a quarter of an
+    hour older weighing half as much; None for too few jobs."""
     by_minute: dict[int, tuple[int, int]] = {}
     for one in minutes:
         published, busy_ms = by_minute.get(one.minute, (0, 0))
@@ -157,8 +166,9 @@ def effort(minutes: Iterable[Minute], *, now: datetime) -> Effort | None:
     told = {minute: counts for minute, counts in by_minute.items() if counts[0]}
     if sum(published for published, _ in told.values()) < SAMPLES_MIN:
         return None
+    newest = max(told)
     costs = sorted(
-        (busy_ms / published / 1000, published * _weight(minute, now))
+        (busy_ms / published / 1000, published * 0.5 ** ((newest - minute) / HALF_LIFE_MIN))
         for minute, (published, busy_ms) in told.items()
     )
     whole = sum(weight for _, weight in costs)
@@ -168,6 +178,17 @@ def effort(minutes: Iterable[Minute], *, now: datetime) -> Effort | None:
         p10_s=max(min(_quantile(costs, 0.1 * whole), mean), 0.001),
         p90_s=max(_quantile(costs, 0.9 * whole), mean, 0.001),
     )
+
+
+def away_for(minutes: Iterable[Minute], *, now: datetime) -> timedelta:
+    """For how long calls have led to no publication; zero when none was made since the last one."""
+    told = sorted(minutes, key=lambda one: one.minute)
+    published = [one.minute for one in told if one.published]
+    vain = [one.minute for one in told if one.busy_ms and not (published and one.minute <= published[-1])]
+    if not vain:
+        return timedelta()
+    since = published[-1] + 1 if published else vain[0]
+    return max(timedelta(), timedelta(seconds=now.timestamp() - since * 60))
 
 
 def arrivals(evidence: Evidence) -> dict[JobClass, float]:
@@ -193,10 +214,15 @@ def drain(jobs: float, rate: float, seconds_each: float) -> float:
 
 
 def late(
-    backlog: Iterable[Bucket], by_class: Mapping[JobClass, float], seconds_each: float, *, now: datetime
+    backlog: Iterable[Bucket],
+    by_class: Mapping[JobClass, float],
+    seconds_each: float,
+    *,
+    now: datetime,
+    away: timedelta,
 ) -> dict[JobClass, int]:
     """Jobs that will be done behind a deadline that is still ahead, by class, when they are done in the order of the
-    queue: class first, then the earliest deadline."""
+    queue, class first, then the earliest deadline, beginning when the index has been ``away`` as long again."""
     found = dict.fromkeys(JobClass, 0)
     ahead = 0
     ordered = sorted(backlog, key=lambda b: (b.job_class, math.inf if b.minute is None else b.minute))
@@ -205,7 +231,9 @@ def late(
         if 0 <= room_s < math.inf:
             more_urgent = sum(by_class.get(k, 0.0) for k in JobClass if k < bucket.job_class)
             # how many jobs, more urgent arrivals aside, are done by the end of that minute
-            in_time = room_s / seconds_each * max(0.0, 1 - more_urgent * seconds_each)
+            in_time = (
+                max(0.0, room_s - away.total_seconds()) / seconds_each * max(0.0, 1 - more_urgent * seconds_each)
+            )
             found[bucket.job_class] += bucket.jobs - min(bucket.jobs, max(0, math.floor(in_time) - ahead))
         ahead += bucket.jobs
     return found
@@ -219,11 +247,6 @@ def _room_s(bucket: Bucket, now: datetime) -> float:
 def _error(checks: Sequence[Check]) -> float | None:
     done = [abs(c.predicted_s - c.actual_s) / c.actual_s for c in checks if c.actual_s > 0]
     return statistics.median(done) if done else None
-
-
-def _weight(minute: int, now: datetime) -> float:
-    age = to_ms(now) / _MINUTE_MS - minute
-    return float(0.5 ** (max(age, 0.0) / HALF_LIFE_MIN))
 
 
 def _quantile(costs: Sequence[tuple[float, float]], upto: float) -> float:

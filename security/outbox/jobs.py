@@ -551,6 +551,19 @@ def age(tx: Tx, *, now: datetime, limit: int = 500) -> int:
     )
 
 
+def hasten_withdrawals(tx: Tx, *, kinds: Collection[str]) -> int:
+    """The peer is back: what is most urgent does not wait for the next try that was fixed while it was away; how many
+    jobs that are."""
+    return sum(
+        tx.change(
+            "UPDATE outbox_job SET not_before = 0 WHERE kind = :kind AND job_class = 0 AND state = 'RETRY_WAIT'"
+            " AND lease_owner IS NULL AND state NOT IN ('PUBLISHED', 'CANCELLED', 'SUPERSEDED')",
+            kind=kind,
+        )
+        for kind in kinds
+    )
+
+
 def next_due(tx: ReadTx, *, now: datetime) -> datetime | None:
     """The first moment after ``now`` at which a waiting job becomes due; None when none waits."""
     row = tx.row(

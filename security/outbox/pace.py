@@ -15,10 +15,11 @@ from datetime import datetime, timedelta
 from security.clock import from_ms, to_ms
 from security.outbox.forecast import CHECKED_MAX, Bucket, Check, Evidence, Forecast, Minute, forecast
 from security.outbox.port import JobClass
-from security.store.port import ReadTx, Tx
+from security.store.port import ReadTx, Row, Tx
 
 RECENT = timedelta(hours=2)
-"""Minutes that the effort and the arrivals are read from: eight half-lives."""
+"""Minutes that the arrivals are read from: eight half-lives."""
+FRUITFUL_MAX = 200
 KEPT = timedelta(weeks=5)
 WEEKS = 4
 PREDICTED_MIN = 20
@@ -54,6 +55,7 @@ def ahead(tx: ReadTx, *, tenant: str, now: datetime, calls: int) -> Forecast:
             now=now,
             backlog=backlog(tx, tenant=tenant, now=now),
             minutes=_minutes(tx, tenant, now - RECENT, now),
+            fruitful=_fruitful(tx, tenant),
             calls=calls,
             usual_per_s=_usual(tx, tenant, now),
             checks=_checks(tx, tenant),
@@ -96,8 +98,8 @@ def predict(tx: Tx, *, tenant: str, found: Forecast, now: datetime) -> None:
     """Keep what was foretold, when there is enough to foretell and an end to it; judge what has come true."""
     _judge(tx, tenant, now)
     jobs, (_, mean_s, _) = sum(found.backlog.values()), found.drain_s
-    if jobs < PREDICTED_MIN or mean_s == float("inf"):
-        return
+    if jobs < PREDICTED_MIN or mean_s == float("inf") or found.away:
+        return  # nobody can foretell when an index that is away comes back
     tx.change(
         "INSERT INTO outbox_prediction (tenant, made_at, backlog, drain_ms, drained_at)"
         " VALUES (:tenant, :now, :jobs, :drain_ms, NULL) ON CONFLICT (tenant, made_at) DO NOTHING",
@@ -154,16 +156,28 @@ def _minutes(tx: ReadTx, tenant: str, since: datetime, until: datetime) -> list[
         since=to_ms(since) // _MINUTE_MS,
         until=to_ms(until) // _MINUTE_MS,
     )
-    return [
-        Minute(
-            minute=row["minute"],
-            job_class=JobClass(row["job_class"]),
-            accepted=row["accepted"],
-            published=row["published"],
-            busy_ms=row["busy_ms"],
-        )
-        for row in rows
-    ]
+    return [_minute(row) for row in rows]
+
+
+def _fruitful(tx: ReadTx, tenant: str) -> list[Minute]:
+    """The newest rows of minutes that published something: an outage makes them older, not fewer."""
+    rows = tx.rows(
+        "SELECT * FROM outbox_minute WHERE tenant = :tenant AND published > 0"
+        " ORDER BY minute DESC, job_class LIMIT :most",
+        tenant=tenant,
+        most=FRUITFUL_MAX,
+    )
+    return [_minute(row) for row in rows]
+
+
+def _minute(row: Row) -> Minute:
+    return Minute(
+        minute=row["minute"],
+        job_class=JobClass(row["job_class"]),
+        accepted=row["accepted"],
+        published=row["published"],
+        busy_ms=row["busy_ms"],
+    )
 
 
 def _usual(tx: ReadTx, tenant: str, now: datetime) -> dict[JobClass, float]:
