@@ -63,13 +63,7 @@ def evidence(root: Node, codes: Schemes) -> tuple[Uid, tuple[ListedSeries, ...]]
         BadInput: ``kos-no-study``, ``kos-several-studies``, ``kos-no-instance``, ``kos-uid``.
     """
     items = list(root.items("CurrentRequestedProcedureEvidenceSequence"))
-    studies = dict.fromkeys(uid for item in items if (uid := item.uid("StudyInstanceUID")) is not None)
-    if not studies:
-        raise refusal("kos-no-study", "its evidence names no study")
-    if len(studies) > 1:
-        raise refusal("kos-several-studies", f"its evidence names {len(studies)} studies")
-    if len(items) > 1:
-        root.note("kos-evidence-items", "CurrentRequestedProcedureEvidenceSequence", f"{len(items)} items")
+    study = _study(root, items)
     read = _Reader(root, codes, _Notes(), set())
     listed: dict[Uid, ListedSeries] = {}
     for item in items:
@@ -83,7 +77,22 @@ def evidence(root: Node, codes: Schemes) -> tuple[Uid, tuple[ListedSeries, ...]]
             listed[one.uid] = one
     if not listed:
         raise refusal("kos-no-instance", "its evidence lists no instance")
-    return next(iter(studies)), tuple(_noted(listed.values(), read.notes, root))
+    return study, tuple(_noted(listed.values(), read.notes, root))
+
+
+def _study(root: Node, items: list[Node]) -> Uid:
+    """The one study of the evidence; what stands at its level and belongs to each series is noted."""
+    studies = dict.fromkeys(uid for item in items if (uid := item.uid("StudyInstanceUID")) is not None)
+    if not studies:
+        raise refusal("kos-no-study", "its evidence names no study")
+    if len(studies) > 1:
+        raise refusal("kos-several-studies", f"its evidence names {len(studies)} studies")
+    if len(items) > 1:
+        root.note("kos-evidence-items", "CurrentRequestedProcedureEvidenceSequence", f"{len(items)} items")
+    for node in (root, *items):
+        if node.has("RetrieveURL"):
+            node.note("kos-retrieve-level", "RetrieveURL")
+    return next(iter(studies))
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,12 +187,17 @@ def _above(name: str, node: Node, study: Node, root: Node) -> str:
     return ""
 
 
+def is_http(url: str) -> bool:
+    """Whether this is an http(s) address without blanks."""
+    return _HTTP.fullmatch(url) is not None
+
+
 def _url(node: Node, study: Node, root: Node) -> Url | None:
     for level, one in (("series", node), ("study", study), ("root", root)):
         stated = one.text("RetrieveURL")
         if not stated:
             continue
-        if not _HTTP.fullmatch(stated):
+        if not is_http(stated):
             one.note("kos-retrieve-http", "RetrieveURL")
             return None
         read = _URL.fullmatch(stated)
