@@ -265,7 +265,7 @@ def _measured(node: Node) -> str:
 
 def described(text: str) -> Iterable[tuple[str, str, str]]:
     """Series UID, modality and description of each line of drim-m's text (drim-m §4)."""
-    for line in text.splitlines():
+    for line in re.split(r"[\r\n]+", text):  # of DICOM's line ends alone: no other may forge a line
         if found := _LINE.fullmatch(line.strip()):
             yield found["uid"], found["modality"].strip(), found["description"].strip()
 
