@@ -270,4 +270,6 @@ def described(text: str) -> Iterable[tuple[str, str, str]]:
             yield found["uid"], found["modality"].strip(), found["description"].strip()
 
 
-_LINE = re.compile(r"S[ée]rie-(?P<uid>[0-9.]{1,64}) :(?P<modality>[^@]{0,64})@ +:(?P<description>.*)", re.IGNORECASE)
+_LINE = re.compile(  # "Série-… : CT @  : …" as written today, "Serie-… : CT : …" as the demonstrator wrote it before
+    r"S[ée]rie-(?P<uid>[0-9.]{1,64}) :(?P<modality>[^@:]{0,64})(@[^:]{0,64})?:(?P<description>.*)", re.IGNORECASE
+)

@@ -308,6 +308,15 @@ def test_a_body_part_without_a_code_is_a_text() -> None:
     assert read(data).manifest.series[0].body_part == "SELLA"
 
 
+@pytest.mark.parametrize("line", [f"Série-{ROOT}.1 : MR @  : Crâne", f"Serie-{ROOT}.1 : MR : Crâne"])
+def test_both_layouts_of_the_text_tell_modality_and_description(line: str) -> None:
+    def edit(dataset: Dataset) -> None:
+        dataset.ContentSequence[-1].TextValue = f"Examen : x\r\n{line}\r\n"
+
+    first = read(edited(written("drim-m"), edit)).manifest.series[0]
+    assert (first.modality, first.description) == ("MR", "Crâne")
+
+
 def test_a_line_of_the_text_cannot_be_forged_by_a_description() -> None:
     forged = f"x\u2028Série-{ROOT}.2 : MR @  : faux"
     first, second, *rest = EXAM.series
