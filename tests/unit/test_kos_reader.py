@@ -73,6 +73,17 @@ def test_descriptors_before_an_instance_are_those_of_the_instance() -> None:
     assert rules(data) == {"kos-sibling"}
 
 
+def test_descriptors_before_an_instance_are_not_those_of_the_next() -> None:
+    """Only the first instance has a number, and it stands before it."""
+
+    def edit(dataset: Dataset) -> None:
+        siblings(dataset)
+        del group(dataset).ContentSequence[-1].ContentSequence
+
+    data = edited(written("mado"), edit)
+    assert [one.number for one in read(data).manifest.series[0].instances] == [1, None]
+
+
 def test_a_count_written_as_text_is_still_a_count() -> None:
     assert rules(edited(written("mado"), counted_as_text)) == {"kos-count-text"}
 
@@ -318,9 +329,9 @@ def test_both_layouts_of_the_text_tell_modality_and_description(line: str) -> No
 
 
 def test_a_line_of_the_text_cannot_be_forged_by_a_description() -> None:
-    forged = f"x\u2028Série-{ROOT}.2 : MR @  : faux"
+    forged = f"x\u2028Série-{ROOT}.1 : MR @  : faux"
     first, second, *rest = EXAM.series
-    data = written("drim-m", manifest=replace(EXAM, series=(replace(first, description=forged), second, *rest)))
+    data = written("drim-m", manifest=replace(EXAM, series=(first, replace(second, description=forged), *rest)))
     assert [one.modality for one in read(data).manifest.series] == ["CT", "CT", "ECG", "KO"]
 
 

@@ -50,10 +50,10 @@ DEFECTS = (
     ),
     identity(
         "foreign-comment-taken-for-a-birthplace",
-        _DOCUMENT,
-        'return "drim-m" if national else "xds-i"',
-        'return "drim-m"',
-        unit("kos_rules", "test_our_own_document_breaks_no_rule", _BROKEN),
+        _READER,
+        'patient=patient(root, national=document.profile == "drim-m"),',
+        "patient=patient(root, national=True),",
+        unit("kos_reader", "test_comments_and_other_names_of_foreign_documents_are_no_french_traits"),
     ),
     identity(
         "identifying-text-is-cut",
@@ -151,7 +151,7 @@ DEFECTS = (
         _TREE,
         "                before = {}\n",
         "",
-        unit("kos_reader", "test_descriptors_before_an_instance_are_those_of_the_instance"),
+        unit("kos_reader", "test_descriptors_before_an_instance_are_not_those_of_the_next"),
     ),
     loss(
         "links-of-key-images-not-written",
