@@ -185,8 +185,9 @@ def _item(node: Node) -> None:
 
 
 def _library(document: Document) -> None:
-    """The title says whether there is a library."""
-    if (document.title == concepts.TITLE) != (document.tree.library is not None):
+    """MADO has its title and a library, the other profiles neither."""
+    described = document.profile == "mado"
+    if {document.title == concepts.TITLE, document.tree.library is not None} != {described}:
         document.root.note("kos-library", "ContentSequence")
 
 

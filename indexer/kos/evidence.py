@@ -19,7 +19,7 @@ from indexer.report import Coded
 from indexer.study import Address, Instance, KeyNote
 from security.identity import Uid
 
-_URL = re.compile(r"(?P<base>.*?)(?P<tail>/studies(/(?P<study>[^/]*)(/series(/(?P<series>[^/]*))?)?)?)?(?P<slash>/*)")
+_URL = re.compile(r"(?P<base>.*?)(?P<tail>/studies(/(?P<study>[^/]*)(/series(/(?P<series>[^/]*))?)?)?)?")
 _HTTP = re.compile(r"https?://[!-~]+", re.ASCII | re.IGNORECASE)
 
 
@@ -66,6 +66,7 @@ def evidence(root: Node, codes: Schemes) -> tuple[Uid, tuple[ListedSeries, ...]]
     study = _study(root, items)
     read = _Reader(root, codes, _Notes(), set())
     listed: dict[Uid, ListedSeries] = {}
+    instances: dict[Uid, list[Instance]] = {}
     for item in items:
         for node in item.items("ReferencedSeriesSequence"):
             one = read.series(node, item)
@@ -73,11 +74,12 @@ def evidence(root: Node, codes: Schemes) -> tuple[Uid, tuple[ListedSeries, ...]]
                 continue
             if one.uid in listed:
                 node.note("kos-duplicate-instance", "SeriesInstanceUID")
-                one = replace(listed[one.uid], instances=listed[one.uid].instances + one.instances)
-            listed[one.uid] = one
+            listed.setdefault(one.uid, one)
+            instances.setdefault(one.uid, []).extend(one.instances)
     if not listed:
         raise refusal("kos-no-instance", "its evidence lists no instance")
-    return study, tuple(_noted(listed.values(), read.notes, root))
+    whole = (replace(one, instances=tuple(instances[one.uid])) for one in listed.values())
+    return study, tuple(_noted(whole, read.notes, root))
 
 
 def _study(root: Node, items: list[Node]) -> Uid:
@@ -200,15 +202,16 @@ def _url(node: Node, study: Node, root: Node) -> Url | None:
         if not is_http(stated):
             one.note("kos-retrieve-http", "RetrieveURL")
             return None
-        read = _URL.fullmatch(stated)
+        bare = stated.rstrip("/")
+        read = _URL.fullmatch(bare)
         if read is None:  # the expression ends in what fits anything
             raise refusal("kos-retrieve-http", f"{one.at('RetrieveURL')} cannot be taken apart")
         return Url(
-            base=read["base"],
+            base=read["base"].rstrip("/"),
             study=read["study"] or "",
             series=read["series"] or "",
             tail="/series" if read["series"] else "/studies" if read["tail"] else "",
-            slash=bool(read["slash"]),
+            slash=bare != stated,
             level=level,
             where=one.at("RetrieveURL"),
         )

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
 from io import BytesIO
+from typing import get_args
 
 import pydicom
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ImplicitVRLittleEndian
 
-from indexer.kos import encode, read
+from indexer.kos import check, encode, read
+from indexer.reading import Profile
 from indexer.report import Coded, Order, Organization
 from indexer.study import Address, KeyNote
 from security.errors import BadInput
@@ -164,6 +169,22 @@ def test_an_instance_listed_twice_is_kept_once() -> None:
     assert [one.sop_instance for one in found.manifest.series[0].instances] == [f"{ROOT}.1.1", f"{ROOT}.1.2"]
     (deviation,) = found.deviations
     assert (deviation.rule, deviation.detail) == ("kos-duplicate-instance", "(2 times)")
+
+
+def test_a_series_listed_in_two_items_is_one_series() -> None:
+    def edit(dataset: Dataset) -> None:
+        series(dataset, 1).SeriesInstanceUID = series(dataset, 0).SeriesInstanceUID
+
+    found = read(edited(written("xds-i"), edit))
+    assert [len(one.instances) for one in found.manifest.series] == [3, 3, 1]
+
+
+@pytest.mark.parametrize("url", ["https://a.test" + "/" * 200_000 + "x", "https://a.test" + "/studies/1" * 50_000])
+def test_t13_a_hostile_address_is_read_in_no_time(url: str) -> None:
+    data = edited(written("mado"), lambda d: series(d).add_new(0x00081190, "UR", url))
+    began = time.process_time()
+    read(data)
+    assert time.process_time() - began < 1
 
 
 def test_without_requests_the_accession_number_of_the_study_is_the_order() -> None:
@@ -409,6 +430,26 @@ def test_xds_i_states_how_each_series_is_fetched() -> None:
         ("AUTRE", "1.2.250.1.999.8", "https://db2.exemple.test/rs"),
     ]
     assert read(written("xds-i", manifest=manifest)).manifest.series[1].address == own
+
+
+@pytest.mark.parametrize("profile", get_args(Profile))
+@given(
+    edits=st.lists(
+        st.tuples(st.integers(132, 10**6), st.binary(max_size=4), st.integers(0, 4)), min_size=1, max_size=6
+    )
+)
+def test_t13_whatever_bytes_arrive_they_are_read_or_refused(
+    profile: Profile, edits: list[tuple[int, bytes, int]]
+) -> None:
+    data = bytearray(written(profile))
+    for place, put_in, taken in edits:
+        at = 132 + place % (len(data) - 132)
+        data[at : at + taken] = put_in
+    for look in (read, check):
+        try:
+            look(bytes(data))
+        except BadInput as fault:
+            assert fault.code.startswith(("kos-", "dicom-"))  # noqa: PT017 -- both outcomes are allowed
 
 
 def test_what_is_no_dicom_at_all_is_refused_as_such() -> None:

@@ -343,6 +343,7 @@ REFUSED: tuple[tuple[str, Profile, StudyManifest], ...] = (
     ("kos-no-patient-id", "xds-i", replace(EXAM, patient=replace(PATIENT, ins=None, local_ids=()))),
     ("kos-no-patient-id", "mado", replace(EXAM, patient=replace(PATIENT, ins=replace(PATIENT.ins, status="PROV"), local_ids=()))),  # type: ignore[type-var]  # it has one
     ("kos-authority", "mado", replace(EXAM, patient=replace(PATIENT, ins=replace(PATIENT.ins, oid="1.2.3")))),  # type: ignore[type-var]  # it has one
+    ("kos-other-ins", "mado", replace(EXAM, patient=replace(PATIENT, local_ids=(LocalId(value="1", issuer=INS_TEST),)))),
     ("kos-no-instance", "xds-i", replace(EXAM, series=())),
     ("kos-duplicate-instance", "mado", replace(EXAM, series=(EXAM.series[0], EXAM.series[0]))),
     ("kos-ae-title", "xds-i", replace(EXAM, address=Address(base="", location="1.2"))),
@@ -394,6 +395,11 @@ def test_a_document_can_be_held_against_another_profile_than_its_own() -> None:
         "kos-retrieve-form",
         "kos-series-number",
     }
+
+
+def test_the_profile_of_mado_is_not_that_of_a_plain_manifest_and_the_other_way_round() -> None:
+    assert "kos-library" in {one.rule for one in check(written("xds-i"), profile="mado")}
+    assert "kos-library" in {one.rule for one in check(written("mado"), profile="xds-i")}
 
 
 def test_a_departure_that_every_instance_shows_is_told_once_with_its_number() -> None:
