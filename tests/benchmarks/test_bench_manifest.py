@@ -23,7 +23,7 @@ from tests.benchmarks.figures import Figure, publish, quantile
 from tests.fixtures import kos as kos_fixture
 from tests.fixtures.exams import CT, EDITION, PATIENT, REPORT, SITE, STUDY
 
-pytestmark = [pytest.mark.bench, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.bench, pytest.mark.timeout(900)]
 
 PARIS = ZoneInfo("Europe/Paris")
 SERIES, PER_SERIES = 4, 325  # 1,300 instances

@@ -212,6 +212,7 @@ def test_the_same_number_of_two_issuers_is_two_accession_numbers() -> None:
     (order,) = EXAM.orders
     several = replace(EXAM, orders=(order, replace(order, accession_issuer="1.2.250.1.999.99")))
     assert pydicom.dcmread(BytesIO(written("mado", manifest=several))).AccessionNumber == ""
+    assert check(written("mado", manifest=several)) == ()
 
 
 # -- who the patient is ------------------------------------------------------------------------------------------
