@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from pydicom.sr._concepts_dict import concepts
 
-from indexer.codes import TableName, table
+from indexer.codes import TableName, displayed, table
 from indexer.report import Coded
 from security import conf
 from security.conf import conf_dir
@@ -82,6 +83,45 @@ def test_every_table_names_its_source_and_version(name: TableName) -> None:
     assert all(read.codes.values())
 
 
+def test_every_body_part_lies_in_a_coarse_region() -> None:
+    """Each BodyPartExamined leads to a concept, each concept to one of the ten regions of CID IHE-MADO1."""
+    parts = table("body-part")
+    assert set(parts.coarse) == set(parts.codes) == set(parts.aliases.values())
+    assert set(parts.coarse.values()) <= set(table("region").codes)
+    assert parts.system == table("region").system
+
+
+@pytest.mark.parametrize(
+    ("part", "code", "coarse"),
+    [
+        ("CHEST", "816094009", "67734004"),
+        ("ABDOMEN", "818981001", "63337009"),
+        ("HEAD", "69536005", "774007"),
+        ("LSPINE", "122496007", "1141981001"),
+        ("HEART", "80891009", "80891009"),
+        ("BREAST", "76752008", "76752008"),
+        ("KNEE", "72696002", "61685007"),
+        ("HAND", "85562004", "53120007"),
+        ("WHOLEBODY", "38266002", "38266002"),
+        ("CAROTID", "69105007", "113257007"),
+    ],
+)
+def test_a_body_part_has_its_concept_and_its_region(part: str, code: str, coarse: str) -> None:
+    parts = table("body-part")
+    assert (parts.coded(part).code, parts.coarse[code]) == (code, coarse)
+
+
+def test_every_concept_of_a_body_part_is_one_that_pydicom_knows() -> None:
+    """An independent copy of the codes, so that a digit mistyped is seen."""
+    known = {code for values in concepts["SCT"].values() for code in values}
+    assert set(table("body-part").codes) <= known
+
+
+def test_both_code_sets_of_mado_name_the_same_concepts() -> None:
+    assert set(table("mado-99ihe").codes.values()) == set(table("mado-dcm").codes.values())
+    assert table("mado-dcm").codes["131560"] == "Manifest with Description"
+
+
 def test_every_file_is_a_table() -> None:
     assert sorted(path.stem for path in (conf_dir() / "codes").iterdir()) == sorted(get_args(TableName))
 
@@ -94,3 +134,33 @@ def test_an_installation_without_its_data_says_so(monkeypatch: pytest.MonkeyPatc
     assert caught.value.code == "conf-missing"
     (tmp_path / "share" / "poterne" / "conf").mkdir(parents=True)
     assert conf_dir() == tmp_path / "share" / "poterne" / "conf"
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "display"),
+    [
+        ("format-ihe", "urn:ihe:rad:MADO:fhir-manifest:2026", "MADO FHIR manifest"),
+        ("study", "18748-4", "Diagnostic imaging study"),
+        ("specialty", "394914008", "Radiology"),
+        ("procedure-loinc", "24727-0", "CT Head W contrast IV"),
+        ("procedure-ccam", "QEQK001", "Mammographie bilatérale"),
+        ("role", "AUTOMATE", "Automate"),
+    ],
+)
+def test_the_tables_of_the_other_networks_hold_what_we_write(name, code, display):
+    assert table(name).coded(code).display == display
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "near"), [("procedure-ccam", "QEQK002", "QEQK001"), ("role", "AUTOMAT", "AUTOMATE")]
+)
+def test_a_code_that_is_almost_one_of_ours_is_refused_and_the_right_one_named(name, code, near):
+    with pytest.raises(BadInput) as caught:
+        table(name).coded(code)
+    assert caught.value.hint.startswith(f"did you mean '{near}'?")
+
+
+def test_what_a_report_states_with_a_display_passes_untouched():
+    own = Coded(code="QEQK001", system="1.2.250.1.213.2.5", display="Mammo, nos mots")
+    assert displayed(own) == own
+    assert displayed(Coded(code="QEQK001", system="2.25.1")).display == "QEQK001"  # their system, not the CCAM
