@@ -4,7 +4,9 @@ Invariants:
 
 * a genuine assertion of a pinned signer, valid now, and used once: its id is remembered for as long as it is valid;
 * an assertion that names a patient is for a request about that patient: one made for another is refused, and what is
-  submitted or updated without naming the patient in the assertion is refused too.
+  submitted, updated or searched for without naming the patient in the assertion is refused too.
+
+An AudienceRestriction is not judged: the profile states none. What was seen is forgotten at a restart.
 """
 
 from __future__ import annotations
@@ -21,16 +23,18 @@ from security.clock import Clock
 from security.errors import BadInput, Unavailable
 from security.xmlsig.verifying import Trust
 
-_REMEMBERED_MAX = 100_000  # assertions of the last minutes
+REMEMBERED_MAX = 100_000  # assertions; those of the last minutes are kept, whatever comes
 _PATIENT_SCHEMES = frozenset({v.SET_PATIENT_ID, v.ENTRY_PATIENT_ID})
+_PATIENT_PARAMETERS = frozenset({"$XDSDocumentEntryPatientId", "$XDSSubmissionSetPatientId"})
 
 
 class Credentials:
     """Demands an assertion. One per node: it remembers those it has seen."""
 
-    def __init__(self, trust: Trust, clock: Clock) -> None:
+    def __init__(self, trust: Trust, clock: Clock, *, remembered_max: int = REMEMBERED_MAX) -> None:
         self._trust = trust
         self._clock = clock
+        self._remembered_max = remembered_max
         self._seen: dict[str, datetime] = {}
 
     def check(self, envelope: soap.Envelope) -> None:
@@ -43,10 +47,11 @@ class Credentials:
         now = self._clock.now()
         found = read_security_header(envelope.security, trust=self._trust, now=now)
         _check_patient(envelope.body, found.attributes.get(RESOURCE_ID, ()))
-        self._seen = {one: until for one, until in self._seen.items() if until + SKEW > now}
         if found.assertion_id in self._seen:
             raise _bad("replayed", "the assertion was used before")
-        if len(self._seen) >= _REMEMBERED_MAX:
+        if len(self._seen) >= self._remembered_max:
+            self._seen = {one: until for one, until in self._seen.items() if until + SKEW > now}
+        if len(self._seen) >= self._remembered_max:
             raise Unavailable("too many assertions at once", code="vihf-crowded", hint="ask again in some minutes")
         self._seen[found.assertion_id] = found.expires_at
 
@@ -56,6 +61,11 @@ def _check_patient(body: etree._Element, stated: tuple[str, ...]) -> None:
         patient_of(one.get("value", ""))
         for one in body.iter(f"{{{v.NS_RIM}}}ExternalIdentifier")
         if one.get("identificationScheme", "").lower() in _PATIENT_SCHEMES
+    } | {
+        patient_of(soap.text(value).strip("'"))
+        for slot in body.iter(f"{{{v.NS_RIM}}}Slot")
+        if slot.get("name", "") in _PATIENT_PARAMETERS
+        for value in slot.iter(f"{{{v.NS_RIM}}}Value")
     }
     if named and named != {patient_of(one) for one in stated}:
         raise _bad("other-patient", "the assertion is not about the patient of the request")
