@@ -357,7 +357,7 @@ def _counts(study: Json) -> Iterator[Deviation]:
 
 
 def _uids(study: Json) -> Iterator[Deviation]:
-    """UIDs that are none, in another form, or listed twice."""
+    """UIDs that are none or listed twice (one with urn:oid: is no FHIR id: the structure tells), SOP classes."""
     seen: Counter[tuple[str, Uid]] = Counter()
     for where, series in _series(study):
         yield from _one_uid(seen, "series", where, series)
@@ -372,13 +372,10 @@ def _uids(study: Json) -> Iterator[Deviation]:
 
 
 def _one_uid(seen: Counter[tuple[str, Uid]], kind: str, where: str, resource: Json) -> Iterator[Deviation]:
-    stated = text(resource, "uid")
-    found = uid(stated)
+    found = uid(text(resource, "uid"))
     if found is None:
         yield _at("fhir-uid", f"{where}.uid")
         return
-    if stated.startswith(v.URN_OID):
-        yield _at("fhir-uid-prefix", f"{where}.uid")
     seen[kind, found] += 1
     if seen[kind, found] > 1:
         yield _at("fhir-duplicate-uid", f"{where}.uid")

@@ -248,12 +248,6 @@ RULES: tuple[Rule, ...] = (
         "Each series and each instance has a UID.",
         _SEND,
     ),
-    _warning(
-        "fhir-uid-prefix",
-        f"{_R4} ImagingStudy.series.uid (id)",
-        "The UIDs of series and instances are bare, without urn:oid:.",
-        "write the digits and dots alone",
-    ),
     _error(
         "fhir-duplicate-uid",
         "DICOM PS3.3 C.12.1.1",
