@@ -23,6 +23,8 @@ from security.parse.json import parse_json
 
 Json = Mapping[str, Any]
 
+ENTRIES_MAX = 1000  # a study of a thousand orders and addresses; each entry costs the structure check some 50 µs
+
 _NOTHING: Json = {}
 
 
@@ -151,7 +153,8 @@ def opened(data: bytes) -> Document:
     """The JSON of a Bundle, whatever it holds.
 
     Raises:
-        BadInput: ``json-…`` of ``security.parse``; ``fhir-not-bundle`` it is another JSON.
+        BadInput: ``json-…`` of ``security.parse``; ``fhir-not-bundle`` it is another JSON; ``fhir-too-many-entries``
+            it has more than ``ENTRIES_MAX``.
     """
     value = parse_json(data, what="FHIR manifest")
     if not isinstance(value, dict) or text(value, "resourceType") != "Bundle":
@@ -159,6 +162,12 @@ def opened(data: bytes) -> Document:
             "the FHIR document is not a Bundle",
             code="fhir-not-bundle",
             hint="a manifest is a Bundle of type document, as application/fhir+json",
+        )
+    if isinstance(value.get("entry"), list) and len(value["entry"]) > ENTRIES_MAX:
+        raise BadInput(
+            f"the Bundle has {len(value['entry'])} entries, at most {ENTRIES_MAX} are read",
+            code="fhir-too-many-entries",
+            hint="write one manifest for each study: its entries are one study, its orders and its addresses",
         )
     resources = tuple(_resources(value))
     return Document(bundle=value, resources=resources, by_address=_addresses(value, resources))

@@ -55,9 +55,9 @@ def check(data: bytes) -> tuple[Deviation, ...]:
     try:
         document = opened(data)
     except BadInput as cause:
-        if cause.code != "fhir-not-bundle":
+        if not cause.code.startswith("fhir-"):
             raise
-        return (Deviation(rule="fhir-not-bundle", where="Bundle"),)
+        return (Deviation(rule=cause.code, where="Bundle"),)
     return deviations(document)
 
 

@@ -70,9 +70,9 @@ def read(data: bytes) -> Reading:
     """The document as a manifest of form ``fhir``, profile ``mado``, with every deviation ``check`` finds.
 
     Raises:
-        BadInput: ``json-…`` it is no JSON that is read here; ``fhir-not-bundle``, ``fhir-bundle-type``,
-            ``fhir-one-study``, ``fhir-study-uid``, ``fhir-timestamp``, ``fhir-two-patients``, ``fhir-two-ins``,
-            ``fhir-no-instance``, ``fhir-uid``, ``fhir-sop-class``: it is no manifest of one study of one patient.
+        BadInput: ``json-…`` it is no JSON that is read here; ``fhir-not-bundle``, ``fhir-too-many-entries``,
+            ``fhir-bundle-type``, ``fhir-one-study``, ``fhir-study-uid``, ``fhir-timestamp``, ``fhir-two-patients``,
+            ``fhir-two-ins``, ``fhir-no-instance``, ``fhir-uid``, ``fhir-sop-class``: it is no manifest of one study of one patient.
     """
     document = opened(data)
     if text(document.bundle, "type") not in {"document", "collection"}:

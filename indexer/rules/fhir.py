@@ -30,6 +30,12 @@ RULES: tuple[Rule, ...] = (
         "send the Bundle itself, as application/fhir+json",
     ),
     _error(
+        "fhir-too-many-entries",
+        "limit of this reader",
+        "A manifest has at most 1,000 entries.",
+        "write one manifest for each study, its orders and its addresses",
+    ),
+    _error(
         "fhir-structure",
         f"{_R4}, resource definitions",
         "Every element is one that FHIR R4 defines, of its type and in its number.",

@@ -102,6 +102,7 @@ NIA = {"system": "urn:oid:1.2.250.1.213.1.4.9", "value": "185067512300159"}
 
 ONE_DEFECT: dict[str, list[tuple[Change, str]]] = {
     "fhir-not-bundle": [(top(resourceType="List"), "Bundle")],
+    "fhir-too-many-entries": [(lambda bundle: bundle["entry"].extend([{}] * 992), "Bundle")],
     "fhir-structure": [
         (set_in("Patient", "shoeSize", to=42), "Bundle.entry[2].resource.shoeSize"),
         (set_in("ImagingStudy", "description", to=7), "Bundle.entry[1].resource.description"),

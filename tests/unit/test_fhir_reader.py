@@ -385,6 +385,7 @@ def _two_uids(bundle: dict[str, Any]) -> None:
     ("code", "change"),
     [
         ("fhir-not-bundle", lambda bundle: bundle.update(resourceType="Composition")),
+        ("fhir-too-many-entries", lambda bundle: bundle["entry"].extend([{}] * 992)),
         ("fhir-bundle-type", lambda bundle: bundle.update(type="transaction")),
         ("fhir-bundle-type", lambda bundle: bundle.pop("type")),
         ("fhir-one-study", lambda bundle: bundle["entry"].pop(1)),
