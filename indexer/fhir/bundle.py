@@ -28,27 +28,24 @@ import re
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta, timezone
+from datetime import timedelta, timezone
 from typing import Any
 
+from indexer.fhir import datatypes as d
 from indexer.fhir import vocabulary as v
 from indexer.fhir.narrative import printable, series_narrative, study_narrative
 from indexer.manifest import Imprint, StudyManifest, study_offset
-from indexer.report import Coded, Order
+from indexer.report import Order
 from indexer.study import Address, Instance, Series
-from security.errors import BadInput
 from security.identity import Ins, PatientIdentity, Traits, Uid
 from security.ins import INS_AUTHORITIES
 
 Resource = dict[str, Any]
 
 _NAMESPACE = uuid.UUID("a2c0f5c5-0e55-5f0b-8f0e-5a3f6f2b9d47")  # of every resource id made here; never change it
-_DA = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})", re.ASCII)
-_TM = re.compile(r"([0-9]{2})(?:([0-9]{2})(?:([0-9]{2})(\.[0-9]{1,6})?)?)?", re.ASCII)
 _HTTP = re.compile(r"https?://[!-~]+", re.ASCII)
-_CODE = re.compile(r"\S+( \S+)*")  # FHIR R4 code, one blank at most between words
-_SYSTEM = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+", re.ASCII)  # an absolute URI
-_INTEGER_MAX = 2**31 - 1
+
+
 _GENDER = {"M": "male", "F": "female", "U": "unknown"}
 _SIDES = {
     "L": {"system": v.SNOMED, "code": "7771000", "display": "Left"},
@@ -83,37 +80,37 @@ def _check(manifest: StudyManifest) -> None:
     """Every rule on the manifest as a whole; those on one text stand where it is written."""
     ins = written_ins(manifest.patient)
     if ins is None and not manifest.patient.local_ids:
-        raise _refused("fhir-no-patient", "the patient has neither a qualified INS nor a local identifier")
+        raise d.refused("fhir-no-patient", "the patient has neither a qualified INS nor a local identifier")
     if ins is not None and ins.oid not in INS_AUTHORITIES:
-        raise _refused("fhir-authority", "the INS has an unknown assigning authority")
+        raise d.refused("fhir-authority", "the INS has an unknown assigning authority")
     if any(local.issuer in INS_AUTHORITIES for local in manifest.patient.local_ids):
-        raise _refused("fhir-authority", "a local identifier names an authority of the INS as its issuer")
+        raise d.refused("fhir-authority", "a local identifier names an authority of the INS as its issuer")
     if not all(order.accession_number for order in manifest.orders):
-        raise _refused("fhir-no-accession", "an order has no accession number")
+        raise d.refused("fhir-no-accession", "an order has no accession number")
     if not printable(manifest.institution.name):
-        raise _refused("fhir-no-institution", "the institution that makes the manifest has no name")
+        raise d.refused("fhir-no-institution", "the institution that makes the manifest has no name")
     _check_series(manifest.series)
     _check_addresses(manifest)
 
 
 def _check_series(listed: Sequence[Series]) -> None:
     if not listed or not all(series.instances for series in listed):
-        raise _refused("fhir-no-instance", "a series without instances, or no series")
+        raise d.refused("fhir-no-instance", "a series without instances, or no series")
     uids = [instance.sop_instance for series in listed for instance in series.instances]
     if len(set(uids)) != len(uids) or len({series.uid for series in listed}) != len(listed):
-        raise _refused("fhir-duplicate-instance", "a series or an instance is listed twice")
+        raise d.refused("fhir-duplicate-instance", "a series or an instance is listed twice")
     if not all(printable(series.modality) for series in listed):
-        raise _refused("fhir-series-modality", "a series has no modality")
+        raise d.refused("fhir-series-modality", "a series has no modality")
 
 
 def _check_addresses(manifest: StudyManifest) -> None:
     for address in addresses(manifest):
         if address.base and (not _HTTP.fullmatch(address.base) or "/studies" in address.base):
-            raise _refused("fhir-retrieve-base", "the WADO-RS base is not an http(s) address without /studies")
+            raise d.refused("fhir-retrieve-base", "the WADO-RS base is not an http(s) address without /studies")
         if not printable(address.location):
-            raise _refused("fhir-no-location", "the image source has no Retrieve Location UID")
+            raise d.refused("fhir-no-location", "the image source has no Retrieve Location UID")
     if manifest.viewer_url and not _HTTP.fullmatch(manifest.viewer_url):
-        raise _refused("fhir-viewer-url", "the viewer's address is not an http(s) address")
+        raise d.refused("fhir-viewer-url", "the viewer's address is not an http(s) address")
 
 
 def written_ins(patient: PatientIdentity) -> Ins | None:
@@ -136,14 +133,6 @@ def _address(manifest: StudyManifest, series: Series) -> Address:
 def _comparable(address: Address) -> Address:
     """What of an address a Bundle carries."""
     return Address(base=address.base.rstrip("/"), location=address.location)
-
-
-def _refused(code: str, why: str) -> BadInput:
-    return BadInput(
-        f"no manifest document can be made: {why}",
-        code=code,
-        hint="correct the report, the PACS or the tenant's settings, then release the exam",
-    )
 
 
 # -- the resources -----------------------------------------------------------------------------------------------
@@ -242,13 +231,13 @@ class _Writer:
 
     def _imaging_study(self) -> Resource:
         manifest = self.manifest
-        modalities = dict.fromkeys(_code(one.modality, "modality") for one in manifest.series)
+        modalities = dict.fromkeys(d.code(one.modality, "modality") for one in manifest.series)
         referrer = printable(manifest.referring_physician)
-        return _stated(
+        return d.stated(
             {
                 **self._head("ImagingStudy", v.IMAGING_STUDY_PROFILE),
                 "extension": [
-                    {"url": v.REGION_EXTENSION, "valueCodeableConcept": _concept(region)}
+                    {"url": v.REGION_EXTENSION, "valueCodeableConcept": d.concept(region)}
                     for region in manifest.regions
                 ],
                 "identifier": [
@@ -271,7 +260,7 @@ class _Writer:
                 "endpoint": [self._reference("Endpoint", "viewer")] if manifest.viewer_url else [],
                 "numberOfSeries": len(manifest.series),
                 "numberOfInstances": sum(len(one.instances) for one in manifest.series),
-                "procedureCode": [_procedure(one) for one in manifest.procedures],
+                "procedureCode": [d.procedure(one) for one in manifest.procedures],
                 "description": printable(manifest.description),
                 "series": [self._series(one) for one in manifest.series],
             }
@@ -279,11 +268,11 @@ class _Writer:
 
     def _series(self, series: Series) -> Resource:
         body_part = printable(series.body_part)
-        site = _coding(series.region) if series.region else _stated({"display": body_part})
-        return _stated(
+        site = d.coding(series.region) if series.region else d.stated({"display": body_part})
+        return d.stated(
             {
                 "uid": series.uid,
-                "number": _unsigned(series.number),
+                "number": d.unsigned(series.number),
                 "modality": {"system": v.DCM, "code": series.modality},
                 "description": printable(series.description),
                 "numberOfInstances": len(series.instances),
@@ -300,7 +289,7 @@ class _Writer:
 
     def _patient(self) -> Resource:
         patient = self.manifest.patient
-        return _stated(
+        return d.stated(
             {
                 **self._head("Patient", v.PATIENT_PROFILE),
                 "extension": _birthplace(patient.traits),
@@ -327,7 +316,7 @@ class _Writer:
             "extension": [
                 {
                     "url": v.LOCATION_EXTENSION,
-                    "valueString": _whole(address.location, "Retrieve Location UID"),
+                    "valueString": d.whole(address.location, "Retrieve Location UID"),
                 }
             ],
             "status": "active",
@@ -350,7 +339,7 @@ class _Writer:
             }
 
     def _device(self) -> Resource:
-        return _stated(
+        return d.stated(
             {
                 **self._head("Device", v.CREATOR_PROFILE),
                 "manufacturer": printable(self.made.manufacturer),
@@ -362,8 +351,8 @@ class _Writer:
     def _organization(self) -> Resource:
         institution = self.manifest.institution
         number = institution.identifier
-        identifier = _identifier(institution.system, number, "institution identifier") if number else None
-        return _stated(
+        identifier = d.identifier(institution.system, number, "institution identifier") if number else None
+        return d.stated(
             {
                 **self._head("Organization", v.ORGANIZATION_PROFILE),
                 "identifier": [identifier] if identifier else [],
@@ -374,7 +363,7 @@ class _Writer:
     def _service_request(self, place: int, order: Order) -> Resource:
         identifiers = [_accession(order)]
         if order.placer_number:
-            placer = _identifier(order.placer_issuer, order.placer_number, "placer order number")
+            placer = d.identifier(order.placer_issuer, order.placer_number, "placer order number")
             identifiers.append({"type": {"coding": [{"system": v.IDENTIFIER_TYPE, "code": v.PLACER}]}, **placer})
         return {
             "resourceType": "ServiceRequest",
@@ -396,49 +385,24 @@ class _Writer:
 
     def _started(self, date_: str, moment: str) -> str:
         """FHIR dateTime of DA and TM at the document's offset: the day alone without a time, "" without a day."""
-        day, clock = _day(date_), _clock(moment)
-        return f"{day}T{clock}{_offset(self.offset)}" if day and clock else day
-
-
-def _day(stated: str) -> str:
-    """FHIR date of a DA, "" when there is no such day."""
-    read = _DA.fullmatch(stated)
-    try:
-        return date(*map(int, read.groups())).isoformat() if read else ""
-    except ValueError:
-        return ""
-
-
-def _clock(stated: str) -> str:
-    """HH:MM:SS[.f] of a TM, "" when there is no such time (a leap second is one that readers of FHIR lack). FHIR has
-    no time of less than seconds (R4, dateTime): zero ones stand for those left out."""
-    read = _TM.fullmatch(stated)
-    if read is None:
-        return ""
-    hours, minutes, seconds = (part or "00" for part in read.groups()[:3])
-    possible = hours < "24" and minutes < "60" and seconds < "60"
-    return f"{hours}:{minutes}:{seconds}{read[4] or ''}" if possible else ""
-
-
-def _offset(zone: timezone) -> str:
-    """+HH:MM, as isoformat writes it."""
-    return datetime(2000, 1, 1, tzinfo=zone).isoformat()[19:]
+        day, clock = d.day(date_), d.clock(moment)
+        return f"{day}T{clock}{d.offset(self.offset)}" if day and clock else day
 
 
 def _instance(instance: Instance) -> Resource:
     """One instance; a key-image note tells its title and its description (ihe §2.2)."""
     extensions: list[Resource] = []
-    frames = _unsigned(instance.frames)
+    frames = d.unsigned(instance.frames)
     if frames is not None:
         extensions.append({"url": v.FRAMES_EXTENSION, "valueInteger": frames})
     described = ""
     if instance.note is not None:
-        extensions.append({"url": v.TITLE_EXTENSION, "valueCodeableConcept": _concept(instance.note.title)})
+        extensions.append({"url": v.TITLE_EXTENSION, "valueCodeableConcept": d.concept(instance.note.title)})
         described = printable(instance.note.description)
     made: Resource = {"extension": extensions} if extensions else {}
     made["uid"] = instance.sop_instance
     made["sopClass"] = {"system": v.URI, "code": v.URN_OID + instance.sop_class}
-    number = _unsigned(instance.number)
+    number = d.unsigned(instance.number)
     if number is not None:
         made["number"] = number
     if described:
@@ -450,10 +414,10 @@ def _patient_identifiers(patient: PatientIdentity) -> Iterable[Resource]:
     ins = written_ins(patient)
     if ins is not None:
         kind = {"coding": [{"system": v.IDENTIFIER_TYPE, "code": v.NATIONAL}]}
-        yield {"use": "official", "type": kind, **_identifier(ins.oid, ins.matricule, "INS matricule")}
+        yield {"use": "official", "type": kind, **d.identifier(ins.oid, ins.matricule, "INS matricule")}
     for local in patient.local_ids:
         kind = {"coding": [{"system": v.IDENTIFIER_TYPE, "code": v.LOCAL}]}
-        yield {"use": "usual", "type": kind, **_identifier(local.issuer, local.value, "local patient identifier")}
+        yield {"use": "usual", "type": kind, **d.identifier(local.issuer, local.value, "local patient identifier")}
 
 
 def _names(traits: Traits) -> Iterable[Resource]:
@@ -465,16 +429,16 @@ def _names(traits: Traits) -> Iterable[Resource]:
     ):
         for text in (family, given, *(one["valueString"] for one in extension)):
             if text:
-                _whole(text, "patient's name")
+                d.whole(text, "patient's name")
         if family or given or extension:
-            yield _stated({"extension": extension, "use": use, "family": family, "given": [given] if given else []})
+            yield d.stated({"extension": extension, "use": use, "family": family, "given": [given] if given else []})
 
 
 def _birthplace(traits: Traits) -> list[Resource]:
     """The INSEE code of the birthplace, as HL7 France lays it out."""
     if not traits.birthplace:
         return []
-    code = {"system": v.COMMUNES, "code": _code(traits.birthplace, "birthplace code")}
+    code = {"system": v.COMMUNES, "code": d.code(traits.birthplace, "birthplace code")}
     address = {"extension": [{"url": v.INSEE_EXTENSION, "valueCoding": code}]}
     return [{"url": v.BIRTHPLACE_EXTENSION, "valueAddress": address}]
 
@@ -482,64 +446,8 @@ def _birthplace(traits: Traits) -> list[Resource]:
 def _accession(order: Order) -> Resource:
     return {
         "type": _ACCESSION_TYPE,
-        **_identifier(order.accession_issuer, order.accession_number, "accession number"),
+        **d.identifier(order.accession_issuer, order.accession_number, "accession number"),
     }
-
-
-# -- the datatypes -----------------------------------------------------------------------------------------------
-
-
-def _identifier(issuer: str, value: str, what: str) -> Resource:
-    return _stated({"system": _system(issuer, what), "value": _whole(value, what)})
-
-
-def _procedure(coded: Coded) -> Resource:
-    """With text, whatever the display: MADO's mado-reqproc-1."""
-    return {**_concept(coded), "text": printable(coded.display) or coded.code}
-
-
-def _concept(coded: Coded) -> Resource:
-    return {"coding": [_coding(coded)]}
-
-
-def _coding(coded: Coded) -> Resource:
-    return _stated(
-        {
-            "system": _system(coded.system, "code system"),
-            "code": _code(coded.code, "code"),
-            "display": printable(coded.display),
-        }
-    )
-
-
-def _code(text: str, what: str) -> str:
-    if not _CODE.fullmatch(text) or printable(text) != text:
-        raise _refused("fhir-text", f"a {what} is empty or holds a character that FHIR forbids")
-    return text
-
-
-def _system(oid: str, what: str) -> str:
-    url = v.url_of(oid)
-    if url and not _SYSTEM.fullmatch(url):
-        raise _refused("fhir-system", f"the issuer or system of a {what} is neither an OID nor a URI")
-    return url
-
-
-def _whole(text: str, what: str) -> str:
-    """Text that identifies: written as it is, or not at all. ``what`` names it in the refusal."""
-    if not text or printable(text) != text:
-        raise _refused("fhir-text", f"the {what} is empty, has blanks at its edges or a character FHIR forbids")
-    return text
-
-
-def _unsigned(number: int | None) -> int | None:
-    """FHIR unsignedInt: 0 to 2^31 - 1; any other number is not written."""
-    return number if number is not None and 0 <= number <= _INTEGER_MAX else None
-
-
-def _stated(resource: Resource) -> Resource:
-    """Without the members that say nothing: FHIR has no empty text, list or object (R4, JSON)."""
-    return {name: value for name, value in resource.items() if value is not None and value not in ("", [], {})}
 
 
 def _id(document: Uid, *parts: str | Sequence[str]) -> str:

@@ -72,7 +72,8 @@ def read(data: bytes) -> Reading:
     Raises:
         BadInput: ``json-…`` it is no JSON that is read here; ``fhir-not-bundle``, ``fhir-too-many-entries``,
             ``fhir-bundle-type``, ``fhir-one-study``, ``fhir-study-uid``, ``fhir-timestamp``, ``fhir-two-patients``,
-            ``fhir-two-ins``, ``fhir-no-instance``, ``fhir-uid``, ``fhir-sop-class``: it is no manifest of one study of one patient.
+            ``fhir-two-ins``, ``fhir-no-instance``, ``fhir-uid``, ``fhir-sop-class``: it is no manifest of
+            one study of one patient.
     """
     document = opened(data)
     if text(document.bundle, "type") not in {"document", "collection"}:

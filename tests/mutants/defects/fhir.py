@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutants.defects.defect import identity, loss, unit
 
 _BUNDLE, _DOCUMENT, _READER = "indexer/fhir/bundle.py", "indexer/fhir/document.py", "indexer/fhir/reader.py"
+_DATATYPES = "indexer/fhir/datatypes.py"
 _PROFILE, _STRUCTURE = "indexer/fhir/profile.py", "indexer/fhir/structure.py"
 _LARGE = "test_every_instance_of_a_large_study_comes_back_in_its_series"
 
@@ -25,9 +26,9 @@ DEFECTS = (
     ),
     identity(
         "fhir-identifying-text-cut",
-        _BUNDLE,
-        "    if not text or printable(text) != text:\n        raise",
-        "    if not text:\n        raise",
+        _DATATYPES,
+        "if not text or printable(text) != text:",
+        "if not text:",
         unit("fhir_bundle", "test_ff18_each_broken_rule_refuses_the_manifest_by_its_name"),
     ),
     identity(
