@@ -9,6 +9,7 @@ from __future__ import annotations
 from tests.mutants.defects import (
     doors,
     exams,
+    fhir,
     gate,
     hl7,
     index,
@@ -24,6 +25,6 @@ from tests.mutants.defects.defect import Defect
 
 __all__ = ["DEFECTS", "Defect"]
 
-_ROOMS = (gate, exams, kos, index, registry, hl7, pacs, doors, service, outbox, store, protection)
+_ROOMS = (gate, exams, kos, fhir, index, registry, hl7, pacs, doors, service, outbox, store, protection)
 
 DEFECTS: tuple[Defect, ...] = tuple(defect for room in _ROOMS for defect in room.DEFECTS)
