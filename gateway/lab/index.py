@@ -44,7 +44,7 @@ from indexer.registry.answers import (
 )
 from indexer.registry.app import Running, start
 from indexer.registry.node import REGISTRY, IndexNode
-from indexer.registry.objects import Association, DocumentEntry, read_submission
+from indexer.xds.objects import Association, DocumentEntry, read_submission
 from indexer.registry.queries import StoredQuery, fitting_entries, parse_query
 from indexer.registry.validate import patient_of
 from indexer.xds import soap

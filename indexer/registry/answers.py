@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from lxml import etree
 
-from indexer.registry.objects import Kept, element
+from indexer.xds.objects import Kept, element
 from indexer.xds import vocabulary as v
 from security.errors import BadInput
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from indexer.registry import rows
 from indexer.registry.answers import RegistryError, XdsRefusal
-from indexer.registry.objects import (
+from indexer.xds.objects import (
     Association,
     DocumentEntry,
     Kept,

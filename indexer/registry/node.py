@@ -35,7 +35,7 @@ from indexer.registry.answers import (
     RetrievedDocument,
     XdsRefusal,
 )
-from indexer.registry.objects import (
+from indexer.xds.objects import (
     Association,
     DocumentEntry,
     Kept,

@@ -19,7 +19,7 @@ from datetime import datetime
 from lxml import etree
 
 from indexer.registry.answers import RegistryError, XdsRefusal
-from indexer.registry.objects import (
+from indexer.xds.objects import (
     Classification,
     DocumentEntry,
     RegistryObject,

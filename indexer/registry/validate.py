@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from indexer.registry.answers import RegistryError
-from indexer.registry.objects import (
+from indexer.xds.objects import (
     Association,
     Classification,
     DocumentEntry,

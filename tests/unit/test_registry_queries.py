@@ -9,7 +9,7 @@ import pytest
 from lxml import etree
 
 from indexer.registry.answers import XdsRefusal
-from indexer.registry.objects import read_submission
+from indexer.xds.objects import read_submission
 from indexer.registry.queries import fitting_entries, fitting_sets, like, parse_query
 from indexer.xds import vocabulary as v
 from tests.fixtures.xds_submissions import ONDINE, Draft, adhoc_query

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from lxml import etree
 
-from indexer.registry.objects import (
+from indexer.xds.objects import (
     DocumentEntry,
     element,
     read_entry,
