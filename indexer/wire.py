@@ -123,7 +123,9 @@ class Wire:
         except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
             return _failure(error, sent=progress.sent)
         if answer is None:
-            return Ambiguous(reason="answer-too-large", detail=f"more than {self._response_bytes_max} bytes of answer")
+            return Ambiguous(
+                reason="answer-too-large", detail=f"more than {self._response_bytes_max} bytes of answer"
+            )
         return HttpReply(
             http_status=response.status,
             content_type=response.headers.get("Content-Type", ""),

@@ -353,14 +353,14 @@ def _memberships(found: SubmissionSet, entries: Iterable[DocumentEntry]) -> Iter
 
 def _relations(slices: _Slices, entries: Mapping[str, DocumentEntry]) -> Iterator[Association]:
     where = "DocumentReference.relatesTo"
-    for url, reference in slices.references:
+    for whose, (url, reference) in enumerate(slices.references, start=1):
         for number, relation in enumerate(items(reference, "relatesTo", where), start=1):
             kind = mhd.RELATIONS.get(text(relation, "code", where))
             target = text(item(relation, "target", where), "reference", where)
             if kind is None:
                 raise unfit(f"{where}.code is none of FHIR's")
             yield Association(
-                id=f"{entries[url].id}-relation-{number}",
+                id=f"relation-{whose}-{number}",
                 type=kind,
                 source=entries[url].id,
                 target=entries[target].id if target in entries else entry_uuid_at(target),

@@ -380,3 +380,8 @@ def escaped(value: str) -> str:
 def unescaped(value: str) -> str:
     """The text that one component of HL7 stands for."""
     return _ESCAPED.sub(lambda match: _ESCAPES[match[0]], value)
+
+
+def base64_of(content: bytes) -> str:
+    """Bytes as FHIR's base64Binary."""
+    return base64.b64encode(content).decode("ascii")

@@ -99,9 +99,7 @@ def test_success_with_warnings_is_accepted_and_names_them() -> None:
     ],
 )
 def test_a_busy_code_may_be_retried(code: str) -> None:
-    assert refused(code) == Rejected(
-        lasting=False, known=True, codes=(code,), detail=f"the index refused: {code}"
-    )
+    assert refused(code) == Rejected(lasting=False, known=True, codes=(code,), detail=f"the index refused: {code}")
 
 
 @pytest.mark.parametrize(
