@@ -86,6 +86,8 @@ def _check(manifest: StudyManifest) -> None:
         raise _refused("fhir-no-patient", "the patient has neither a qualified INS nor a local identifier")
     if ins is not None and ins.oid not in INS_AUTHORITIES:
         raise _refused("fhir-authority", "the INS has an unknown assigning authority")
+    if any(local.issuer in INS_AUTHORITIES for local in manifest.patient.local_ids):
+        raise _refused("fhir-authority", "a local identifier names an authority of the INS as its issuer")
     if not all(order.accession_number for order in manifest.orders):
         raise _refused("fhir-no-accession", "an order has no accession number")
     if not printable(manifest.institution.name):
@@ -393,7 +395,7 @@ class _Writer:
         return {"resourceType": kind, "id": self._id(kind), "meta": {"profile": [profile]}}
 
     def _started(self, date_: str, moment: str) -> str:
-        """FHIR dateTime of DA and TM at the document's offset: a day alone when the time is none, "" without a day."""
+        """FHIR dateTime of DA and TM at the document's offset: the day alone without a time, "" without a day."""
         day, clock = _day(date_), _clock(moment)
         return f"{day}T{clock}{_offset(self.offset)}" if day and clock else day
 
@@ -409,7 +411,7 @@ def _day(stated: str) -> str:
 
 def _clock(stated: str) -> str:
     """HH:MM:SS[.f] of a TM, "" when there is no such time (a leap second is one that readers of FHIR lack). FHIR has
-    no time of less than seconds (R4 2.24.0.1): zero ones stand for those left out."""
+    no time of less than seconds (R4, dateTime): zero ones stand for those left out."""
     read = _TM.fullmatch(stated)
     if read is None:
         return ""
@@ -536,7 +538,7 @@ def _unsigned(number: int | None) -> int | None:
 
 
 def _stated(resource: Resource) -> Resource:
-    """Without the members that say nothing: FHIR has no empty text, list or object (R4 2.6.2)."""
+    """Without the members that say nothing: FHIR has no empty text, list or object (R4, JSON)."""
     return {name: value for name, value in resource.items() if value is not None and value not in ("", [], {})}
 
 

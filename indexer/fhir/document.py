@@ -9,6 +9,7 @@ Invariants:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ from indexer.fhir import vocabulary as v
 from indexer.report import Coded
 from security.errors import BadInput
 from security.identity import Uid
+from security.ins import INS_AUTHORITIES
 from security.parse.json import parse_json
 
 Json = Mapping[str, Any]
@@ -71,8 +73,13 @@ def coded(coding: Json, words: str = "") -> Coded | None:
     code = text(coding, "code")
     if not code:
         return None
-    display = text(coding, "display") or words
-    return Coded(code=code, system=v.oid_of(text(coding, "system")), display="" if display == code else display)
+    display = text(coding, "display") or ("" if words == code else words)
+    return Coded(code=code, system=v.oid_of(text(coding, "system")), display=display)
+
+
+def is_urn(value: str) -> bool:
+    """Whether the text is a UID as ``urn:oid:``."""
+    return value.startswith(v.URN_OID) and uid(value) is not None
 
 
 def uid(stated: str) -> Uid | None:
@@ -81,6 +88,27 @@ def uid(stated: str) -> Uid | None:
         return Uid(stated.removeprefix(v.URN_OID))
     except BadInput:
         return None
+
+
+def ins_stated(patient: Json) -> list[tuple[str, str]]:
+    """The national identities of a Patient, as (matricule, authority), each once."""
+    stated = ((text(one, "value"), v.oid_of(text(one, "system"))) for one in records(patient, "identifier"))
+    return list(dict.fromkeys((value, system) for value, system in stated if value and system in INS_AUTHORITIES))
+
+
+def study_uids(study: Json) -> list[tuple[Json, Uid | None]]:
+    """The identifiers of an ImagingStudy that are meant as its Study Instance UID, each with what it says."""
+    meant = (
+        one
+        for one in records(study, "identifier")
+        if text(one, "system") == v.DICOM_UID or has_code(record(one, "type"), v.DCM, v.STUDY_INSTANCE_UID)
+    )
+    return [(one, uid(text(one, "value"))) for one in meant]
+
+
+def is_wado(endpoint: Json) -> bool:
+    """Whether an Endpoint is one of WADO-RS."""
+    return text(record(endpoint, "connectionType"), "code") == v.WADO_RS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,11 +125,21 @@ class Document:
         return [one for _, one in self.resources if text(one, "resourceType") == kind]
 
     def target(self, reference: Json, *, inside: Json) -> Json | None:
-        """The resource a Reference means, None when it is not in the Bundle. ``inside``: whose ``contained`` counts."""
+        """The resource a Reference means, None when the Bundle lacks it. ``inside``: whose ``contained`` counts."""
         address = text(reference, "reference")
         if address.startswith("#"):
             return next((one for one in records(inside, "contained") if text(one, "id") == address[1:]), None)
-        return self.by_address.get(address) or self.by_address.get("/".join(address.split("/")[-2:]))
+        return self.by_address.get(address)
+
+    def subjects(self) -> list[Json]:
+        """The patients that the Composition, the studies and the orders are about, each resource once."""
+        about = [one for kind in ("Composition", "ImagingStudy", "ServiceRequest") for one in self.of_type(kind)]
+        found = (self.target(record(one, "subject"), inside=one) for one in about)
+        return list({id(one): one for one in found if one is not None}.values())
+
+    def wado(self, parent: Json, *, study: Json) -> list[Json]:
+        """The WADO Endpoints that a series, or the study itself, refers to."""
+        return [one for one in self.targets(parent, "endpoint", inside=study) if is_wado(one)]
 
     def targets(self, parent: Json, key: str, *, inside: Json) -> list[Json]:
         """The resources that a list of references means, unresolved ones left out."""
@@ -123,15 +161,25 @@ def opened(data: bytes) -> Document:
             hint="a manifest is a Bundle of type document, as application/fhir+json",
         )
     resources = tuple(_resources(value))
-    by_address: dict[str, Json] = {}
-    for entry in records(value, "entry"):  # the first of two of the same name counts; the check names the second
-        resource = record(entry, "resource")
-        by_address.setdefault(text(entry, "fullUrl"), resource)
+    return Document(bundle=value, resources=resources, by_address=_addresses(value, resources))
+
+
+def _addresses(bundle: Json, resources: tuple[tuple[str, Json], ...]) -> dict[str, Json]:
+    """By fullUrl, and by type and id where only one resource has them: an absolute reference to another server never
+    means a resource of the same id here. Of two of the same fullUrl the first counts; the check names the second."""
+    found: dict[str, Json] = {}
+    for entry in records(bundle, "entry"):
+        if text(entry, "fullUrl"):
+            found.setdefault(text(entry, "fullUrl"), record(entry, "resource"))
+    relative = Counter(_relative(resource) for _, resource in resources)
     for _, resource in resources:
-        if text(resource, "id"):
-            by_address.setdefault(f"{text(resource, 'resourceType')}/{text(resource, 'id')}", resource)
-    by_address.pop("", None)
-    return Document(bundle=value, resources=resources, by_address=by_address)
+        if text(resource, "id") and relative[_relative(resource)] == 1:
+            found.setdefault(_relative(resource), resource)
+    return found
+
+
+def _relative(resource: Json) -> str:
+    return f"{text(resource, 'resourceType')}/{text(resource, 'id')}"
 
 
 def _resources(bundle: Json) -> Iterator[tuple[str, Json]]:
