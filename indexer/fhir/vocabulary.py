@@ -84,6 +84,9 @@ TITLE_EXTENSION = _PROFILE + "MadoKeyObjectDocumentTitle"
 LOCATION_EXTENSION = _PROFILE + "MadoRetrieveLocationUIDExtension"
 DEVICE_TYPE = _MADO + "CodeSystem/MadoDeviceType"
 VIEWER_CONNECTION_TYPE = _MADO + "CodeSystem/MadoEndpointConnectionTypes"
+WADO_RS = "dicom-wado-rs"  # in CONNECTION_TYPE
+WEB_VIEWER = "web-viewer"  # in VIEWER_CONNECTION_TYPE
+MADO_CREATOR = "mado-creator"  # in DEVICE_TYPE
 NO_ADDRESS = "http://notspecified"  # Endpoint.address, 1..1, where only a Retrieve Location UID is known
 
 FORMAT_FHIR_MANIFEST = "urn:ihe:rad:MADO:fhir-manifest:2026"  # in FORMAT_CODE
