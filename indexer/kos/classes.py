@@ -59,7 +59,7 @@ def value_type(sop_class: str) -> ValueType:
 
 @cache
 def modality(sop_class: str) -> str:
-    """The modality that alone makes instances of this class, "" where several do (Secondary Capture) or none is known.
+    """The modality that alone makes instances of this class, "" where several do (Secondary Capture) or none is.
 
     A conclusion of ours from the class's registered name, for documents that state no modality.
     """

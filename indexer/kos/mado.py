@@ -26,7 +26,6 @@ from indexer.kos.variant import (
     MODIFIER,
     RELATED,
     Variant,
-    accession,
     address_of,
     check_base,
     check_instances,

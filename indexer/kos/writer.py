@@ -25,8 +25,20 @@ from datetime import datetime, timezone
 from indexer.kos import drim_m, mado, xds_i
 from indexer.kos.classes import SOP_CLASS
 from indexer.kos.concepts import identifications
-from indexer.kos.encoding import CHARACTERS_MAX, CONTROL, Element, cut, element, elements, fixed, issuer, refused
-from indexer.kos.encoding import sq, ui, whole
+from indexer.kos.encoding import (
+    CHARACTERS_MAX,
+    CONTROL,
+    Element,
+    cut,
+    element,
+    elements,
+    fixed,
+    issuer,
+    refused,
+    sq,
+    ui,
+    whole,
+)
 from indexer.kos.patient import patient_elements
 from indexer.kos.variant import RELATED, Variant, accession, request
 from indexer.manifest import Imprint, StudyManifest, study_offset
