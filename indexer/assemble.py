@@ -5,6 +5,8 @@ Invariants:
 * the newest report that states a thing gives it, start and stop together; orders and regions are the
   union; visibility and confidentiality are the strictest of all valid reports (a right that one report takes away,
   no other gives back);
+* a series whose body part the table ``body-part`` knows has its coded region, unless the PACS states one; the coarse
+  regions of these are those of the study where no report states any;
 * every instance the PACS lists is in the manifest: what a consumer may see is decided elsewhere;
 * the order in which the PACS lists series and instances changes nothing (I6).
 
@@ -18,6 +20,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from indexer.codes import table
 from indexer.manifest import Context, StudyManifest
 from indexer.report import Coded, Order, Organization, Report, Visibility
 from indexer.study import Address, Series, Study
@@ -57,6 +60,8 @@ def assemble(
     orders = dict.fromkeys(order for report in reports for order in orders_of(report, study))
     if not orders:
         raise _refused(study, "none of the orders reported is the one the PACS holds", "accession-unknown")
+    series = tuple(map(_placed, _sorted(study.series)))
+    stated = tuple(dict.fromkeys(region for report in reports for region in report.regions))
     timed = _newest(reports, lambda report: report if report.service_start is not None else None) or newest
     manifest = StudyManifest(
         study=study.uid,
@@ -67,9 +72,9 @@ def assemble(
         referring_physician=study.referring_physician,
         patient=PatientIdentity(traits=newest.patient.traits, ins=envelope_ins, local_ids=newest.patient.local_ids),
         orders=tuple(orders),
-        series=_sorted(study.series),
+        series=series,
         procedures=_procedures(reports),
-        regions=tuple(dict.fromkeys(region for report in reports for region in report.regions)),
+        regions=stated or _coarse(series),
         institution=site.institution,
         address=site.address,
     )
@@ -136,6 +141,21 @@ def _sorted(series: Iterable[Series]) -> tuple[Series, ...]:
         replace(one, instances=tuple(sorted(one.instances, key=lambda i: (_rank(i.number), i.sop_instance))))
         for one in ordered
     )
+
+
+def _placed(series: Series) -> Series:
+    """The series with the coded region that BodyPartExamined stands for (PS3.16 Annex L)."""
+    known = table("body-part")
+    code = known.aliases.get(series.body_part.strip().upper())
+    return series if series.region is not None or code is None else replace(series, region=known.coded(code))
+
+
+def _coarse(series: Iterable[Series]) -> tuple[Coded, ...]:
+    """The coarse regions in which the series' regions lie, in series order (CID IHE-MADO1)."""
+    fine = table("body-part")
+    regions = [one.region for one in series if one.region is not None and one.region.system == fine.system]
+    codes = [fine.coarse[region.code] for region in regions if region.code in fine.coarse]
+    return tuple(table("region").coded(code) for code in dict.fromkeys(codes))
 
 
 def _rank(number: int | None) -> float:

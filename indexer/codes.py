@@ -32,12 +32,16 @@ TableName = Literal[
     "class",
     "type",
     "format",
+    "body-part",
+    "mado-99ihe",
+    "mado-dcm",
 ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodeTable:
-    """One code system's part that we use. ``codes``: display by code; ``aliases``: code by other spelling."""
+    """One code system's part that we use. ``codes``: display by code; ``aliases``: code by other spelling;
+    ``coarse``: by code, that of a coarser table it belongs under."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -46,6 +50,7 @@ class CodeTable:
     system: str
     codes: Mapping[str, str]
     aliases: Mapping[str, str] = field(default_factory=dict)
+    coarse: Mapping[str, str] = field(default_factory=dict)
 
     def coded(self, code: str) -> Coded:
         """The code, in its right spelling, with its display.
@@ -83,9 +88,9 @@ def table(name: TableName) -> CodeTable:
             code="conf-broken",
             hint="install this version again",
         ) from cause
-    if not read.codes or not set(read.aliases.values()) <= set(read.codes):
+    if not read.codes or not {*read.aliases.values(), *read.coarse} <= set(read.codes):
         raise Broken(
-            f"the code table {path} is empty or has an alias of a code it lacks",
+            f"the code table {path} is empty or speaks of a code it lacks",
             code="conf-broken",
             hint="install this version again",
         )
