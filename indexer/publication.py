@@ -30,11 +30,14 @@ from indexer.consent import Consents
 from indexer.ledger import HeldReport, Ledger
 from indexer.manifest import Context, Edition, StudyManifest, content_hash, edition, imprint
 from indexer.ports import EntryAbsent, EntryAnswer, EntryFound, EntryUnknown, NationalIndex, StudySource
+from indexer.report import Professional
 from indexer.study import Absent, Found, Study, StudyAnswer, Unknown
 from indexer.timeline import SHADOW
+from indexer.xds.dialect import DRIM_M, Dialect
 from indexer.xds.metadata import Publisher, submission
+from indexer.xds.setsignature import SetSigner
 from security.clock import Clock
-from security.errors import BadInput
+from security.errors import BadInput, Broken
 from security.identity import Uid
 from security.outbox import jobs
 from security.outbox.port import Answer, Job
@@ -48,7 +51,8 @@ class Policy:
 
     ``visibility``: how long an entry the index accepted, or may have accepted, can stay invisible to queries
     before it counts as absent (F09). ``pacs_retry_*``: how soon a PACS that does not have the study, or did
-    not answer, is asked again: doubling from base to cap. ``mode``: ``shadow`` sends nothing.
+    not answer, is asked again: doubling from base to cap. ``mode``: ``shadow`` sends nothing. ``sign``: signs every
+    submission set, None for none.
     """
 
     tenant: str
@@ -60,6 +64,8 @@ class Policy:
     pacs_retry_base_s: float
     pacs_retry_cap_s: float
     mode: Literal["live", "shadow"] = "live"
+    dialect: Dialect = DRIM_M
+    sign: SetSigner | None = None
 
     @property
     def patience(self) -> standing.Patience:
@@ -189,7 +195,7 @@ class Publication:
             created_at=now.replace(microsecond=0),
             replaces=predecessor.entry_uuid,
         )
-        answer = await self._encode(job, manifest, context, version, digest)
+        answer = await self._encode(job, manifest, context, version, digest, sender=valid[-1].stated.report.sender)
         if self._is_silent(known) and answer.event is Event.PREPARED:
             answer = replace(answer, event=Event.HELD, reason=SHADOW)
         return replace(answer, effects=_all(judge, predecessor.effects, answer.effects))
@@ -259,7 +265,14 @@ class Publication:
         return entry
 
     async def _encode(
-        self, job: Job, manifest: StudyManifest, context: Context, version: Edition, digest: str
+        self,
+        job: Job,
+        manifest: StudyManifest,
+        context: Context,
+        version: Edition,
+        digest: str,
+        *,
+        sender: Professional | None,
     ) -> Answer:
         """The bytes of one version, and the effect that stores them."""
         policy = self._policy
@@ -270,8 +283,11 @@ class Publication:
                 manifest,
                 imprint(version, zone=policy.timezone, manufacturer=policy.publisher.manufacturer),
             )
-            sent = submission(manifest, context, version, document, policy.publisher)
-        except BadInput as fault:
+            sent = submission(
+                manifest, context, version, document, policy.publisher, dialect=policy.dialect, sign=policy.sign
+            )
+            sent = replace(sent, sender=sender)
+        except (BadInput, Broken) as fault:  # Broken: the certificate that signs is not valid now
             return Answer(event=Event.HELD, reason=fault.code, detail=str(fault))
 
         instances = sum(len(series.instances) for series in manifest.series)

@@ -52,10 +52,13 @@ _ABOUT_HELD = _REPLACING | {v.APND, v.XFRM}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldObject:
-    """What the index knows of one object. ``patient_key``: whose it is. ``is_entry``: False for a set."""
+    """What the index knows of one object. ``patient_key``: whose it is. ``is_entry``: False for a set. ``version``:
+    of its metadata."""
 
     entry_uuid: str
     unique_id: str
+    logical_id: str
+    version: int
     patient_key: bytes
     is_entry: bool
     status: str

@@ -27,9 +27,10 @@ from indexer.xds.answers import (
     retrieved_document,
     update_answer,
 )
-from indexer.xds.metadata import retrieve_request, stored_query_get_documents
+from indexer.xds.metadata import patient_named, retrieve_request, stored_query_get_documents
 from indexer.xds.soap import NO_ATTACHMENTS, encode_request, provide_and_register_body
-from security.errors import BadInput, Unavailable
+from indexer.xds.vihf import Errand
+from security.errors import BadInput, Fault, Unavailable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,10 +66,13 @@ class XdsClient:
         rules: AnswerRules | None = None,
         *,
         observe_date: Callable[[str, datetime], None] = lambda _header, _at: None,
+        assertion: Callable[[Errand], bytes] | None = None,
     ) -> None:
-        """``observe_date``: given the Date header (RFC 9110 §6.6.1) of each answer and when it arrived."""
+        """``observe_date``: given the Date header (RFC 9110 §6.6.1) of each answer and when it arrived.
+        ``assertion``: makes the wsse:Security header of one attempt (``indexer.xds.vihf``), None for none."""
         self._endpoint = endpoint
         self._rules = rules or AnswerRules()
+        self._assertion = assertion
         self._wire = Wire(
             tls=endpoint.tls,
             connect_timeout_s=endpoint.connect_timeout_s,
@@ -91,13 +95,23 @@ class XdsClient:
             attachments,
             mtom=True,
             crash_at="request-sent",
+            errand=lambda: Errand(
+                patient_id=patient_named(submission.metadata),
+                is_secret=submission.is_secret,
+                sender=submission.sender,
+            ),
         )
         return registry_answer(reply, self._rules) if isinstance(reply, Reply) else reply
 
     async def update_status(self, change: StatusChange) -> IndexAnswer:
         """ITI-57 with the stored bytes, to the registry (ITI TF-2 3.57)."""
         reply = await self._exchange(
-            self._endpoint.registry_url, xds.ITI_57, change.metadata, mtom=False, crash_at="request-sent"
+            self._endpoint.registry_url,
+            xds.ITI_57,
+            change.metadata,
+            mtom=False,
+            crash_at="request-sent",
+            errand=lambda: Errand(patient_id=patient_named(change.metadata)),
         )
         return update_answer(reply, self._rules) if isinstance(reply, Reply) else reply
 
@@ -137,11 +151,22 @@ class XdsClient:
         *,
         mtom: bool,
         crash_at: str = "",
+        errand: Callable[[], Errand] = Errand,
     ) -> Reply | NotSent | Ambiguous:
         """One request and the bytes of its answer."""
+        try:
+            security = self._assertion(errand()) if self._assertion else b""
+        except Fault as fault:  # a certificate that is not valid now: nothing leaves until the operator acted
+            return NotSent(reason=fault.code, detail=str(fault.args[0]))
         message_id = f"urn:uuid:{uuid.uuid4()}"
         content_type, data = encode_request(
-            action=action, to=url, message_id=message_id, body=body, attachments=attachments, mtom=mtom
+            action=action,
+            to=url,
+            message_id=message_id,
+            body=body,
+            attachments=attachments,
+            mtom=mtom,
+            security=security,
         )
         reply = await self._wire.exchange(
             "POST", url, headers={"Content-Type": content_type}, data=data, crash_at=crash_at

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from lxml import etree
@@ -258,9 +259,12 @@ def canonical_reference(text: str) -> str:
     return text.lower() if text[:9].lower() == "urn:uuid:" else text
 
 
-def resolved(submission: Submission, new_id: Callable[[], str]) -> Submission:
+def resolved(
+    submission: Submission, new_id: Callable[[], str], *, versions: Mapping[str, int] = MappingProxyType({})
+) -> Submission:
     """The submission with every symbolic id replaced by a new entryUUID, references included (ITI TF-2 3.42.4.1.3).
 
+    Every object is version 1 of something new, but those in ``versions``, which keep the logicalId they state.
     Classifications and identifiers get ids of their own as well: the schema wants one on each.
     """
     names = {o.id: o.id if o.id.startswith("urn:uuid:") else new_id() for o in submission.objects}
@@ -269,7 +273,8 @@ def resolved(submission: Submission, new_id: Callable[[], str]) -> Submission:
         return replace(
             found,
             id=names[found.id],
-            logical_id=names[found.id],
+            logical_id=found.logical_id if found.id in versions else names[found.id],
+            version=str(versions.get(found.id, 1)),
             classifications=tuple(replace(c, id=new_id()) for c in found.classifications),
             identifiers=tuple(replace(i, id=new_id()) for i in found.identifiers),
         )
