@@ -494,6 +494,7 @@ class TenantSettings(Section):
             if stated.get("patient_id"):
                 reason = "is set though profile drim-m names patients by their INS"
                 yield "trial.patient_id", reason, "give matricule and ins_oid"
+        if profile not in {"xds-i", "mado"}:
             return
         if profile == "xds-i" and form == "fhir":
             yield "form", "is fhir though profile xds-i knows the KOS alone", 'write "kos", or profile "mado"'

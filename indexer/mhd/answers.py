@@ -38,6 +38,7 @@ from security.errors import BadInput, Fault, Unavailable
 from security.parse.json import parse_json
 
 _SUCCESS = re.compile(r"20[0-9]( .*)?", re.ASCII | re.DOTALL)
+_CODE = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}", re.ASCII)
 _WORD = re.compile(r"[A-Za-z]{6,64}", re.ASCII)
 _KNOWN_CODES = (
     xds.TRANSIENT_CODES
@@ -163,6 +164,11 @@ def _refused(reply: HttpReply, outcome: Resource, rules: AnswerRules) -> IndexAn
     if 200 <= reply.http_status < 300:
         return Ambiguous(reason="contradictory-answer", detail=f"OperationOutcome under HTTP {reply.http_status}")
     known = [code for code in codes if code in _KNOWN_CODES]
+    if not known and reply.http_status not in BUSY_STATUSES | {409, 412} and 400 <= reply.http_status < 500 and codes:
+        unlisted = tuple(code for code in codes if code != "no-code") or (f"http-{reply.http_status}",)
+        return Rejected(
+            lasting=True, known=False, codes=unlisted, detail=f"HTTP {reply.http_status} with an unknown code"
+        )
     if not known:
         return _by_status(reply, "an OperationOutcome without a code of XDS")
     if mhd.FHIR_DOCUMENT_NOT_SUPPORTED in known:
@@ -185,20 +191,24 @@ def _refused(reply: HttpReply, outcome: Resource, rules: AnswerRules) -> IndexAn
 
 
 def _codes(outcome: Resource, severities: frozenset[str]) -> list[str]:
-    """The codes of the issues of these severities, each once: XDS's where one stands anywhere in the issue, else
-    "no-code"."""
+    """The codes of the issues of these severities, each once: XDS's where one stands anywhere in the issue, else the
+    one of its details, else "no-code"."""
     found: dict[str, None] = {}
     for issue in items(outcome, "issue", "OperationOutcome"):
         if issue.get("severity") in severities:
             named = [word for word in _words(issue) if word in _KNOWN_CODES]
-            found[named[0] if named else "no-code"] = None
+            stated = [code for code in _coded(issue) if _CODE.fullmatch(code)]
+            found[next(iter([*named, *stated]), "no-code")] = None
     return list(found)
+
+
+def _coded(issue: Resource) -> list[str]:
+    return [text(one, "code", "coding") for one in items(item(issue, "details", "issue"), "coding", "details")]
 
 
 def _words(issue: Resource) -> Iterable[str]:
     details = item(issue, "details", "issue")
-    for coding in items(details, "coding", "details"):
-        yield text(coding, "code", "coding")
+    yield from _coded(issue)
     for said in (text(details, "text", "details"), text(issue, "diagnostics", "issue")):
         yield from _WORD.findall(said[:2000])
 

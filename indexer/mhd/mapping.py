@@ -44,7 +44,10 @@ def bare_id(entry_uuid: str) -> str:
 
 
 def status_of(entry: DocumentEntry) -> str:
-    """DocumentReference.status of an entry's availabilityStatus; what was withdrawn is entered-in-error."""
+    """DocumentReference.status of an entry's availabilityStatus: current before an index gave one; what was withdrawn
+    (by whatever status its network says so) is entered-in-error."""
+    if not entry.status:
+        return mhd.CURRENT
     return next((word for word, urn in mhd.STATUSES.items() if urn == entry.status), mhd.IN_ERROR)
 
 
@@ -287,7 +290,8 @@ class _Draft:
 
 
 def entry_of(resource: Resource, *, entry_id: str, resolve: Resolve = lambda _reference: None) -> DocumentEntry:
-    """The DocumentEntry of a DocumentReference; its status is not read: that is the index's to say.
+    """The DocumentEntry of a DocumentReference; its status must be current, all else is the index's to
+    say.
 
     ``entry_id``: its id when it states no entryUUID; ``resolve``: for references that leave the resource.
 
@@ -295,6 +299,8 @@ def entry_of(resource: Resource, *, entry_id: str, resolve: Resolve = lambda _re
         BadInput: an element has not its shape, or a patient cannot be identified; the code is XDS's own.
     """
     where = "DocumentReference"
+    if text(resource, "status", where) != mhd.CURRENT:
+        raise unfit(f"{where}.status is not current, as that of a new document must be")
     draft = _Draft()
     attachment, form = _attachment(resource, where)
     draft.slot("creationTime", _dtm(attachment, "creation", f"{where}.content.attachment"))
