@@ -498,6 +498,10 @@ class TenantSettings(Section):
             return
         if profile == "xds-i" and form == "fhir":
             yield "form", "is fhir though profile xds-i knows the KOS alone", 'write "kos", or profile "mado"'
+        images = table.get("images")
+        source = "retrieve_location" if profile == "mado" else "retrieve_aet"
+        if isinstance(images, Mapping) and not images.get(source):
+            yield f"images.{source}", f"is absent though profile {profile} wants it in every manifest", "name it"
         if not table.get("patient_domain"):
             yield "patient_domain", f"is absent though profile {profile} names patients by it", "name its OID"
         if stated.get("matricule"):

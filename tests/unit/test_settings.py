@@ -423,3 +423,37 @@ def test_the_index_is_reached_in_clear_only_on_this_machine():
             repository_url="http://127.0.0.1:8081/r",
             repository_unique_id="1.2.3",
         )
+
+
+@pytest.mark.parametrize(
+    ("said", "key"),
+    [
+        ('form = "fhir"', "form"),
+        ('patient_domain = "1.2.3"', "patient_domain"),
+        ('profile = "mado"', "patient_domain"),
+        ('profile = "mado"\npatient_domain = "1.2.3"', "images.retrieve_location"),
+        ('profile = "xds-i"\npatient_domain = "1.2.3"', "images.retrieve_aet"),
+        ('profile = "xds-i"\nform = "fhir"\npatient_domain = "1.2.3"', "form"),
+    ],
+)
+def test_profiles_forms_and_patients_that_do_not_fit_are_named(tmp_path, said, key):
+    text = FILE.sub("", TEXT).replace('mode = "shadow"', f'mode = "shadow"\n{said}')
+
+    with pytest.raises(ConfigurationError) as caught:
+        load(placed(tmp_path, text), {})
+
+    problems = {problem.key: problem for problem in caught.value.problems}
+    assert f"tenants.chu.{key}" in problems
+    assert all(problem.reason and problem.hint and problem.file for problem in problems.values())
+
+
+def test_an_index_without_kind_is_of_xds_and_mhd_takes_its_own_keys(tmp_path):
+    index = load(placed(tmp_path, FILE.sub("", TEXT)), {}).tenants["chu"].index
+    assert (index.kind, index.address) == ("xds", "http://127.0.0.1:8081/xds/registry")
+    xds = FILE.sub("", TEXT)
+    begin, end = xds.index("[tenants.chu.index]"), xds.index("[tenants.chu.publisher]")
+    mhd = xds[:begin] + '[tenants.chu.index]\nkind = "mhd"\nbase_url = "http://127.0.0.1:8081/fhir"\n' + xds[end:]
+    index = load(placed(tmp_path, mhd), {}).tenants["chu"].index
+    assert (index.kind, index.address) == ("mhd", "http://127.0.0.1:8081/fhir")
+    with pytest.raises(ConfigurationError, match=r"base_url: this key is required"):
+        load(placed(tmp_path, mhd.replace("base_url", "registry_url")), {})
