@@ -437,7 +437,7 @@ def test_the_index_is_reached_in_clear_only_on_this_machine():
     ],
 )
 def test_profiles_forms_and_patients_that_do_not_fit_are_named(tmp_path, said, key):
-    text = FILE.sub("", TEXT).replace('mode = "shadow"', f'mode = "shadow"\n{said}')
+    text = (CONF / "poterne.toml").read_text(encoding="utf-8").replace('mode = "shadow"', f'mode = "shadow"\n{said}')
 
     with pytest.raises(ConfigurationError) as caught:
         load(placed(tmp_path, text), {})
@@ -448,9 +448,9 @@ def test_profiles_forms_and_patients_that_do_not_fit_are_named(tmp_path, said, k
 
 
 def test_an_index_without_kind_is_of_xds_and_mhd_takes_its_own_keys(tmp_path):
-    index = load(placed(tmp_path, FILE.sub("", TEXT)), {}).tenants["chu"].index
+    index = load(placed(tmp_path, (CONF / "poterne.toml").read_text(encoding="utf-8")), {}).tenants["chu"].index
     assert (index.kind, index.address) == ("xds", "http://127.0.0.1:8081/xds/registry")
-    xds = FILE.sub("", TEXT)
+    xds = (CONF / "poterne.toml").read_text(encoding="utf-8")
     begin, end = xds.index("[tenants.chu.index]"), xds.index("[tenants.chu.publisher]")
     mhd = xds[:begin] + '[tenants.chu.index]\nkind = "mhd"\nbase_url = "http://127.0.0.1:8081/fhir"\n' + xds[end:]
     index = load(placed(tmp_path, mhd), {}).tenants["chu"].index
