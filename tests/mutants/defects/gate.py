@@ -80,7 +80,7 @@ DEFECTS = (
     identity(
         "held-traits-not-compared",
         _GATE,
-        'if name != "ins" and left and right and folded(left) != folded(right):',
+        "if left and right and folded(left) != folded(right):",
         'if name == "ins" and left and right and folded(left) != folded(right):',
         unit("gate", "test_ff19_same_ins_as_a_held_report_with_other_traits_holds"),
     ),
