@@ -6,7 +6,6 @@ from tests.mutants.defects.defect import access, identity, integration, loss, un
 
 _METADATA = "indexer/xds/metadata.py"
 _ANSWERS = "indexer/xds/answers.py"
-_CLIENT = "indexer/xds/client.py"
 _WIRE = "indexer/wire.py"
 _SOAP = "indexer/xds/soap.py"
 
@@ -73,7 +72,7 @@ DEFECTS = (
     ),
     loss(
         "lost-connection-taken-for-not-sent",
-        _CLIENT,
+        _WIRE,
         "    if sent:\n",
         "    if sent and late:\n",
         integration(
