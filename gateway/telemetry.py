@@ -45,6 +45,7 @@ from structlog.typing import EventDict, WrappedLogger
 from gateway.settings import LogSettings
 from security.clock import SystemClock
 from security.errors import Fault
+from security.outbox.forecast import Forecast
 from security.outbox.jobs import LAG_BOUNDS_S
 from security.outbox.port import JobClass
 from security.outbox.states import State
@@ -279,6 +280,7 @@ class Snapshot:
     bound before.
     ``lag_sum_s``: their sum. ``breakers``: endpoint → ``closed``, ``half-open`` or ``open``; the one field that is
     the running process's own. ``paused``: tenants of which nothing begins.
+    ``ahead``: what lies ahead of each tenant.
     """
 
     depth: Mapping[tuple[JobClass, State], int] = field(default_factory=dict)
@@ -288,6 +290,7 @@ class Snapshot:
     lag_sum_s: float = 0.0
     breakers: Mapping[str, str] = field(default_factory=dict)
     paused: tuple[str, ...] = ()
+    ahead: Mapping[str, Forecast] = field(default_factory=dict)
 
 
 class Metrics:
@@ -354,6 +357,7 @@ class _Families:
         for tenant in snapshot.paused:
             paused.add_metric([tenant], 1)
         yield paused
+        yield from _ahead(snapshot.ahead)
         breakers = GaugeMetricFamily("breaker_state", "0 closed, 1 half-open, 2 open.", labels=["endpoint"])
         for endpoint, state_name in sorted(snapshot.breakers.items()):
             breakers.add_metric([endpoint], BREAKER_STATES[state_name])
@@ -368,6 +372,31 @@ class _Families:
             buckets=buckets,
             sum_value=snapshot.lag_sum_s,
         )
+
+
+def _ahead(ahead: Mapping[str, Forecast]) -> Iterable[Metric]:
+    """The forecast of each tenant (reliability §5)."""
+    drain = GaugeMetricFamily(
+        "queue_drain_seconds", "Seconds until the backlog is done, +Inf: it grows.", labels=["tenant", "q"]
+    )
+    late = GaugeMetricFamily(
+        "queue_predicted_late", "Jobs whose deadline lies ahead and will be missed.", labels=["tenant", "class"]
+    )
+    overdue = GaugeMetricFamily("queue_overdue", "Jobs whose deadline has passed.", labels=["tenant", "class"])
+    growth = GaugeMetricFamily("queue_growth_per_hour", "Jobs by which the backlog grows.", labels=["tenant"])
+    error = GaugeMetricFamily(
+        "queue_forecast_error", "Median absolute error of the last finished forecasts.", labels=["tenant"]
+    )
+    for tenant, found in sorted(ahead.items()):
+        for q, seconds in zip(("0.1", "0.5", "0.9"), found.drain_s, strict=True):
+            drain.add_metric([tenant, q], seconds)
+        for job_class in JobClass:
+            late.add_metric([tenant, job_class.name], found.late[job_class])
+            overdue.add_metric([tenant, job_class.name], found.overdue[job_class])
+        growth.add_metric([tenant], found.growth_per_h)
+        if found.error is not None:
+            error.add_metric([tenant], found.error)
+    yield from (drain, late, overdue, growth, error)
 
 
 def _bounded(counts: Mapping[str, int]) -> dict[str, int]:

@@ -5,6 +5,7 @@ while the gateway runs. No patient value is printed: the sealed ones stay sealed
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
@@ -22,11 +23,13 @@ from gateway.i18n import Words
 from gateway.settings import Settings
 from gateway.stores import store_place
 from gateway.web import vocabulary
+from gateway.wiring import engine_settings
 from indexer import exams, shadow, timeline
 from indexer.ledger import tenants_of
 from security.errors import Refused
 from security.identity import Uid
-from security.outbox import jobs
+from security.outbox import jobs, pace
+from security.outbox.forecast import Forecast
 from security.outbox.port import Job
 from security.store.opening import open_store
 from security.store.port import Store
@@ -160,17 +163,62 @@ async def queue(settings: Settings, words: Words, *, as_json: bool) -> int:
         open_jobs = await store.read(jobs.open_jobs)
         counts = await store.read(lambda tx: exams.counts(tx, ""))
         paused = await store.read(jobs.paused)
+        calls, now = engine_settings(settings).calls, datetime.now(UTC)
+        ahead = await store.read(lambda tx: pace.all_ahead(tx, now=now, calls=calls))
     if as_json:
         facts = {
             "exams": {state.value: number for state, number in counts.by_state.items()},
             "paused": [asdict(pause) for pause in paused],
+            "ahead": {tenant: _ahead_facts(found) for tenant, found in ahead.items()},
             "open": [_open_row(job) for job in open_jobs],
         }
         typer.echo(json.dumps(_plain(facts), ensure_ascii=False))
         return 0
+    for tenant, found in ahead.items():
+        if sum(found.backlog.values()):
+            typer.echo(_printable(_ahead_line(tenant, found, words)))
     for line in _queue_lines(settings, open_jobs, counts, paused, words):
         typer.echo(_printable(line))
     return 0
+
+
+def _ahead_facts(found: Forecast) -> dict[str, Any]:
+    """Infinity is no JSON: null says that the backlog grows."""
+    return {
+        "backlog": {k.name: number for k, number in found.backlog.items()},
+        "drain_s": [None if math.isinf(seconds) else round(seconds, 1) for seconds in found.drain_s],
+        "predicted_late": {k.name: number for k, number in found.late.items()},
+        "overdue": {k.name: number for k, number in found.overdue.items()},
+        "growth_per_hour": round(found.growth_per_h, 1),
+        "index_away_s": round(found.away.total_seconds()),
+        "measured": found.is_measured,
+        "error": None if found.error is None else round(found.error, 3),
+    }
+
+
+def _ahead_line(tenant: str, found: Forecast, words: Words) -> str:
+    """How long the backlog takes and what of it will be late, in one line."""
+    jobs_ahead = words.count(
+        "{tenant}: {n} exam waits for its turn", "{tenant}: {n} exams wait for their turn",
+        sum(found.backlog.values()), tenant=tenant,
+    )  # fmt: skip
+    told = [jobs_ahead]
+    best, mean, worst = found.drain_s
+    if found.away:
+        told.append(words("the index has published nothing for {span}", span=words.span(found.away.total_seconds())))
+    if math.isinf(mean):
+        told.append(words("the backlog grows by {n} an hour", n=words.number(round(found.growth_per_h))))
+    elif math.isinf(worst):
+        told.append(words("done in {span} at the earliest", span=words.span(best)))
+    else:
+        told.append(words("done in {best} to {worst}", best=words.span(best), worst=words.span(worst)))
+    if late := sum(found.late.values()):
+        told.append(words.count("{n} will be late", "{n} will be late", late))
+    if not found.is_measured:
+        told.append(words("not measured yet: a guess"))
+    elif not found.is_reliable:
+        told.append(words("the last forecasts were wrong by {n} %", n=words.number(round(100 * (found.error or 0)))))
+    return ", ".join(told)
 
 
 def _queue_lines(

@@ -216,6 +216,7 @@ class Gateway:
             lags=figures.lags,
             lag_sum_s=figures.lag_sum_s,
             paused=tuple(pause.tenant for pause in figures.paused),
+            ahead=await self._engine.forecasts(),
             breakers={name: breaker.mode(seconds).value for name, breaker in self._engine.breakers.items()},
         )
 
@@ -274,6 +275,7 @@ async def house(settings: Settings) -> AsyncIterator[Gateway]:
             every_s=settings.alerts.every_s,
             remind_s=settings.alerts.remind_s,
             offset_max_s=settings.clock.offset_max_s,
+            calls=engine_settings(settings).calls,
         )
         bell = _Bell()
         ground = Ground(
@@ -294,7 +296,7 @@ async def house(settings: Settings) -> AsyncIterator[Gateway]:
             {name: kind for one in tenants.values() for name, kind in one.kinds.items()},
             clock=clock,
             rng=random.SystemRandom(),
-            settings=_engine_settings(settings),
+            settings=engine_settings(settings),
             owner=f"{socket.gethostname()}-{uuid.uuid4()}",
         )
         bell.engine = engine
@@ -378,7 +380,8 @@ async def _store(stack: AsyncExitStack, settings: StoreSettings, components: Seq
     return store
 
 
-def _engine_settings(settings: Settings) -> EngineSettings:
+def engine_settings(settings: Settings) -> EngineSettings:
+    """The bounds of the engine, as the configuration sets them."""
     outbox = settings.outbox
     return EngineSettings(
         slots=outbox.slots,

@@ -24,6 +24,7 @@ class Kind(StrEnum):
     HELD = "held"
     FAILED = "failed"
     LATE = "late"
+    AT_RISK = "at-risk"
     PAUSED = "paused"
     DISK = "disk"
     CLOCK = "clock"
@@ -42,7 +43,8 @@ class Figures:
     """What one look found.
 
     ``held`` and ``failed``: exams by tenant and reason. ``late``: exams whose deadline passed and that are neither
-    held nor failed, by tenant and reason. ``paused``: since when, by tenant. ``disk_stage``: 0, 1 low, 2 nothing is
+    held nor failed, by tenant and reason. ``at_risk``: exams whose deadline lies ahead and will be missed as
+    things are, by tenant. ``paused``: since when, by tenant. ``disk_stage``: 0, 1 low, 2 nothing is
     taken in; ``disk_free``: bytes. ``clock_offset_s``: our clock minus the index's, by tenant. ``certificates``: end
     of each by the key of the configuration that names it.
     """
@@ -51,6 +53,7 @@ class Figures:
     held: Mapping[tuple[str, str], int] = field(default_factory=dict)
     failed: Mapping[tuple[str, str], int] = field(default_factory=dict)
     late: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    at_risk: Mapping[str, int] = field(default_factory=dict)
     paused: Mapping[str, datetime] = field(default_factory=dict)
     disk_stage: int = 0
     disk_free: int = 0
@@ -89,6 +92,11 @@ def conditions(figures: Figures, *, offset_max_s: float) -> tuple[Condition, ...
         if reason != SHADOW
     ]
     found += _late(figures)
+    found += [
+        Condition(tenant=tenant, kind=Kind.AT_RISK, subject="", measure=exams, stage=_crowd(exams))
+        for tenant, exams in figures.at_risk.items()
+        if exams
+    ]
     for tenant, since in figures.paused.items():
         paused = figures.now - since
         if paused >= PAUSED_TOO_LONG:

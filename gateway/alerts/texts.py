@@ -23,6 +23,10 @@ _OCCASIONS = {
 
 _ADVICE = {
     Kind.LATE: N_("Look at what they wait for: poterne queue."),
+    Kind.AT_RISK: N_(
+        "The index takes less than arrives, or is away. poterne queue tells how long the backlog takes; tell the"
+        " index's operator."
+    ),
     Kind.PAUSED: N_("If the work that asked for the pause is over, resume: poterne resume."),
     Kind.CLOCK: N_("Compare this machine's time service (chronyc tracking, timedatectl) with the index's."),
     Kind.CLOCK_STEPPED: N_("Look at this machine's time service; leases and time limits are not affected."),
@@ -65,6 +69,9 @@ _HEADLINES: dict[Kind, Callable[[Condition, Words], str]] = {
     ),
     Kind.FAILED: lambda c, words: words.count(
         "{n} exam failed: {reason}", "{n} exams failed: {reason}", c.measure, reason=c.subject
+    ),
+    Kind.AT_RISK: lambda c, words: words.count(
+        "{n} exam will be late as things are", "{n} exams will be late as things are", c.measure
     ),
     Kind.LATE: lambda c, words: words.count("{n} exam is late", "{n} exams are late", c.measure),
     Kind.PAUSED: lambda c, words: words("publication has been paused for {span}", span=words.span(c.measure)),

@@ -25,6 +25,7 @@ from gateway.i18n import words
 from gateway.settings import Settings
 from security.clock import Clock
 from security.errors import Broken, Fault
+from security.outbox import pace
 from security.store.port import Store, Tx
 
 log = structlog.get_logger()
@@ -32,7 +33,8 @@ log = structlog.get_logger()
 
 class AlertWatch:
     """The alerts of one gateway. ``disk``: None when the database is on another machine. ``certificates``: ends of
-    those that the configuration names, asked at each look."""
+    those that the configuration names, asked at each look. ``calls``: how many
+    calls an index may carry at once."""
 
     def __init__(
         self,
@@ -46,6 +48,7 @@ class AlertWatch:
         every_s: float,
         remind_s: float,
         offset_max_s: float,
+        calls: int,
     ) -> None:
         self._store = store
         self._channels = tuple(channels)
@@ -57,6 +60,7 @@ class AlertWatch:
         self._every_s = every_s
         self._remind = timedelta(seconds=remind_s)
         self._offset_max_s = offset_max_s
+        self._calls = calls
         self._events: list[Condition] = []
         self._due = asyncio.Event()
         self._news = {channel.name: asyncio.Event() for channel in channels}
@@ -100,12 +104,14 @@ class AlertWatch:
             log.warning("clock-set-back", seconds=round(stepped_s, 1))
             self._events.append(Condition(tenant="", kind=Kind.CLOCK_STEPPED, subject="", measure=1))
         queue = await self._store.read(lambda tx: rows.queue(tx, now=now))
+        ahead = await self._store.read(lambda tx: pace.all_ahead(tx, now=now, calls=self._calls))
         found = conditions(
             Figures(
                 now=now,
                 held=queue.held,
                 failed=queue.failed,
                 late=queue.late,
+                at_risk={tenant: sum(found.late.values()) for tenant, found in ahead.items()},
                 paused=queue.paused,
                 disk_stage=int(self._disk.level) if self._disk else 0,
                 disk_free=self._disk.spare() if self._disk else 0,

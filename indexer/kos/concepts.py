@@ -141,4 +141,6 @@ def _code(code: str, scheme: str, meaning: str) -> bytes:
         if len(code) <= 16
         else element(0x00080119, "UC", value + b" " * (len(value) % 2))
     )
-    return elements((stated, fixed(0x00080102, "SH", scheme), fixed(0x00080104, "LO", clean(meaning)[:64])))
+    return elements(
+        (stated, fixed(0x00080102, "SH", scheme), fixed(0x00080104, "LO", (clean(meaning) or code)[:64].rstrip()))
+    )

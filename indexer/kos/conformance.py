@@ -119,14 +119,19 @@ def _study(document: Document) -> None:
 
 
 def _requests(document: Document) -> None:
-    pairs = set[tuple[str, str]]()
+    pairs = set[tuple[str, ...]]()
     for item in document.root.items("ReferencedRequestSequence"):
         for name in _REQUEST_TYPE_2:
             if not item.has(name):
                 item.note("kos-type-2", name)
         if item.text("StudyInstanceUID") != document.study:
             item.note("kos-request-study", "StudyInstanceUID")
-        pair = item.text("AccessionNumber"), item.text("PlacerOrderNumberImagingServiceRequest")
+        pair = (  # a number is what its issuer calls so
+            item.text("AccessionNumber"),
+            entity(item.item("IssuerOfAccessionNumberSequence")),
+            item.text("PlacerOrderNumberImagingServiceRequest"),
+            entity(item.item("OrderPlacerIdentifierSequence")),
+        )
         if pair in pairs:
             item.note("kos-request-twice")
         pairs.add(pair)
@@ -185,8 +190,9 @@ def _item(node: Node) -> None:
 
 
 def _library(document: Document) -> None:
-    """The title says whether there is a library."""
-    if (document.title == concepts.TITLE) != (document.tree.library is not None):
+    """MADO has its title and a library, the other profiles neither."""
+    described = document.profile == "mado"
+    if {document.title == concepts.TITLE, document.tree.library is not None} != {described}:
         document.root.note("kos-library", "ContentSequence")
 
 

@@ -6,7 +6,7 @@ Invariants:
   taken: another SOP class, a rejection note (IOCM), a title that shares nothing, no study or several, itself among
   its instances;
 * the profile is concluded from the document: an Image Library or its title says MADO, a Retrieve AE Title XDS-I, an
-  INS in PatientID drim-m; XDS-I where nothing tells.
+  INS among the patient's identifiers drim-m; XDS-I where nothing tells.
 """
 
 from __future__ import annotations
@@ -117,7 +117,9 @@ def _profile(root: Node, titled: str, content: Tree, series: tuple[ListedSeries,
         return "mado"
     if any(one.address.ae_title for one in series):
         return "xds-i"
-    return "drim-m" if entity(root.item("IssuerOfPatientIDQualifiersSequence")) in INS_AUTHORITIES else "xds-i"
+    named = (root, *root.items("OtherPatientIDsSequence"))
+    national = any(entity(one.item("IssuerOfPatientIDQualifiersSequence")) in INS_AUTHORITIES for one in named)
+    return "drim-m" if national else "xds-i"
 
 
 def _code_set(content: Tree) -> CodeSet | None:

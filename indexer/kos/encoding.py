@@ -21,6 +21,8 @@ Element = tuple[int, bytes]  # tag as 0xGGGGEEEE, and the whole encoded element
 
 CHARACTERS_MAX = {"AE": 16, "SH": 16, "LO": 64, "PN": 64, "LT": 10240}  # PS3.5 6.2, per value or PN component group
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_DA = re.compile(r"[0-9]{8}", re.ASCII)
+_TM = re.compile(r"[0-9]{2}([0-9]{2}([0-9]{2}(\.[0-9]{1,6})?)?)?", re.ASCII)
 _LONG_LENGTH = frozenset({"OB", "SQ", "UC", "UR", "UT"})  # of those written here, VRs with a 32-bit length
 
 
@@ -63,6 +65,16 @@ def fixed(tag: int, vr: str, text: str) -> Element:
     """Text that is ours, or already has the form of its VR."""
     value = text.encode()
     return element(tag, vr, value + b" " * (len(value) % 2))
+
+
+def date(text: str) -> str:
+    """A DA, "" for what is none."""
+    return text if _DA.fullmatch(text) else ""
+
+
+def time(text: str) -> str:
+    """A TM, "" for what is none."""
+    return text if _TM.fullmatch(text) else ""
 
 
 def cut(tag: int, vr: str, text: str) -> Element:

@@ -19,7 +19,7 @@ from indexer.report import Coded
 from indexer.study import Address, Instance, KeyNote
 from security.identity import Uid
 
-_URL = re.compile(r"(?P<base>.*?)(?P<tail>/studies(/(?P<study>[^/]*)(/series(/(?P<series>[^/]*))?)?)?)?(?P<slash>/*)")
+_URL = re.compile(r"(?P<base>.*?)(?P<tail>/studies(/(?P<study>[^/]*)(/series(/(?P<series>[^/]*))?)?)?)?")
 _HTTP = re.compile(r"https?://[!-~]+", re.ASCII | re.IGNORECASE)
 
 
@@ -63,15 +63,10 @@ def evidence(root: Node, codes: Schemes) -> tuple[Uid, tuple[ListedSeries, ...]]
         BadInput: ``kos-no-study``, ``kos-several-studies``, ``kos-no-instance``, ``kos-uid``.
     """
     items = list(root.items("CurrentRequestedProcedureEvidenceSequence"))
-    studies = dict.fromkeys(uid for item in items if (uid := item.uid("StudyInstanceUID")) is not None)
-    if not studies:
-        raise refusal("kos-no-study", "its evidence names no study")
-    if len(studies) > 1:
-        raise refusal("kos-several-studies", f"its evidence names {len(studies)} studies")
-    if len(items) > 1:
-        root.note("kos-evidence-items", "CurrentRequestedProcedureEvidenceSequence", f"{len(items)} items")
+    study = _study(root, items)
     read = _Reader(root, codes, _Notes(), set())
     listed: dict[Uid, ListedSeries] = {}
+    instances: dict[Uid, list[Instance]] = {}
     for item in items:
         for node in item.items("ReferencedSeriesSequence"):
             one = read.series(node, item)
@@ -79,11 +74,27 @@ def evidence(root: Node, codes: Schemes) -> tuple[Uid, tuple[ListedSeries, ...]]
                 continue
             if one.uid in listed:
                 node.note("kos-duplicate-instance", "SeriesInstanceUID")
-                one = replace(listed[one.uid], instances=listed[one.uid].instances + one.instances)
-            listed[one.uid] = one
+            listed.setdefault(one.uid, one)
+            instances.setdefault(one.uid, []).extend(one.instances)
     if not listed:
         raise refusal("kos-no-instance", "its evidence lists no instance")
-    return next(iter(studies)), tuple(_noted(listed.values(), read.notes, root))
+    whole = (replace(one, instances=tuple(instances[one.uid])) for one in listed.values())
+    return study, tuple(_noted(whole, read.notes, root))
+
+
+def _study(root: Node, items: list[Node]) -> Uid:
+    """The one study of the evidence; what stands at its level and belongs to each series is noted."""
+    studies = dict.fromkeys(uid for item in items if (uid := item.uid("StudyInstanceUID")) is not None)
+    if not studies:
+        raise refusal("kos-no-study", "its evidence names no study")
+    if len(studies) > 1:
+        raise refusal("kos-several-studies", f"its evidence names {len(studies)} studies")
+    if len(items) > 1:
+        root.note("kos-evidence-items", "CurrentRequestedProcedureEvidenceSequence", f"{len(items)} items")
+    for node in (root, *items):
+        if node.has("RetrieveURL"):
+            node.note("kos-retrieve-level", "RetrieveURL")
+    return next(iter(studies))
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,23 +189,29 @@ def _above(name: str, node: Node, study: Node, root: Node) -> str:
     return ""
 
 
+def is_http(url: str) -> bool:
+    """Whether this is an http(s) address without blanks."""
+    return _HTTP.fullmatch(url) is not None
+
+
 def _url(node: Node, study: Node, root: Node) -> Url | None:
     for level, one in (("series", node), ("study", study), ("root", root)):
         stated = one.text("RetrieveURL")
         if not stated:
             continue
-        if not _HTTP.fullmatch(stated):
+        if not is_http(stated):
             one.note("kos-retrieve-http", "RetrieveURL")
             return None
-        read = _URL.fullmatch(stated)
+        bare = stated.rstrip("/")
+        read = _URL.fullmatch(bare)
         if read is None:  # the expression ends in what fits anything
             raise refusal("kos-retrieve-http", f"{one.at('RetrieveURL')} cannot be taken apart")
         return Url(
-            base=read["base"],
+            base=read["base"].rstrip("/"),
             study=read["study"] or "",
             series=read["series"] or "",
             tail="/series" if read["series"] else "/studies" if read["tail"] else "",
-            slash=bool(read["slash"]),
+            slash=bare != stated,
             level=level,
             where=one.at("RetrieveURL"),
         )

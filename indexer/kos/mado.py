@@ -18,7 +18,20 @@ from indexer.codes import table
 from indexer.kos import concepts
 from indexer.kos.classes import value_type
 from indexer.kos.concepts import CONCEPT_CODE, DCM, SIDES, coded, concept, mado_concept, unit
-from indexer.kos.encoding import CHARACTERS_MAX, Element, clean, element, elements, fixed, refused, sq, ui, whole
+from indexer.kos.encoding import (
+    CHARACTERS_MAX,
+    Element,
+    clean,
+    date,
+    element,
+    elements,
+    fixed,
+    refused,
+    sq,
+    time,
+    ui,
+    whole,
+)
 from indexer.kos.patient import primary
 from indexer.kos.variant import (
     ACQUISITION,
@@ -77,7 +90,7 @@ def _patient(manifest: StudyManifest) -> Ins | LocalId:
         raise refused("kos-accession-issuer", "an accession number has no issuer")
     if not all(order.placer_issuer for order in manifest.orders if order.placer_number):
         raise refused("kos-placer-issuer", "a placer order number has no issuer")
-    if not manifest.date or not manifest.time:
+    if not date(manifest.date) or not time(manifest.time):
         raise refused("kos-study-date", "the study has no date or no time")
     if not clean(manifest.institution.name):
         raise refused("kos-institution", "the institution that makes the manifest has no name")
@@ -151,13 +164,13 @@ def _group(series: Series, codes: CodeSet) -> bytes:
     )
     if series.number is not None:
         described.append(_text(concept(concepts.SERIES_NUMBER), str(series.number)))
-    if series.date:
+    if stated := date(series.date):
         described.append(
-            item("DATE", ACQUISITION, mado_concept(concepts.SERIES_DATE, codes), fixed(0x0040A121, "DA", series.date))
+            item("DATE", ACQUISITION, mado_concept(concepts.SERIES_DATE, codes), fixed(0x0040A121, "DA", stated))
         )
-    if series.time:
+    if stated := time(series.time):
         described.append(
-            item("TIME", ACQUISITION, mado_concept(concepts.SERIES_TIME, codes), fixed(0x0040A122, "TM", series.time))
+            item("TIME", ACQUISITION, mado_concept(concepts.SERIES_TIME, codes), fixed(0x0040A122, "TM", stated))
         )
     if series.description:
         described.append(_text(mado_concept(concepts.SERIES_DESCRIPTION, codes), clean(series.description)))

@@ -2,7 +2,7 @@
 
 Invariants:
 
-* a value is trimmed of every blank around it; more than the padding of its VR is a deviation;
+* a value is trimmed of every blank around it; what is no padding behind it is a deviation;
 * the same departure at the same kind of place is one ``Deviation`` with its first place and a count, however many
   instances show it;
 * a deviation quotes no value.
@@ -24,7 +24,7 @@ from security.identity import Uid
 from security.parse.dicom import text
 
 _INDEX = re.compile(r"\[[0-9]+\]")
-_PADDED = re.compile(rb"(\S(.*\S)?)?[ \0]?", re.DOTALL)
+_PADDED = re.compile(rb"(\S(.*\S)?)?[ \0]*", re.DOTALL)
 
 
 @dataclass(slots=True)

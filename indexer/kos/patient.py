@@ -50,8 +50,14 @@ def _known(ins: Ins) -> Ins:
 
 
 def patient_elements(patient: PatientIdentity, first: Ins | LocalId) -> Iterable[Element]:
-    """Patient module: ``first`` names the patient, and stands again in front of the other identifiers."""
+    """Patient module: ``first`` names the patient, and stands again in front of the other identifiers.
+
+    Raises:
+        BadInput: ``kos-other-ins`` an INS that nobody qualified would go out beside the first; ``kos-text``.
+    """
     traits = patient.traits
+    if any(local.issuer in INS_AUTHORITIES for local in patient.local_ids):
+        raise refused("kos-other-ins", "a local identifier claims to be of an authority of the INS")
     yield whole(0x00100010, "PN", _pn(traits.birth_name, traits.first_given_name), "patient's name")
     yield from _identifier(first)
     yield fixed(0x00100030, "DA", f"{traits.birth_date:%Y%m%d}" if traits.birth_date else "")

@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 from indexer.kos.classes import modality
 from indexer.kos.document import Document, opened
-from indexer.kos.evidence import ListedSeries, Url
+from indexer.kos.evidence import ListedSeries, Url, is_http
 from indexer.kos.nodes import Node, refusal
 from indexer.kos.persons import day, institution, orders, patient
 from indexer.kos.tree import Entry, Group, described
@@ -97,7 +97,7 @@ def _series(document: Document, common: Address) -> Iterable[Series]:
         _retrieval(document, listed)
         series = _described(listed, groups.get(listed.uid), told.get(listed.uid, ("", "")))
         if not series.modality:
-            series = replace(series, modality=_inferred(document.profile, listed))
+            series = replace(series, modality=_inferred(document, listed))
         if document.profile == "drim-m" and series.number is None:
             listed.node.note("kos-series-number", "SeriesNumber")
         yield series if listed.address == common else replace(series, address=listed.address)
@@ -135,13 +135,15 @@ def _instance(one: Instance, entry: Entry | None) -> Instance:
     return replace(one, number=number, frames=entry.frames, note=note)
 
 
-def _inferred(profile: Profile, listed: ListedSeries) -> str:
+def _inferred(document: Document, listed: ListedSeries) -> str:
     """The modality that the SOP classes leave no doubt about; XDS-I has no place for another word on it."""
     kinds = {modality(one.sop_class) for one in listed.instances}
     kind = kinds.pop() if len(kinds) == 1 else ""
-    if profile != "xds-i":
-        rule = "kos-series-modality" if profile == "mado" else "kos-modality"
-        listed.node.note(rule, detail="taken from the SOP class" if kind else "")
+    detail = "taken from the SOP class" if kind else ""
+    if document.tree.library is not None:
+        listed.node.note("kos-series-modality", detail=detail)
+    elif document.profile == "drim-m":
+        listed.node.note("kos-modality", detail=detail)
     return kind
 
 
@@ -150,11 +152,9 @@ def _retrieval(document: Document, listed: ListedSeries) -> None:
     url, node = listed.url, listed.node
     if url is None:
         return
-    if url.level != "series":
-        node.note("kos-retrieve-level", "RetrieveURL", f"stands at the {url.level} alone")
     if url.slash:
         node.note("kos-retrieve-slash", "RetrieveURL")
-    if url.tail != _TAILS[document.profile]:
+    if url.level == "series" and url.tail != _TAILS[document.profile]:
         node.note("kos-retrieve-form", "RetrieveURL", f"ends in {url.tail or 'the base'}")
     if _elsewhere(url, document.study, listed.uid):
         node.note("kos-retrieve-other", "RetrieveURL")
@@ -174,6 +174,8 @@ def _viewer(root: Node) -> str:
             if value := node.text_at(tag, "DisplayURI"):
                 if node is root:
                     root.note("kos-place", "DisplayURI", "belongs to the study item")
+                if not is_http(value):
+                    node.note("kos-viewer-url", "DisplayURI")
                 return value
     return ""
 

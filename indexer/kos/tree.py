@@ -265,9 +265,11 @@ def _measured(node: Node) -> str:
 
 def described(text: str) -> Iterable[tuple[str, str, str]]:
     """Series UID, modality and description of each line of drim-m's text (drim-m §4)."""
-    for line in text.splitlines():
+    for line in re.split(r"[\r\n]+", text):  # of DICOM's line ends alone: no other may forge a line
         if found := _LINE.fullmatch(line.strip()):
             yield found["uid"], found["modality"].strip(), found["description"].strip()
 
 
-_LINE = re.compile(r"S[ée]rie-(?P<uid>[0-9.]{1,64}) :(?P<modality>[^@]{0,64})@ +:(?P<description>.*)", re.IGNORECASE)
+_LINE = re.compile(  # "Série-… : CT @  : …" as written today, "Serie-… : CT : …" as the demonstrator wrote it before
+    r"S[ée]rie-(?P<uid>[0-9.]{1,64}) :(?P<modality>[^@:]{0,64})(@[^:]{0,64})?:(?P<description>.*)", re.IGNORECASE
+)

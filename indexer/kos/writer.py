@@ -17,7 +17,6 @@ definition (PS3.3 A.35.4) prescribes TID 2010, so the condition of this type 1C 
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Iterable
 from datetime import datetime, timezone
@@ -30,12 +29,14 @@ from indexer.kos.encoding import (
     CONTROL,
     Element,
     cut,
+    date,
     element,
     elements,
     fixed,
     issuer,
     refused,
     sq,
+    time,
     ui,
     whole,
 )
@@ -50,8 +51,6 @@ IMPLEMENTATION_CLASS = Uid("2.25.209798084462358246962033229286572570553")
 IMPLEMENTATION_VERSION = "POTERNE"
 _TRANSFER_SYNTAX = Uid("1.2.840.10008.1.2.1")  # Explicit VR Little Endian
 _SERIES_NUMBER, _INSTANCE_NUMBER = 59, 1  # as in the national samples
-_DA = re.compile(r"[0-9]{8}", re.ASCII)
-_TM = re.compile(r"[0-9]{2}([0-9]{2}([0-9]{2}(\.[0-9]{1,6})?)?)?", re.ASCII)
 
 
 def encode(manifest: StudyManifest, made: Imprint, *, profile: Profile = "drim-m", codes: CodeSet = "DCM") -> bytes:
@@ -105,14 +104,14 @@ def _file(unique_id: Uid, dataset: bytes) -> bytes:
 
 def _general(manifest: StudyManifest, made: Imprint, created: datetime) -> Iterable[Element]:
     """SOP Common, General Study, Key Object Document Series and General Equipment, without what a profile decides."""
-    day, time = created.strftime("%Y%m%d"), created.strftime("%H%M%S")
+    day, moment = created.strftime("%Y%m%d"), created.strftime("%H%M%S")
     yield fixed(0x00080005, "CS", "ISO_IR 192")
     yield from (fixed(tag, "DA", day) for tag in (0x00080012, 0x00080021, 0x00080023))
-    yield from (fixed(tag, "TM", time) for tag in (0x00080013, 0x00080031, 0x00080033))
+    yield from (fixed(tag, "TM", moment) for tag in (0x00080013, 0x00080031, 0x00080033))
     yield ui(0x00080016, SOP_CLASS)
     yield ui(0x00080018, made.unique_id)
-    yield fixed(0x00080020, "DA", manifest.date if _DA.fullmatch(manifest.date) else "")
-    yield fixed(0x00080030, "TM", manifest.time if _TM.fullmatch(manifest.time) else "")
+    yield fixed(0x00080020, "DA", date(manifest.date))
+    yield fixed(0x00080030, "TM", time(manifest.time))
     yield fixed(0x00080060, "CS", "KO")
     yield cut(0x00080070, "LO", made.manufacturer)
     yield _referring_physician(manifest.referring_physician)

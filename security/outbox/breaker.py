@@ -15,6 +15,8 @@ is decided by its answer, so a job that finds the breaker open is not claimed an
 Invariants:
 
 * at most ``calls_max`` calls at once, so one slow peer cannot take every slot (I15);
+* a peer that says "later" is left alone for as long as it says, an hour at most, and carries half as many calls
+  afterwards; every ``ramp_s`` without such a word it carries one more (additive increase, multiplicative decrease);
 * half-open carries one probe; after it succeeds the limit doubles from 1 every ``ramp_s`` (no herd);
 * a call that proves nothing (a query that came too early) frees its place and changes nothing;
 * a call begun before the breaker opened and ending while it is half-open counts as the probe: it is as fresh.
@@ -55,6 +57,7 @@ class BreakerSettings:
     probe_max_s: float = 300.0
     calls_max: int = 4
     ramp_s: float = 30.0
+    wait_max_s: float = 3600.0
 
 
 class Breaker:
@@ -67,6 +70,8 @@ class Breaker:
         self._opened_at: float | None = None
         self._pause_s = settings.probe_s
         self._ramp_from: float | None = None
+        self._quiet_until: float | None = None
+        self._busy_limit, self._busy_at = settings.calls_max, 0.0
 
     def mode(self, now: float) -> Mode:
         """Where the breaker stands at ``now``."""
@@ -77,7 +82,7 @@ class Breaker:
     def permits(self, now: float) -> int:
         """How many further calls may begin at ``now``."""
         mode = self.mode(now)
-        if mode is Mode.OPEN:
+        if mode is Mode.OPEN or (self._quiet_until is not None and now < self._quiet_until):
             return 0
         limit = 1 if mode is Mode.HALF_OPEN else self._limit(now)
         return max(0, limit - self._in_flight)
@@ -86,31 +91,46 @@ class Breaker:
         """A permitted call begins; exactly one ``end`` must follow."""
         self._in_flight += 1
 
-    def end(self, verdict: Verdict, now: float) -> None:
-        """The call is over."""
+    def end(self, verdict: Verdict, now: float, *, wait_s: float | None = None) -> bool:
+        """The call is over; whether it shows that a peer that was away is back. ``wait_s``: the peer's own wish to be
+        left alone for so many seconds (Retry-After)."""
         self._in_flight -= 1
+        if wait_s is not None:
+            self._spare(wait_s, now)
         if verdict is Verdict.NEUTRAL:
-            return
+            return False
         is_failure = verdict is Verdict.FAILURE
         match self.mode(now):
             case Mode.OPEN:
-                return  # begun before it opened: tells nothing new
+                return False  # begun before it opened: tells nothing new
             case Mode.HALF_OPEN if is_failure:
                 self._opened_at = now
                 self._pause_s = min(self._pause_s * 2, self._settings.probe_max_s)
             case Mode.HALF_OPEN:
                 self._opened_at, self._pause_s, self._ramp_from = None, self._settings.probe_s, now
                 self._recent.clear()
+                return True
             case Mode.CLOSED:
                 self._recent.append((now, is_failure))
                 if self._is_failing(now):
                     self._opened_at = now
+        return False
+
+    def _spare(self, wait_s: float, now: float) -> None:
+        """One wish counts once, however many calls were under way and brought it."""
+        until = now + min(max(wait_s, 0.0), self._settings.wait_max_s)
+        if self._quiet_until is None or now >= self._quiet_until:
+            self._busy_limit, self._busy_at = max(1, self._limit(now) // 2), until
+        self._quiet_until = max(until, self._quiet_until or until)
 
     def _limit(self, now: float) -> int:
+        settings = self._settings
+        since_busy = max(0.0, now - self._busy_at)
+        limit = min(self._busy_limit + int(since_busy / settings.ramp_s), settings.calls_max)
         if self._ramp_from is None:
-            return self._settings.calls_max
-        doublings = min(int((now - self._ramp_from) / self._settings.ramp_s), 30)
-        return int(min(2**doublings, self._settings.calls_max))
+            return limit
+        doublings = min(int((now - self._ramp_from) / settings.ramp_s), 30)
+        return int(min(2**doublings, limit))
 
     def _is_failing(self, now: float) -> bool:
         settings = self._settings

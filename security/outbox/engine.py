@@ -39,9 +39,10 @@ import structlog
 from security.clock import Clock
 from security.crash import crash_point
 from security.errors import Broken, Fault, Unavailable
-from security.outbox import jobs
+from security.outbox import jobs, pace
 from security.outbox.breaker import Breaker, BreakerSettings, Verdict
-from security.outbox.port import Answer, Job, JobKind
+from security.outbox.forecast import Forecast
+from security.outbox.port import Answer, Job, JobClass, JobKind
 from security.outbox.retry import RetrySettings, Uniform, is_exhausted, not_before
 from security.outbox.states import ANSWERS, Event, State
 from security.store.port import Store, Tx
@@ -71,16 +72,23 @@ class EngineSettings:
 
     ``slots``: calls at once over all kinds. ``call_s``: time limit of one call, above every time-out of its own.
     ``deaths_max``: consecutive deaths that make poison. ``idle_s``: longest sleep between two rounds. ``sweep_s``:
-    time between two sweeps of forgotten leases.
+    time between two sweeps of forgotten leases. ``spare_share``: share of the slots that old exams (P3) may have, one
+    at least; none while a new exam is foretold to be late.
     """
 
     slots: int = 8
     call_s: float = 600.0
     deaths_max: int = 3
+    spare_share: float = 0.2
     idle_s: float = 1.0
     sweep_s: float = 60.0
     retry: RetrySettings = field(default_factory=RetrySettings)
     breaker: BreakerSettings = field(default_factory=BreakerSettings)
+
+    @property
+    def calls(self) -> int:
+        """Calls that one endpoint carries at once when all is well."""
+        return min(self.slots, self.breaker.calls_max)
 
 
 class Engine:
@@ -114,6 +122,8 @@ class Engine:
         self._settles_max = max(1, self._settings.slots // (2 * max(1, len(set(self._endpoints.values())))))
         self._wake = asyncio.Event()
         self._swept_at: float | None = None
+        self._is_pressed = False
+        self._returned: set[str] = set()
         self.breakers: Mapping[str, Breaker] = {
             endpoint: Breaker(self._settings.breaker) for endpoint in sorted(set(self._endpoints.values()))
         }
@@ -154,6 +164,11 @@ class Engine:
         """There may be work: look now. To be called on the event loop, after the commit that made the work."""
         self._wake.set()
 
+    async def forecasts(self) -> dict[str, Forecast]:
+        """What lies ahead of every tenant that has unfinished jobs, from the database (I18)."""
+        calls = self._settings.calls
+        return await self._store.read(lambda tx: pace.all_ahead(tx, now=self._clock.now(), calls=calls))
+
     async def snapshot(self) -> jobs.Snapshot:
         """The figures of the queue, from the database (I18)."""
         return await self._store.read(jobs.snapshot)
@@ -168,9 +183,14 @@ class Engine:
         seconds = self._clock.monotonic()
         permits = {endpoint: breaker.permits(seconds) for endpoint, breaker in self.breakers.items()}
         settles = {kind: self._settles_max - self._settling[kind] for kind in self._kinds}
+        spare = 0 if self._is_pressed else max(1, int(self._settings.slots * self._settings.spare_share))
+
+        back = frozenset(self._returned)
 
         def work(tx: Tx) -> list[Job]:
             now = self._clock.now()
+            if back:
+                jobs.hasten_withdrawals(tx, kinds=[k for k, endpoint in self._endpoints.items() if endpoint in back])
             return jobs.claim(
                 tx,
                 owner=self._owner,
@@ -179,9 +199,11 @@ class Engine:
                 kinds=self._endpoints,
                 permits=permits,
                 settles=settles,
+                spare=spare,
             )
 
         claimed = await self._store.write(work)
+        self._returned -= back
         for job in claimed:
             self._held.add(job.job_id)
             if job.state is State.SETTLING:
@@ -201,12 +223,27 @@ class Engine:
 
         def work(tx: Tx) -> list[Job]:
             now = self._clock.now()
+            pace.prune(tx, now=now)
+            jobs.age(tx, now=now)
             return jobs.sweep(tx, now=now, held=held, deaths_max=self._settings.deaths_max, wait_max=wait_max)
 
         taken_back = await self._store.write(work)
         self._swept_at = seconds
+        await self._look_ahead()
         for job in taken_back:
             _log.warning("outbox-lease-taken-back", **_names(job), state=job.state.value)
+
+    async def _look_ahead(self) -> None:
+        """Foretell, keep what was foretold, and hold old exams back while a new one would be late."""
+        ahead = await self.forecasts()
+
+        def keep(tx: Tx) -> None:
+            now = self._clock.now()
+            for tenant, found in ahead.items():
+                pace.predict(tx, tenant=tenant, found=found, now=now)
+
+        await self._store.write(keep)
+        self._is_pressed = any(found.late[JobClass.P1] for found in ahead.values())
 
     async def _sleep(self) -> None:
         now = self._clock.now()
@@ -230,7 +267,7 @@ class Engine:
     # ── one job ──────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _carry(self, job: Job) -> None:
-        verdict = Verdict.NEUTRAL
+        verdict, wait_s = Verdict.NEUTRAL, None
         is_call = job.state is not State.SETTLING
         try:
             if job.state is State.LEASED:
@@ -241,17 +278,21 @@ class Engine:
                     return
                 crash_point("attempt-committed")
                 job = sent
+            began = self._clock.monotonic()
             answer = await self._ask(job)
-            verdict = _VERDICTS.get(answer.event, Verdict.SUCCESS)
+            busy_s = self._clock.monotonic() - began if is_call else 0.0
+            verdict, wait_s = _VERDICTS.get(answer.event, Verdict.SUCCESS), answer.retry_after_s
             if is_exhausted(answer, job, self._settings.retry):
                 answer = Answer(event=Event.REFUSED, reason="tries-exhausted", detail=answer.reason)
-            await self._conclude(job, answer)
+            await self._conclude(job, answer, busy_s)
         finally:
             self._held.discard(job.job_id)
             if not is_call:
                 self._settling[job.kind] -= 1
             else:
-                self.breakers[self._endpoints[job.kind]].end(verdict, self._clock.monotonic())
+                endpoint = self._endpoints[job.kind]
+                if self.breakers[endpoint].end(verdict, self._clock.monotonic(), wait_s=wait_s):
+                    self._returned.add(endpoint)
             self.nudge()
 
     async def _ask(self, job: Job) -> Answer:
@@ -273,13 +314,13 @@ class Engine:
             return self._internal_fault(job, _foreign_answer(job, answer))
         return answer
 
-    async def _conclude(self, job: Job, answer: Answer) -> None:
+    async def _conclude(self, job: Job, answer: Answer, busy_s: float) -> None:
         stage = {State.SETTLING: "settle", State.SENT: "answer"}.get(job.state, "query")
         crash_point("answer-received" if job.state is State.SENT else f"{stage}-before-commit")
         try:
-            state = await self._commit(job, answer)
+            state = await self._commit(job, answer, busy_s)
         except Exception as error:  # noqa: BLE001 - supervision edge: the effects failed, so the answer did not happen
-            state = await self._commit(job, self._internal_fault(job, error))
+            state = await self._commit(job, self._internal_fault(job, error), busy_s)
         crash_point("outcome-committed" if job.state is State.SENT else f"{stage}-committed")
         if state is None:
             self._report_dropped(job, answer.event.value)
@@ -289,10 +330,10 @@ class Engine:
         elif state is State.DEAD:
             _log.error("outbox-job-dead", **_names(job), code=answer.reason)
 
-    async def _commit(self, job: Job, answer: Answer) -> State | None:
+    async def _commit(self, job: Job, answer: Answer, busy_s: float) -> State | None:
         now = self._clock.now()
         due = not_before(answer, job, now=now, rng=self._rng, settings=self._settings.retry)
-        return await self._persist(lambda tx: jobs.apply(tx, job, answer, now=now, not_before=due))
+        return await self._persist(lambda tx: jobs.apply(tx, job, answer, now=now, not_before=due, busy_s=busy_s))
 
     async def _persist(self, work: Callable[[Tx], _T]) -> _T:
         """Commit, also when the waiter is cancelled meanwhile; a store that is only full now is tried again."""

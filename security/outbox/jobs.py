@@ -37,6 +37,7 @@ from datetime import datetime, timedelta
 from security import audit
 from security.clock import from_ms, to_ms
 from security.errors import Broken, Refused
+from security.outbox import pace
 from security.outbox.port import Answer, Job, JobClass
 from security.outbox.states import TABLE, UNSENT, Event, State, transition
 from security.store.port import ReadTx, Row, Tx
@@ -61,6 +62,7 @@ _FIRST = frozenset({State.RECEIVING, State.SETTLING, State.READY, State.BLOCKED}
 _CLAIMABLE = (State.SETTLING, State.READY, State.RETRY_WAIT, State.UNKNOWN, State.ACCEPTED)
 _PROGRESS = frozenset({Event.RECEIVED, Event.PREPARED, Event.ACCEPTED, Event.FOUND, Event.LIFTED, Event.REOPENED})
 _POLLS = frozenset({Event.NOT_YET, Event.UNCLEAR})
+_OLD_EXAMS = "\0old-exams"  # no endpoint is called so
 _BEGINNING = frozenset({State.SETTLING, State.READY, State.RETRY_WAIT})
 """States from which a claim begins something new; the other claimable ones only ask after what was sent."""
 _DOUBTFUL = frozenset({State.SENT, State.UNKNOWN, State.ACCEPTED})
@@ -164,7 +166,9 @@ def enqueue(
             deadline=due,
         )
     )
+    _hasten_lane(tx, row)
     _record(tx, row, came_from="", event="enqueued", now=now, actor=actor)
+    pace.count(tx, tenant=tenant, job_class=urgency, now=now, accepted=1)
     return int(row["job_id"])
 
 
@@ -409,12 +413,14 @@ def claim(
     kinds: Mapping[str, str],
     permits: Mapping[str, int],
     settles: Mapping[str, int],
+    spare: int,
 ) -> list[Job]:
     """Lease up to ``limit`` due jobs for ``owner``: class first, then earliest deadline, then age.
 
     ``kinds``: endpoint by name of kind; jobs of other kinds are left alone. ``permits``: calls that each endpoint
     may begin now; SETTLING does not call it and is not counted. ``settles``: how many jobs of each kind may begin
-    to settle now, so that one kind whose sources hang leaves room for its sends and for the others (I15).
+    to settle now, so that one kind whose sources hang leaves room for its sends and for the others (I15). ``spare``:
+    how many calls for old exams (P3) may be in hand at once: they have what others leave, no more (reliability §4).
 
     A job that a newer one of its lane overtook while it was in flight gives way here instead of being sent (I10).
     Nothing of a paused tenant begins (FF-46).
@@ -433,21 +439,19 @@ def claim(
                 besides_paused = bool(stopped) and is_beginning
                 heads += _heads(tx, kind=kind, state=state, limit=room, besides_paused=besides_paused)
     heads.sort(key=lambda row: (row["job_class"], row["deadline"], row["job_id"]))
-    left = dict(permits)
+    left = {_OLD_EXAMS: spare - _in_hand(tx, JobClass.P3), **permits}
     claimed: list[Job] = []
     for row in heads:
         if len(claimed) == limit:
             break
-        if row["state"] != State.SETTLING:
-            endpoint = kinds[row["kind"]]
-            if left[endpoint] == 0:
-                continue
-            left[endpoint] -= 1
-        if _give_way(tx, row, now=now):
+        needs = _needs(row, kinds)
+        if any(left[need] <= 0 for need in needs) or _give_way(tx, row, now=now):
             continue
         leased = _lease(tx, row, owner=owner, now=now)
         if leased is not None:
             claimed.append(job_of(leased))
+            for need in needs:
+                left[need] -= 1
     return claimed
 
 
@@ -476,8 +480,11 @@ def attempt(tx: Tx, job: Job, *, now: datetime) -> Job | None:
     return job_of(sent)
 
 
-def apply(tx: Tx, job: Job, answer: Answer, *, now: datetime, not_before: datetime | None) -> State | None:
+def apply(
+    tx: Tx, job: Job, answer: Answer, *, now: datetime, not_before: datetime | None, busy_s: float = 0.0
+) -> State | None:
     """Take the answer and end the lease; the state after, or None when the lease was lost: nothing changes (I8).
+    ``busy_s``: how long the peer was asked for it; 0 for SETTLING.
 
     The answer's effects run in this transaction (I2, I7).
 
@@ -490,6 +497,8 @@ def apply(tx: Tx, job: Job, answer: Answer, *, now: datetime, not_before: dateti
     )
     if not moved:
         return None
+    if busy_s:
+        pace.count(tx, tenant=job.tenant, job_class=job.job_class, now=now, busy_ms=max(round(busy_s * 1000), 1))
     if job.state is State.SENT:
         _end_attempt(tx, moved, answer.event, now=now, detail=answer.reason)
     if answer.effects is not None:
@@ -527,6 +536,32 @@ def sweep(tx: Tx, *, now: datetime, held: Collection[int], deaths_max: int, wait
         latest=to_ms(now + wait_max),
     )
     return taken
+
+
+def age(tx: Tx, *, now: datetime, limit: int = 500) -> int:
+    """The starvation guard: what was to be done within a day and has waited half of it goes with the new exams from
+    now on, its deadline kept (reliability §4); how many did."""
+    target = TARGETS[JobClass.P2] or timedelta()
+    return tx.change(
+        "UPDATE outbox_job SET job_class = 1, lease_epoch = lease_epoch + 1 WHERE job_id IN (SELECT job_id FROM"
+        " outbox_job WHERE job_class = 2 AND deadline <= :half AND lease_owner IS NULL"
+        " AND state NOT IN ('PUBLISHED', 'CANCELLED', 'SUPERSEDED') ORDER BY deadline, job_id LIMIT :limit)",
+        half=to_ms(now + target / 2),
+        limit=limit,
+    )
+
+
+def hasten_withdrawals(tx: Tx, *, kinds: Collection[str]) -> int:
+    """The peer is back: what is most urgent does not wait for the next try that was fixed while it was away; how many
+    jobs that are."""
+    return sum(
+        tx.change(
+            "UPDATE outbox_job SET not_before = 0 WHERE kind = :kind AND job_class = 0 AND state = 'RETRY_WAIT'"
+            " AND lease_owner IS NULL AND state NOT IN ('PUBLISHED', 'CANCELLED', 'SUPERSEDED')",
+            kind=kind,
+        )
+        for kind in kinds
+    )
 
 
 def next_due(tx: ReadTx, *, now: datetime) -> datetime | None:
@@ -587,6 +622,20 @@ def _open_in_lane(tx: ReadTx, tenant: str, lane: str) -> list[Row]:
         " AND state NOT IN ('PUBLISHED', 'CANCELLED', 'SUPERSEDED') ORDER BY job_id"
     )
     return tx.rows(sql, tenant=tenant, lane=lane)
+
+
+def _hasten_lane(tx: Tx, row: Row) -> None:
+    """What stands before an urgent job in its lane goes with its urgency: the lane is served in order, and nobody's
+    deadline waits for an old exam's turn."""
+    tx.change(
+        "UPDATE outbox_job SET job_class = :job_class, lease_epoch = lease_epoch + 1"
+        " WHERE tenant = :tenant AND lane = :lane AND job_id < :job_id AND job_class > :job_class"
+        " AND lease_owner IS NULL AND state NOT IN ('PUBLISHED', 'CANCELLED', 'SUPERSEDED')",
+        tenant=row["tenant"],
+        lane=row["lane"],
+        job_id=row["job_id"],
+        job_class=row["job_class"],
+    )
 
 
 def _is_replaceable(row: Row) -> bool:
@@ -651,6 +700,23 @@ def _heads(tx: ReadTx, *, kind: str, state: State, limit: int, besides_paused: b
         besides_paused=int(besides_paused),
         limit=limit,
     )
+
+
+def _needs(row: Row, kinds: Mapping[str, str]) -> list[str]:
+    """What a claim of the job takes one of: a call of its endpoint; a place among the old exams, when it begins
+    something (what was sent is asked after in any case: it keeps its lane occupied)."""
+    called = [] if row["state"] == State.SETTLING else [kinds[row["kind"]]]
+    is_old = row["job_class"] == JobClass.P3 and row["state"] in _BEGINNING
+    return [*called, *([_OLD_EXAMS] if is_old else [])]
+
+
+def _in_hand(tx: ReadTx, job_class: JobClass) -> int:
+    """How many jobs of the class are being worked on."""
+    row = tx.row(
+        "SELECT COUNT(*) AS jobs FROM outbox_job WHERE lease_owner IS NOT NULL AND job_class = :job_class",
+        job_class=int(job_class),
+    )
+    return int(_only(row)["jobs"])
 
 
 def _tenants_of(tx: ReadTx, kind: str) -> Iterator[str]:
@@ -752,6 +818,7 @@ def _move(
     if moved is not None and after is State.PUBLISHED:
         _count_lag(tx, tenant=row["tenant"], lag_ms=max(to_ms(now) - row["accepted_at"], 0))
         _count_lane(tx, row)
+        pace.count(tx, tenant=row["tenant"], job_class=row["job_class"], now=now, published=1)
     if moved is not None and is_news:
         _record(tx, moved, came_from=row["state"], event=event.value, now=now, actor=actor)
     return moved

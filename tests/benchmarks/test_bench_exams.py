@@ -151,6 +151,7 @@ async def _claim_beside_a_pause(store: Store) -> Figure:
                 limit=8,
                 kinds={f"publish:{TENANT}": "index", "publish:south": "south"},
                 permits={"index": 4, "south": 4},
+                spare=8,
                 settles={f"publish:{TENANT}": 4, "publish:south": 4},
             )
         )

@@ -91,6 +91,7 @@ async def claims_ms(place: StorePlace, count: int, waiting: int) -> list[float]:
                 limit=4,
                 kinds={"publication": "index"},
                 permits={"index": 4},
+                spare=8,
                 settles={"publication": 4},
             )
             times.append((time.perf_counter() - started) * 1000)

@@ -61,6 +61,7 @@ class Site:
             certificates=dict,
             every_s=0.05,
             remind_s=86_400,
+            calls=4,
             offset_max_s=2.0,
         )
 
@@ -394,6 +395,19 @@ async def test_late_exams_are_an_alert_and_held_ones_are_not_late_too(site: Site
     site.clock.advance(3601)
     await site.watch().look()
     assert await site.alerts() == [("held", "identity-pacs-name", 1), ("late", "", 1)]
+
+
+async def test_an_index_that_is_away_is_told_of_before_the_first_exam_is_late(site: Site) -> None:
+    minute = int(site.clock.now().timestamp()) // 60
+    sql = "INSERT INTO outbox_minute VALUES (:tenant, :minute, 1, 0, :published, 9)"
+    for back, published in ((45, 30), (1, 0)):
+        await site.store.write(
+            lambda tx, b=back, p=published: tx.change(sql, tenant="chu", minute=minute - b, published=p)
+        )
+    await site.hold(1, state=State.READY, reason="")
+    site.clock.advance(20 * 60)  # due in 40 minutes, the index away for 64
+    await site.watch().look()
+    assert await site.alerts() == [("at-risk", "", 1)]
 
 
 @ENGINES

@@ -471,3 +471,54 @@ async def test_f23_of_many_that_waited_the_most_urgent_is_claimed_first_and_none
     assert [await site.state(one) for one in (urgent, *ids[:2])] == [State.READY, State.SETTLING, State.SETTLING]
     await settle_down(engine, rounds=200)
     assert {await site.state(one) for one in (urgent, *ids)} == {State.PUBLISHED}
+
+
+async def test_old_exams_have_what_others_leave_and_wait_while_a_new_one_would_be_late(site: Site) -> None:
+    for n in range(30):
+        await site.accept(f"2.25.3{n:02}", JobClass.P3)
+    engine = site.engine()
+    begun = [await engine.step() for _ in range(2)]
+    assert begun == [1, 1], "a fifth of eight slots"
+
+    minute = int(site.clock.now().timestamp()) // 60
+    sql = "INSERT INTO outbox_minute VALUES (:tenant, :minute, 1, 0, :published, 9)"
+    for back, published in ((90, 30), (1, 0)):
+        await site.store.write(
+            lambda tx, b=back, p=published: tx.change(sql, tenant=SITE, minute=minute - b, published=p)
+        )
+    await site.accept("2.25.1", JobClass.P1)
+    site.clock.advance(60)  # the next sweep looks ahead: away for an hour and a half, due within one
+    before = await _classes_begun(site)
+    await engine.step()
+    assert (await _classes_begun(site))[JobClass.P3] == before[JobClass.P3]
+
+
+async def test_what_waited_half_of_its_day_goes_with_the_new_exams_and_keeps_its_deadline(site: Site) -> None:
+    job_id = await site.accept("2.25.1", JobClass.P2)
+    due = (await site.job(job_id)).deadline
+    site.index.is_up = False
+    engine = site.engine()
+    site.clock.advance(11.9 * 3600)
+    await engine.step()
+    assert (await site.job(job_id)).job_class is JobClass.P2
+    site.clock.advance(360)
+    await engine.step()
+    aged = await site.job(job_id)
+    assert (aged.job_class, aged.deadline) == (JobClass.P1, due)
+
+
+async def test_what_stands_before_a_withdrawal_in_its_lane_goes_with_its_urgency(site: Site) -> None:
+    first = await site.accept("2.25.1", JobClass.P3)
+    engine = site.engine()
+    await engine.step()
+    await engine.step()  # sent: it can no longer be overtaken
+    assert (await site.job(first)).state is State.ACCEPTED
+    await site.accept("2.25.1", JobClass.P0)
+    assert (await site.job(first)).job_class is JobClass.P0
+
+
+async def _classes_begun(site: Site) -> dict[JobClass, int]:
+    rows = await site.rows(
+        "SELECT job_class, COUNT(*) AS jobs FROM outbox_job WHERE lease_epoch > 0 GROUP BY job_class"
+    )
+    return {k: next((row["jobs"] for row in rows if row["job_class"] == k), 0) for k in JobClass}

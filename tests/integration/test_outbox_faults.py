@@ -79,6 +79,7 @@ async def test_f08_the_same_answer_twice_counts_once(site: Site) -> None:
             limit=1,
             kinds=endpoints,
             permits=permits,
+            spare=8,
             settles={"publication": 1},
         )
     )
@@ -182,18 +183,19 @@ async def test_ff24_the_peers_retry_after_is_kept(site: Site) -> None:
 
 @pytest.mark.parametrize("step", [timedelta(hours=h) for h in (-2, 2, -9600, 9600)], ids=str)
 async def test_f11_a_clock_that_jumps_expires_no_lease_and_freezes_no_work(site: Site, step: timedelta) -> None:
-    site.index.mood.append("busy")
-    waiting = await site.accept("1.2.1")
     engine = site.engine()
-    await settle_down(engine)
     in_flight = await site.accept("1.2.2")
     await engine.step()
     gate = Gate()
     site.kind.pause = gate
     sending = asyncio.create_task(engine.step())
     await gate.reached.wait()
-    site.clock.jump(step)
     site.kind.pause = no_pause
+    site.index.mood.append("busy")
+    waiting = await site.accept("1.2.1")
+    await settle_down(engine)
+    assert await site.state(waiting) is State.RETRY_WAIT
+    site.clock.jump(step)
     site.clock.advance(60)
     await engine.step()
     assert await site.state(in_flight) is State.SENT

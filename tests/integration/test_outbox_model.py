@@ -78,7 +78,7 @@ class Lanes(RuleBasedStateMachine):
         seen: list[Job] = []
         for _ in range(rounds):
             claimed = jobs.claim(
-                self.tx, owner="me", now=self.now, limit=3, kinds=KINDS, permits=PERMITS, settles=SETTLES
+                self.tx, owner="me", now=self.now, limit=3, kinds=KINDS, permits=PERMITS, spare=8, settles=SETTLES
             )
             begun = [self.begin(job) if job.state is State.LEASED else job for job in claimed]
             for job in begun:

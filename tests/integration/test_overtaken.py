@@ -45,6 +45,7 @@ async def test_i10_a_job_overtaken_between_its_claim_and_its_sending_does_not_le
             limit=1,
             kinds={job_kind(TENANT): "index"},
             permits={"index": 1},
+            spare=8,
             settles={job_kind(TENANT): 1},
         )
     )

@@ -259,7 +259,9 @@ async def test_ff13_images_completed_while_the_pacs_is_being_asked_are_asked_for
         kind = job_kind(TENANT)
         now = here.w.clock.now()
         return len(
-            jobs.claim(tx, owner="me", now=now, limit=1, kinds={kind: "e"}, permits={"e": 1}, settles={kind: 1})
+            jobs.claim(
+                tx, owner="me", now=now, limit=1, kinds={kind: "e"}, permits={"e": 1}, spare=8, settles={kind: 1}
+            )
         )
 
     assert await here.w.store.write(claim) == 1  # its question is under way

@@ -125,6 +125,7 @@ async def test_ff46_a_job_claimed_before_the_pause_is_given_back_unsent(site: Si
             limit=1,
             kinds={"publication": "index"},
             permits={"index": 1},
+            spare=8,
             settles={"publication": 1},
         )
     )

@@ -53,6 +53,10 @@ def test_late_exams_are_one_alert_per_tenant_that_says_why() -> None:
     assert [(c.tenant, c.measure, dict(c.why)) for c in late] == [("chu", 3, {"a": 2, "b": 1}), ("ght", 1, {"a": 1})]
 
 
+def test_exams_that_will_be_late_are_an_alert_before_they_are() -> None:
+    assert found(at_risk={"chu": 7, "ght": 0}) == [("chu", Kind.AT_RISK, "", 7, 1)]
+
+
 @pytest.mark.parametrize(("exams", "stage"), [(1, 0), (4, 0), (5, 1), (9, 1), (10, 2), (20, 3), (39, 3), (40, 4)])
 def test_a_crowd_is_worse_each_time_it_doubles(exams: int, stage: int) -> None:
     assert found(held={("chu", "x"): exams})[0][4] == stage

@@ -149,3 +149,45 @@ def test_a_study_whose_order_no_report_names_makes_no_manifest() -> None:
 
 def test_an_unknown_confidentiality_code_makes_no_manifest() -> None:
     assert refusal([replace(REPORT, confidentiality="X")], PATIENT.ins, STUDY, SITE) == "confidentiality-unknown"
+
+
+def test_a_body_part_is_coded_and_gives_the_coarse_region_where_no_report_states_one() -> None:
+    """BodyPartExamined KNEE is 72696002, in the lower limb; what no table knows stays a text."""
+    first, second = STUDY.series
+    study = replace(STUDY, series=(replace(first, body_part="knee "), replace(second, body_part="OREILLE")))
+    manifest, _ = assemble([replace(REPORT, regions=())], PATIENT.ins, study, SITE)
+    placed = {one.body_part: one.region for one in manifest.series}
+    assert placed == {
+        "knee ": Coded(code="72696002", system="2.16.840.1.113883.6.96", display="Genou"),
+        "OREILLE": None,
+    }
+    assert manifest.regions == (Coded(code="61685007", system="2.16.840.1.113883.6.96", display="Membre inférieur"),)
+
+
+def test_the_regions_of_the_reports_outweigh_what_the_images_say() -> None:
+    first, second = STUDY.series
+    study = replace(STUDY, series=(replace(first, body_part="KNEE"), second))
+    manifest, _ = assemble([REPORT], PATIENT.ins, study, SITE)
+    assert manifest.regions == REPORT.regions
+
+
+def test_a_region_the_archive_states_is_kept_and_two_series_of_one_region_state_it_once() -> None:
+    hip = Coded(code="24136001", system="2.16.840.1.113883.6.96", display="Hip joint")
+    foreign = Coded(code="T-D9200", system="SRT", display="Foot")
+    first, second = STUDY.series
+    study = replace(
+        STUDY,
+        series=(
+            replace(first, body_part="HEAD", region=hip),
+            replace(second, body_part="FOOT"),
+            replace(second, uid=Uid("1.2.3"), region=foreign),
+        ),
+    )
+    manifest, _ = assemble([replace(REPORT, regions=())], PATIENT.ins, study, SITE)
+    assert [one.region and one.region.code for one in manifest.series] == ["24136001", "56459004", "T-D9200"]
+    assert [one.code for one in manifest.regions] == ["61685007"]
+
+
+def test_without_a_report_s_region_and_without_a_known_body_part_there_is_none() -> None:
+    manifest, _ = assemble([replace(REPORT, regions=())], PATIENT.ins, STUDY, SITE)
+    assert manifest.regions == ()

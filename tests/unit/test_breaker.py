@@ -102,3 +102,34 @@ def test_i15_a_slow_endpoint_never_holds_more_than_four_calls() -> None:
     for _ in range(4):
         it.begin()
     assert it.permits(0) == 0
+
+
+def test_ff24_a_peer_that_says_later_is_left_alone_by_everybody_and_carries_half_as_much_afterwards() -> None:
+    it = breaker()
+    it.begin()
+    it.end(BAD, 100, wait_s=60)
+    assert [it.permits(now) for now in (100, 159.9, 160, 189, 190, 220, 900)] == [0, 0, 2, 2, 3, 4, 4]
+
+
+def test_one_word_of_later_counts_once_however_many_calls_brought_it() -> None:
+    it = breaker()
+    for _ in range(4):
+        it.begin()
+    for _ in range(4):
+        it.end(BAD, 100, wait_s=60)
+    assert it.permits(160) == 2
+
+
+def test_no_peer_is_left_alone_for_more_than_an_hour_at_its_word() -> None:
+    it = breaker()
+    it.begin()
+    it.end(BAD, 0, wait_s=10**9)
+    assert (it.permits(3599), it.permits(3600)) == (0, 2)
+
+
+def test_it_says_once_that_a_peer_is_back() -> None:
+    it = opened_at_zero()
+    it.begin()
+    assert it.end(OK, 11)
+    it.begin()
+    assert not it.end(OK, 12)

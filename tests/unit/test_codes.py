@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from pydicom.sr._concepts_dict import concepts
 
 from indexer.codes import TableName, table
 from indexer.report import Coded
@@ -80,6 +81,45 @@ def test_every_table_names_its_source_and_version(name: TableName) -> None:
     assert read.source
     assert read.version
     assert all(read.codes.values())
+
+
+def test_every_body_part_lies_in_a_coarse_region() -> None:
+    """Each BodyPartExamined leads to a concept, each concept to one of the ten regions of CID IHE-MADO1."""
+    parts = table("body-part")
+    assert set(parts.coarse) == set(parts.codes) == set(parts.aliases.values())
+    assert set(parts.coarse.values()) <= set(table("region").codes)
+    assert parts.system == table("region").system
+
+
+@pytest.mark.parametrize(
+    ("part", "code", "coarse"),
+    [
+        ("CHEST", "816094009", "67734004"),
+        ("ABDOMEN", "818981001", "63337009"),
+        ("HEAD", "69536005", "774007"),
+        ("LSPINE", "122496007", "1141981001"),
+        ("HEART", "80891009", "80891009"),
+        ("BREAST", "76752008", "76752008"),
+        ("KNEE", "72696002", "61685007"),
+        ("HAND", "85562004", "53120007"),
+        ("WHOLEBODY", "38266002", "38266002"),
+        ("CAROTID", "69105007", "113257007"),
+    ],
+)
+def test_a_body_part_has_its_concept_and_its_region(part: str, code: str, coarse: str) -> None:
+    parts = table("body-part")
+    assert (parts.coded(part).code, parts.coarse[code]) == (code, coarse)
+
+
+def test_every_concept_of_a_body_part_is_one_that_pydicom_knows() -> None:
+    """An independent copy of the codes, so that a digit mistyped is seen."""
+    known = {code for values in concepts["SCT"].values() for code in values}
+    assert set(table("body-part").codes) <= known
+
+
+def test_both_code_sets_of_mado_name_the_same_concepts() -> None:
+    assert set(table("mado-99ihe").codes.values()) == set(table("mado-dcm").codes.values())
+    assert table("mado-dcm").codes["131560"] == "Manifest with Description"
 
 
 def test_every_file_is_a_table() -> None:

@@ -12,6 +12,7 @@ from tests.mutants.defects import (
     gate,
     hl7,
     index,
+    kos,
     mhd,
     outbox,
     pacs,
@@ -24,6 +25,6 @@ from tests.mutants.defects.defect import Defect
 
 __all__ = ["DEFECTS", "Defect"]
 
-_ROOMS = (gate, exams, index, mhd, registry, hl7, pacs, doors, service, outbox, store, protection)
+_ROOMS = (gate, exams, index, mhd, registry, kos, hl7, pacs, doors, service, outbox, store, protection)
 
 DEFECTS: tuple[Defect, ...] = tuple(defect for room in _ROOMS for defect in room.DEFECTS)

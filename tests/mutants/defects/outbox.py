@@ -2,13 +2,50 @@
 
 from __future__ import annotations
 
-from tests.mutants.defects.defect import access, identity, integration, loss
+from tests.mutants.defects.defect import access, identity, integration, loss, unit
 
 _JOBS = "security/outbox/jobs.py"
 _STATES = "security/outbox/states.py"
 _ENGINE = "security/outbox/engine.py"
 
 DEFECTS = (
+    loss(
+        "old-exams-take-every-slot",
+        _JOBS,
+        'is_old = row["job_class"] == JobClass.P3 and row["state"] in _BEGINNING',
+        "is_old = False",
+        integration("outbox", "test_old_exams_have_what_others_leave_and_wait_while_a_new_one_would_be_late"),
+    ),
+    loss(
+        "withdrawals-wait-for-their-next-try",
+        _ENGINE,
+        "self._returned.add(endpoint)",
+        "self._returned.discard(endpoint)",
+        integration(
+            "outage",
+            "test_f05_six_hours_away_drain_as_foretold_withdrawals_first_and_warned_before_the_first_is_late",
+        ),
+    ),
+    loss(
+        "outage-not-foreseen",
+        "security/outbox/forecast.py",
+        "max(0.0, room_s - away.total_seconds())",
+        "max(0.0, room_s)",
+        integration(
+            "outage",
+            "test_f05_six_hours_away_drain_as_foretold_withdrawals_first_and_warned_before_the_first_is_late",
+        ),
+    ),
+    loss(
+        "retry-after-for-one-job-alone",
+        "security/outbox/breaker.py",
+        "if mode is Mode.OPEN or (self._quiet_until is not None and now < self._quiet_until):",
+        "if mode is Mode.OPEN:",
+        unit(
+            "breaker",
+            "test_ff24_a_peer_that_says_later_is_left_alone_by_everybody_and_carries_half_as_much_afterwards",
+        ),
+    ),
     loss(
         "stale-lease-believed",
         _JOBS,
@@ -138,7 +175,7 @@ DEFECTS = (
     loss(
         "effects-outside-the-transaction",
         _ENGINE,
-        "return await self._persist(lambda tx: jobs.apply(tx, job, answer, now=now, not_before=due))",
+        "return await self._persist(lambda tx: jobs.apply(tx, job, answer, now=now, not_before=due, busy_s=busy_s))",
         (
             "bare = Answer(event=answer.event, reason=answer.reason, detail=answer.detail)\n"
             "        state = await self._persist(lambda tx: jobs.apply(tx, job, bare, now=now, not_before=due))\n"

@@ -1,0 +1,26 @@
+-- What happened to each class in each minute: what forecasts are made from (security.outbox.pace is the only writer).
+CREATE TABLE outbox_minute (
+    tenant    TEXT NOT NULL,
+    minute    BIGINT NOT NULL,                       -- since 1970 UTC
+    job_class BIGINT NOT NULL,
+    accepted  BIGINT NOT NULL,
+    published BIGINT NOT NULL,
+    busy_ms   BIGINT NOT NULL,                       -- sum of the calls to the index that ended in it
+    PRIMARY KEY (tenant, minute, job_class)
+);
+
+-- What was foretold, and when what it spoke of was done.
+CREATE TABLE outbox_prediction (
+    tenant     TEXT NOT NULL,
+    made_at    BIGINT NOT NULL,
+    backlog    BIGINT NOT NULL,
+    drain_ms   BIGINT NOT NULL,
+    drained_at BIGINT,                               -- NULL: not yet
+    PRIMARY KEY (tenant, made_at)
+);
+
+-- Jobs that wait for nothing but their turn, by class and deadline.
+CREATE INDEX outbox_backlog ON outbox_job (tenant, job_class, deadline, not_before)
+    WHERE state IN ('SETTLING', 'READY', 'LEASED', 'SENT', 'UNKNOWN', 'RETRY_WAIT');
+CREATE INDEX outbox_ageing ON outbox_job (deadline)
+    WHERE job_class = 2 AND state NOT IN ('PUBLISHED', 'CANCELLED', 'SUPERSEDED');

@@ -1,0 +1,139 @@
+"""The index away for six hours at peak load (F05): the real engine and rows, on a clock that moves with the calls.
+
+A twentieth of the sheet's rates: one new exam every 48 seconds, one published every 10.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+import apsw
+import pytest
+
+from security.outbox import jobs, pace
+from security.outbox.engine import Engine, EngineSettings
+from security.outbox.forecast import Forecast
+from security.outbox.port import Answer, Job, JobClass
+from tests.integration.outbox_lab import SITE, InlineStore, Publication, Site, no_pause, open_store
+
+CALL_S = 20.0  # a send and a query of 20 s, four at once: one exam every 10 s
+EVERY_S = 48.0
+HOUR_S = 3600.0
+SETTINGS = EngineSettings()
+
+
+class Unhurried(Publication):
+    """Settling asks nobody; a query takes as long as a send."""
+
+    async def settle(self, job: Job) -> Answer:
+        slow, self.pause = self.pause, no_pause
+        try:
+            return await super().settle(job)
+        finally:
+            self.pause = slow
+
+    async def query(self, job: Job) -> Answer:
+        await self.pause()
+        return await super().query(job)
+
+
+@dataclass
+class Day:
+    """A site on a clock that stands where the last call ended."""
+
+    site: Site
+    engine: Engine
+    waking: list[tuple[float, int, asyncio.Future[None]]] = field(default_factory=list)
+    numbers: Iterator[int] = field(default_factory=count)
+    next_exam_s: float = 0.0
+    seen: list[tuple[float, Forecast]] = field(default_factory=list)
+
+    async def call(self) -> None:
+        done = asyncio.get_running_loop().create_future()
+        heapq.heappush(self.waking, (self.site.clock.monotonic() + CALL_S / 2, next(self.numbers), done))
+        await done
+
+    async def until(self, end_s: float) -> None:
+        """Exams arrive, the engine works; what it foresees is noted every minute."""
+        clock = self.site.clock
+        while clock.monotonic() < end_s:
+            while self.next_exam_s <= clock.monotonic():
+                await self.site.accept(f"2.25.{next(self.numbers)}")
+                self.next_exam_s += EVERY_S
+            if not await self._round():
+                clock.advance(5)
+            if not self.seen or clock.monotonic() >= self.seen[-1][0] + 60:
+                self.seen.append((clock.monotonic(), await self.forecast()))
+
+    async def drained(self) -> float:
+        """When nothing waits any more that was accepted by now; exams keep arriving."""
+        start = self.site.clock.now()
+        while any(job.accepted_at <= start for job in await self.site.store.read(jobs.open_jobs)):
+            await self.until(self.site.clock.monotonic() + 60)
+        return self.site.clock.monotonic()
+
+    async def forecast(self) -> Forecast:
+        now = self.site.clock.now()
+        return await self.site.store.read(lambda tx: pace.ahead(tx, tenant=SITE, now=now, calls=SETTINGS.calls))
+
+    async def _round(self) -> int:
+        task = asyncio.create_task(self.engine.step())
+        while not task.done():
+            for _ in range(20):
+                await asyncio.sleep(0)
+            if self.waking and not task.done():
+                due, _, done = heapq.heappop(self.waking)
+                self.site.clock.advance(max(0.0, due - self.site.clock.monotonic()))
+                done.set_result(None)
+        return task.result()
+
+
+@pytest.fixture
+async def day(tmp_path: Path) -> AsyncIterator[Day]:
+    path = tmp_path / "outage.db"
+    await (await open_store(path)).close()
+    connection = apsw.Connection(str(path))
+    connection.pragma("synchronous", "OFF")  # no machine stops here
+    site = Site.on(InlineStore(connection))
+    site.kind = Unhurried(site.store, site.index, site.clock, site.rng)
+    made = Day(site, site.engine(SETTINGS))
+    site.kind.pause = made.call
+    yield made
+    connection.close()
+
+
+async def test_f05_six_hours_away_drain_as_foretold_withdrawals_first_and_warned_before_the_first_is_late(
+    day: Day,
+) -> None:
+    await day.until(2 * HOUR_S)  # an ordinary morning
+    assert not any(any(found.late.values()) for _, found in day.seen)
+
+    called_before = len(day.site.index.calls)
+    day.site.index.is_up, gone_s = False, day.site.clock.monotonic()
+    await day.until(gone_s + 5 * HOUR_S)
+    withdrawals = [await day.site.accept(f"2.25.9{n}", JobClass.P0) for n in range(5)]
+    await day.until(gone_s + 6 * HOUR_S)
+    warned_s = next(at for at, found in day.seen if at > gone_s and found.late[JobClass.P1])
+    overdue_s = next(at for at, found in day.seen if found.overdue[JobClass.P1])
+    assert gone_s < warned_s <= overdue_s - 20 * 60, "the warning leaves time to act"
+
+    day.site.index.is_up, back_s = True, day.site.clock.monotonic()
+    foretold = (await day.forecast()).drain_s[1]
+    sent_before = len(day.site.index.calls)
+    took = await day.drained() - back_s
+    assert took == pytest.approx(foretold, rel=0.2)
+
+    probes = [job_id for what, job_id in day.site.index.calls[called_before:sent_before] if what == "send"]
+    assert len(probes) <= 5 + 6 * 12 + 4, "five failures, then a probe every five minutes: no attempts are burnt"
+    after = [job_id for what, job_id in day.site.index.calls[sent_before:] if what == "send"]
+    assert set(withdrawals) <= set(after[:7]), "one probe, and what stood in its turn beside it, then the withdrawals"
+    entries = [job_id for _, _, job_id, _ in day.site.index.entries]
+    assert len(entries) == len(set(entries)), "each exam once"
+
+    await day.until(day.site.clock.monotonic() + 1.5 * HOUR_S)
+    assert not any(any(found.late.values()) for _, found in day.seen[-30:]), "nothing is warned of afterwards"
