@@ -11,7 +11,8 @@ from datetime import datetime
 from gateway.pacs.dicomweb import DicomWebPeer, DicomWebSource
 from gateway.pacs.dimse import DimsePeer, DimseSource
 from gateway.pacs.orthanc import OrthancPeer, OrthancSource
-from gateway.settings import PacsDicomWeb, PacsDimse, PacsOrthanc, PacsSettings, TenantSettings
+from gateway.settings import IndexMhd, PacsDicomWeb, PacsDimse, PacsOrthanc, PacsSettings, TenantSettings
+from indexer.mhd.client import MhdClient, MhdEndpoint
 from indexer.xds.client import XdsClient, XdsEndpoint
 from security.identity import Uid
 from security.keys import tls
@@ -80,8 +81,8 @@ def pacs_source(name: str, pacs: PacsSettings) -> OrthancSource | DicomWebSource
 
 def index_client(
     tenant: TenantSettings, observe_date: Callable[[str, datetime], None] = lambda _header, _at: None
-) -> XdsClient:
-    """The client of the tenant's index. To be closed by its owner. ``observe_date``: as ``XdsClient`` has it.
+) -> XdsClient | MhdClient:
+    """The client of the tenant's index, by its door. To be closed by its owner. ``observe_date``: as ``Wire`` has it.
 
     Raises:
         Broken: a certificate or key cannot be used.
@@ -90,6 +91,18 @@ def index_client(
     context = None
     if index.certificate_file and index.key_file and index.ca_file:
         context = tls.client_context(index.certificate_file, index.key_file, index.ca_file)
+    if isinstance(index, IndexMhd):
+        return MhdClient(
+            MhdEndpoint(
+                base_url=index.base_url,
+                fhir_documents=index.fhir_documents,
+                tls=context,
+                connect_timeout_s=index.connect_timeout_s,
+                total_timeout_s=index.total_timeout_s,
+                response_bytes_max=index.response_bytes_max,
+            ),
+            observe_date=observe_date,
+        )
     return XdsClient(
         XdsEndpoint(
             registry_url=index.registry_url,

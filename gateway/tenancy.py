@@ -30,7 +30,7 @@ from indexer.trial import Plan, Trial, TrialSource
 from indexer.withdrawal import Withdrawal
 from indexer.xds.metadata import Publisher
 from security.clock import Clock
-from security.identity import Ins, PatientIdentity, Traits
+from security.identity import Ins, LocalId, PatientIdentity, Traits
 from security.outbox.port import JobKind
 from security.seal import Vault
 from security.store.port import Store
@@ -186,11 +186,13 @@ def _policy(name: str, tenant: TenantSettings, settings: Settings) -> Policy:
             ),
         ),
         publisher=_publisher(tenant),
-        rules=gate.Rules(**tenant.identity.model_dump()),
+        rules=gate.Rules(**tenant.identity.model_dump(), domain=tenant.patient_domain),
         visibility=timedelta(seconds=settings.outbox.visibility_s),
         pacs_retry_base_s=settings.outbox.pacs_retry_base_s,
         pacs_retry_cap_s=settings.outbox.pacs_retry_cap_s,
         mode=tenant.mode,
+        profile=tenant.profile,
+        form=tenant.form,
     )
 
 
@@ -227,7 +229,12 @@ def _plan(name: str, patient: TrialSettings, tenant: TenantSettings, rules: gate
                 birth_date=date.fromisoformat(patient.birth_date),
                 birthplace=patient.birthplace,
             ),
-            ins=Ins(matricule=patient.matricule, oid=patient.ins_oid, status="VALI"),
+            ins=Ins(matricule=patient.matricule, oid=patient.ins_oid, status="VALI")
+            if patient.matricule and patient.ins_oid
+            else None,
+            local_ids=(LocalId(value=patient.patient_id, issuer=tenant.patient_domain),)
+            if patient.patient_id
+            else (),
         ),
         source_id=tenant.publisher.source_id,
         timezone=ZoneInfo(tenant.timezone),

@@ -35,6 +35,12 @@ TableName = Literal[
     "body-part",
     "mado-99ihe",
     "mado-dcm",
+    "format-ihe",
+    "study",
+    "specialty",
+    "procedure-loinc",
+    "procedure-ccam",
+    "role",
 ]
 
 
@@ -95,3 +101,17 @@ def table(name: TableName) -> CodeTable:
             hint="install this version again",
         )
     return read
+
+
+_SHOWN: tuple[TableName, ...] = ("modality", "region", "procedure-loinc", "procedure-ccam")
+
+
+def displayed(value: Coded) -> Coded:
+    """The value with a display: its own untouched, else that of our table of its system, else the code itself."""
+    if value.display:
+        return value
+    known = (table(name) for name in _SHOWN)
+    found = next(
+        (one.codes[value.code] for one in known if one.system == value.system and value.code in one.codes), ""
+    )
+    return Coded(code=value.code, system=value.system, display=found or value.code)

@@ -25,7 +25,7 @@ from pydantic import ConfigDict, TypeAdapter
 from indexer.gate import Conflict, Held, Share
 from indexer.manifest import Context, Edition, StudyManifest, to_blob
 from indexer.ports import EntryFound, Submission
-from indexer.report import Report, Visibility
+from indexer.report import Professional, Report, Visibility
 from indexer.study import Study
 from security.clock import from_ms, to_ms
 from security.identity import Ins, LocalId, PatientIdentity, Uid
@@ -104,6 +104,8 @@ class _Parts:
 
     metadata: bytes
     documents: tuple[tuple[str, bytes], ...]
+    is_secret: bool = False
+    sender: Professional | None = None
 
 
 _OPENED_MAX = 256
@@ -551,7 +553,12 @@ class Ledger:
     ) -> None:
         """Store one version: its content and exactly the bytes that will be sent."""
         key = f"{manifest.study}/{edition.version}"
-        parts = _Parts(metadata=submission.metadata, documents=tuple(submission.documents.items()))
+        parts = _Parts(
+            metadata=submission.metadata,
+            documents=tuple(submission.documents.items()),
+            is_secret=submission.is_secret,
+            sender=submission.sender,
+        )
         tx.change(
             "INSERT INTO manifest (tenant, study_uid, version, job_id, content_hash, unique_id, created_at, replaces,"
             " content, submission, series, instances, document_bytes) VALUES (:tenant, :study, :version, :job_id,"
@@ -669,7 +676,13 @@ class Ledger:
     def _submission(self, tenant: str, row: Row) -> Submission:
         key = f"manifest.submission/{row['study_uid']}/{row['version']}"
         parts = _PARTS.validate_json(self._vault.open(tenant, key, row["submission"]))
-        return Submission(unique_id=row["unique_id"], metadata=parts.metadata, documents=dict(parts.documents))
+        return Submission(
+            unique_id=row["unique_id"],
+            metadata=parts.metadata,
+            documents=dict(parts.documents),
+            is_secret=parts.is_secret,
+            sender=parts.sender,
+        )
 
     def _index_local_ids(self, tx: Tx, tenant: str, stated: StatedReport) -> None:
         """An identifier once stated stays."""

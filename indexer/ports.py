@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Protocol
 
+from indexer.report import Professional
 from indexer.study import CalendarAnswer, StudyAnswer
 from security.identity import Uid
 
@@ -37,12 +38,15 @@ class Submission:
     """Exactly what goes to the index: stored before the first attempt, re-sent unchanged (I5, FF-21).
 
     ``metadata``: bytes of the ``lcm:SubmitObjectsRequest`` element; ``documents``: bytes by the id that the
-    metadata uses; ``unique_id``: XDSDocumentEntry.uniqueId of the manifest.
+    metadata uses; ``unique_id``: XDSDocumentEntry.uniqueId of the manifest. ``is_secret``, ``sender``: what only the
+    assertion beside the request says, made anew for each attempt: CONNEXION_SECRETE, and on whose behalf we publish.
     """
 
     unique_id: str
     metadata: bytes
     documents: Mapping[str, bytes]
+    is_secret: bool = False
+    sender: Professional | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

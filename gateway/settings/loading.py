@@ -306,7 +306,7 @@ class _Draft:
             reason = _REASONS.get(kind, details["msg"]).format_map(context)
             hint = (field.description or "") if field else ""
         if kind.startswith("union_tag"):
-            keys, hint = (*keys, "kind"), "it says how this PACS is asked"
+            keys, hint = (*keys, "kind"), "it says how this peer is asked"
         self._report(keys, entry + reason, hint)
 
     def _without_tags(self, loc: tuple[int | str, ...]) -> Keys:
@@ -414,12 +414,18 @@ def _kind(model: type[Section]) -> str:
     return str(get_args(field.annotation)[0]) if field else ""
 
 
+def _usual(model: type[Section]) -> str | None:
+    """The kind that a table without ``kind`` is of, None where it must be stated."""
+    field = model.model_fields.get("kind")
+    return None if field is None or field.is_required() else str(field.default)
+
+
 def _model(annotation: Any, value: Any) -> type[Section] | None:
     """The model of a table, None when the value is no table or names no known kind."""
     if not isinstance(value, Mapping):
         return None
     models = _models(annotation)
-    return next((m for m in models if len(models) == 1 or _kind(m) == value.get("kind")), None)
+    return next((m for m in models if len(models) == 1 or _kind(m) == value.get("kind", _usual(m))), None)
 
 
 def _child(annotation: Any, value: Any, key: str) -> Any:

@@ -1,4 +1,4 @@
-"""The index node: ITI-41, ITI-42, ITI-57, ITI-18 and ITI-43 on one Store.
+"""The index node: ITI-41, ITI-42, ITI-57, ITI-18 and ITI-43 on one Store, and the same entries for its FHIR door.
 
 Invariants:
 
@@ -11,18 +11,20 @@ Invariants:
   document, cannot both win.
 
 The same submission again (same set, same uniqueIds, same bytes) is refused as a duplicate unless the policy says
-otherwise; either way nothing is added (FF-21). A withdrawn document (ITI-57) is not shown, not given out and not
-replaced any more; its rows stay. Left to others: who may ask (doors), audit of queries and retrievals (doors, they
-know who asks), Folders, on-demand documents, metadata updates other than a withdrawal.
+otherwise; either way nothing is added (FF-21). New metadata of a document (ITI-57) are a new version beside the older
+ones, which stay Deprecated. A withdrawn document (ITI-57) is not shown, not given out and not replaced any more, in
+none of its versions; its rows stay. Left to others: who may ask (doors), audit of queries and retrievals (doors, they
+know who asks), Folders, on-demand documents, status changes other than a withdrawal.
 """
 
 from __future__ import annotations
 
-import unicodedata
+import base64
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from types import MappingProxyType
+from typing import Literal, TypeVar
 
 from lxml import etree
 
@@ -35,22 +37,20 @@ from indexer.registry.answers import (
     RetrievedDocument,
     XdsRefusal,
 )
-from indexer.registry.objects import (
-    Association,
-    DocumentEntry,
-    Kept,
-    Submission,
-    SubmissionSet,
-    canonical_reference,
-    read_submission,
-    resolved,
-    serialised,
-    with_slots,
-)
+from indexer.registry.fhir import door
+from indexer.registry.fhir.search import Search
 from indexer.registry.queries import StoredQuery, parse_query
+from indexer.registry.revision import (
+    Current,
+    previous_versions,
+    propagates,
+    revision_conflicts,
+    revision_faults,
+)
 from indexer.registry.rows import AssociationRow, DocumentRow, ObjectRow
 from indexer.registry.update import update_conflicts, update_faults
 from indexer.registry.validate import (
+    Held,
     conflicts,
     document_faults,
     faults,
@@ -61,11 +61,24 @@ from indexer.registry.validate import (
 )
 from indexer.xds import soap
 from indexer.xds import vocabulary as v
+from indexer.xds.objects import (
+    Association,
+    DocumentEntry,
+    Kept,
+    RegistryObject,
+    Submission,
+    SubmissionSet,
+    canonical_reference,
+    read_submission,
+    resolved,
+    serialised,
+    with_slots,
+)
 from security import audit
 from security.audit import AuditRecord
 from security.clock import Clock, to_ms
 from security.crash import crash_point
-from security.errors import BadInput
+from security.errors import BadInput, Broken
 from security.seal import Vault
 from security.store.port import Component, ReadTx, Store, Tx
 
@@ -74,6 +87,8 @@ REGISTRY = Component(name="registry", package="indexer.registry")
 OBJECTS_MAX = 5_000  # of one patient that a query may look at or return
 DOCUMENTS_MAX = 64  # per ITI-43 request
 ANSWER_BYTES_MAX = 64 * 1024 * 1024  # per ITI-43 answer, all documents together; one alone always fits
+_PAGE = "registry.page"  # what a sealed link is bound to
+T = TypeVar("T")
 _HINT = "send the element that the action names (ITI TF-2)"
 
 
@@ -117,7 +132,7 @@ class IndexNode:
         self._home = home
         self._resubmission = resubmission
         self._patient_authorities = patient_authorities
-        self._deleted_status = deleted_status
+        self.deleted_status = deleted_status
         self._objects_max = objects_max
         self._answer_bytes_max = answer_bytes_max
 
@@ -145,19 +160,35 @@ class IndexNode:
         return await self._submit(envelope.body, None)
 
     async def update(self, envelope: soap.Envelope) -> RegistryAnswer:
-        """ITI-57: documents are withdrawn by who submitted them. Raises ``BadInput`` for another body."""
+        """ITI-57: documents are withdrawn, or their metadata revised, by who submitted them. Raises ``BadInput`` for
+        another body."""
         _expect(envelope.body, f"{{{v.NS_LCM}}}SubmitObjectsRequest")
         try:
             request = read_submission(envelope.body)
         except BadInput as shapeless:
             return _shapeless(shapeless)
+        if not request.entries:
+            return await self.withdraw(request)
+        wrong = revision_faults(request, patient_authorities=self._patient_authorities)
+        return await self._change(request, wrong, self._revise)
+
+    async def withdraw(self, request: Submission) -> RegistryAnswer:
+        """Move the entries that the associations of ``request`` name to the status of what is withdrawn."""
         wrong = update_faults(
-            request, patient_authorities=self._patient_authorities, deleted_status=self._deleted_status
+            request, patient_authorities=self._patient_authorities, deleted_status=self.deleted_status
         )
+        return await self._change(request, wrong, self._withdraw)
+
+    async def _change(
+        self,
+        request: Submission,
+        wrong: tuple[RegistryError, ...],
+        write: Callable[[Tx, _Prepared], RegistryAnswer],
+    ) -> RegistryAnswer:
         if wrong:
             return RegistryAnswer(errors=wrong)
-        prepared = self._prepare(request, None)
-        answer = await self._store.write(lambda tx: self._withdraw(tx, prepared))
+        prepared = self._prepare(request, None, follows=previous_versions(request))
+        answer = await self._store.write(lambda tx: write(tx, prepared))
         crash_point("registry-committed")
         return answer
 
@@ -209,6 +240,11 @@ class IndexNode:
             submission = read_submission(request)
         except BadInput as shapeless:
             return _shapeless(shapeless)
+        return await self.submit(submission, documents)
+
+    async def submit(self, submission: Submission, documents: Mapping[str, bytes] | None) -> RegistryAnswer:
+        """Keep a submission whole or not at all. ``documents``: bytes by the id of their entry, None when they lie in
+        the repositories that the entries name."""
         wrong = faults(
             submission, patient_authorities=self._patient_authorities, registered_elsewhere=documents is None
         )
@@ -221,8 +257,15 @@ class IndexNode:
         crash_point("registry-committed")
         return answer
 
-    def _prepare(self, submission: Submission, documents: Mapping[str, bytes] | None) -> _Prepared:
-        """Assign ids, complete what the repository completes (TF-2 3.41.4.1.3), seal."""
+    def _prepare(
+        self,
+        submission: Submission,
+        documents: Mapping[str, bytes] | None,
+        *,
+        follows: Mapping[str, int] = MappingProxyType({}),
+    ) -> _Prepared:
+        """Assign ids, complete what the repository completes (TF-2 3.41.4.1.3), seal. ``follows``: by the id of a
+        revised entry, the version before."""
         patient_key = self._patient_key(patient_of(submission.sets[0].patient_id) or ("", ""))
         bytes_of = {e.unique_id: documents[e.id] for e in submission.entries} if documents is not None else {}
         completed = replace(
@@ -241,7 +284,8 @@ class IndexNode:
                 for e in submission.entries
             ),
         )
-        final = resolved(completed, lambda: f"urn:uuid:{uuid.uuid4()}")
+        versions = {entry_id: version + 1 for entry_id, version in follows.items()}
+        final = resolved(completed, _new_id, versions=versions)
         return _Prepared(
             submission=final,
             patient_key=patient_key,
@@ -269,6 +313,7 @@ class IndexNode:
             kind="set" if entry is None else "entry",
             unique_id=found.unique_id,
             logical_id=found.logical_id,
+            version=int(found.version),
             object_type="" if entry is None else entry.object_type,
             hash="" if entry is None else entry.value("hash").lower(),
             size=0 if entry is None else int(entry.value("size")),
@@ -285,7 +330,7 @@ class IndexNode:
         )
 
     def _sealed(self, context: str, found: Kept) -> bytes:
-        kept = replace(found, home=self._home, status=v.STATUS_APPROVED, version="1")
+        kept = replace(found, home=self._home, status=v.STATUS_APPROVED)
         return self._vault.seal(self._tenant, context, serialised(kept))
 
     def _keep(self, tx: Tx, prepared: _Prepared) -> RegistryAnswer:
@@ -322,10 +367,60 @@ class IndexNode:
             return RegistryAnswer(errors=wrong)
         rows.add(tx, self._tenant, patient_key, prepared.rows, submitted_at=to_ms(self._clock.now()))
         for target in sorted(targets):
-            rows.change_status(tx, self._tenant, patient_key, target, self._deleted_status)
+            rows.change_versions(tx, self._tenant, patient_key, held.objects[target].logical_id, self.deleted_status)
             self._audit(tx, "index.withdrawn", target)
         crash_point("registry-written")
         return RegistryAnswer(registered=tuple(o.id for o in request.objects))
+
+    def _revise(self, tx: Tx, prepared: _Prepared) -> RegistryAnswer:
+        """Decide on what the index holds now, deprecate the version before, put the new one in its place."""
+        request, patient_key = prepared.submission, prepared.patient_key
+        lids = {entry.logical_id for entry in request.entries}
+        held = rows.gather(
+            tx, self._tenant, lids | {o.id for o in request.objects} | {o.unique_id for o in request.sets}
+        )
+        chart = self._chart(tx, patient_key)
+        current = {lid: found for lid in lids if (found := self._current(tx, chart, held, lid)) is not None}
+        wrong = revision_conflicts(request, patient_key, held, current)
+        if wrong:
+            return RegistryAnswer(errors=wrong)
+        added: list[ObjectRow | AssociationRow | DocumentRow] = [*prepared.rows]
+        for entry in request.entries:
+            before = current[entry.logical_id].held.entry_uuid
+            rows.change_status(tx, self._tenant, patient_key, before, v.STATUS_DEPRECATED)
+            if propagates(request, entry.id):
+                added += self._propagated(chart, before, entry.id)
+            self._audit(tx, "index.revised", entry.unique_id)
+        rows.add(tx, self._tenant, patient_key, added, submitted_at=to_ms(self._clock.now()))
+        crash_point("registry-written")
+        return RegistryAnswer(registered=tuple(o.id for o in request.objects))
+
+    def _current(self, tx: ReadTx, chart: lookup.Chart, held: Held, lid: str) -> Current | None:
+        """The newest version of an entry of this patient."""
+        first = held.objects.get(lid)
+        if first is None or first.patient_key != chart.patient_key:
+            return None
+        newest = rows.gather(tx, self._tenant, [first.unique_id]).objects[first.unique_id]
+        entry = chart.one(newest.entry_uuid)
+        if not isinstance(entry, DocumentEntry):
+            return None
+        return Current(held=newest, entry=entry, source=chart.source_of(newest.entry_uuid))
+
+    def _propagated(self, chart: lookup.Chart, before: str, after: str) -> list[AssociationRow]:
+        """The associations of the version before, but for how it came and was changed, again for the new one."""
+        return [
+            self._association_row(
+                replace(
+                    link,
+                    id=(made := _new_id()),
+                    logical_id=made,
+                    source=after if link.source == before else link.source,
+                    target=after if link.target == before else link.target,
+                )
+            )
+            for link in chart.associations([before])
+            if link.type not in {v.HAS_MEMBER, v.UPDATE_AVAILABILITY_STATUS}
+        ]
 
     def _audit(self, tx: Tx, event: str, object_id: str) -> None:
         audit.append(
@@ -344,15 +439,41 @@ class IndexNode:
 
     # -- reading -------------------------------------------------------------------------------------------------
 
+    async def look(self, work: Callable[[lookup.Holdings], T]) -> T:
+        """Run ``work`` over what the index holds, in one reading transaction."""
+        return await self._store.read(lambda tx: work(self._holdings(tx)))
+
+    async def find_entries(self, search: Search) -> list[RegistryObject]:
+        """ITI-67: the entries that meet a search. Raises ``XdsRefusal``: XDSTooManyResults."""
+        return await self.look(lambda holdings: door.find_entries(holdings, search))
+
+    def patient_id(self, patient: tuple[str, str]) -> str:
+        """The id under which the FHIR door speaks of a patient (authority, identifier): it tells neither."""
+        return self._patient_key(patient).hex()
+
+    def seal_page(self, text: str) -> str:
+        """A search as a link of ours carries it: nobody reads it, and only this index continues it."""
+        return base64.urlsafe_b64encode(self._vault.seal(self._tenant, _PAGE, text.encode())).decode("ascii")
+
+    def open_page(self, token: str) -> str:
+        """The search of a link. Raises ``XdsRefusal`` for one that this index did not make."""
+        try:
+            return self._vault.open(
+                self._tenant, _PAGE, base64.b64decode(token, altchars=b"-_", validate=True)
+            ).decode()
+        except (Broken, ValueError):
+            raise XdsRefusal(
+                RegistryError(code="XDSRegistryError", context="_page is no link of this index")
+            ) from None
+
     def _patient_key(self, patient: tuple[str, str]) -> bytes:
-        authority, identifier = patient
-        value = unicodedata.normalize("NFC", f"{identifier}^^^&{authority}&ISO")
-        return self._vault.blind(self._tenant, "registry.patient", value)
+        return lookup.patient_key(self._vault, self._tenant, patient)
+
+    def _holdings(self, tx: ReadTx) -> lookup.Holdings:
+        return lookup.Holdings(tx=tx, vault=self._vault, tenant=self._tenant, most=self._objects_max)
 
     def _chart(self, tx: ReadTx, patient_key: bytes) -> lookup.Chart:
-        return lookup.Chart(
-            tx=tx, vault=self._vault, tenant=self._tenant, patient_key=patient_key, most=self._objects_max
-        )
+        return self._holdings(tx).chart(patient_key)
 
     def _find(self, tx: ReadTx, query: StoredQuery) -> list[Kept]:
         if query.ids:
@@ -410,6 +531,10 @@ class IndexNode:
             )
         content = self._vault.open(self._tenant, lookup.document_context(unique_id), row["content"])
         return RetrievedDocument(unique_id=unique_id, mime_type=row["mime_type"], content=content)
+
+
+def _new_id() -> str:
+    return f"urn:uuid:{uuid.uuid4()}"
 
 
 def _shapeless(bad: BadInput) -> RegistryAnswer:

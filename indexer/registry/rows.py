@@ -34,11 +34,12 @@ ADD_DOCUMENT = (
     " VALUES (:tenant, :patient_key, :unique_id, :mime_type, :content)"
 )
 OBJECT = (
-    "SELECT entry_uuid, kind, unique_id, status, object_type, hash, size, content FROM registry_object"
-    " WHERE tenant = :tenant AND patient_key = :patient_key AND (entry_uuid = :id OR unique_id = :id)"
+    "SELECT entry_uuid, kind, unique_id, logical_id, version, status, object_type, hash, size, submitted_at,"
+    " content FROM registry_object WHERE tenant = :tenant AND patient_key = :patient_key"
+    " AND (entry_uuid = :id OR unique_id = :id) ORDER BY version DESC LIMIT 1"
 )
 OBJECTS = (
-    "SELECT entry_uuid, kind, status, content FROM registry_object"
+    "SELECT entry_uuid, kind, status, submitted_at, content FROM registry_object"
     " WHERE tenant = :tenant AND patient_key = :patient_key AND kind = :kind"
     " ORDER BY submitted_at, entry_uuid LIMIT :most"
 )
@@ -55,6 +56,10 @@ CHANGE_STATUS = (
     "UPDATE registry_object SET status = :new"
     " WHERE tenant = :tenant AND patient_key = :patient_key AND entry_uuid = :id AND status = :approved"
 )
+CHANGE_VERSIONS = (
+    "UPDATE registry_object SET status = :new"
+    " WHERE tenant = :tenant AND patient_key = :patient_key AND logical_id = :logical_id"
+)
 DOCUMENT = (
     "SELECT mime_type, content FROM registry_document"
     " WHERE tenant = :tenant AND patient_key = :patient_key AND unique_id = :id"
@@ -63,12 +68,13 @@ DOCUMENT = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectRow:
-    """A SubmissionSet or DocumentEntry to add. ``content``: sealed canonical ebRIM."""
+    """A SubmissionSet or DocumentEntry to add. ``version``: of its metadata; ``content``: sealed canonical ebRIM."""
 
     entry_uuid: str
     kind: str
     unique_id: str
     logical_id: str
+    version: int
     object_type: str
     hash: str
     size: int
@@ -115,6 +121,8 @@ def gather(tx: ReadTx, tenant: str, ids: Iterable[str]) -> Held:
             objects[identifier] = HeldObject(
                 entry_uuid=row["entry_uuid"],
                 unique_id=row["unique_id"],
+                logical_id=row["logical_id"],
+                version=row["version"],
                 patient_key=patient_key,
                 is_entry=row["kind"] == "entry",
                 status=row["status"],
@@ -142,12 +150,12 @@ def add(
                     ADD_OBJECT,
                     **whose,
                     **asdict(row),
-                    version=1,
                     status=v.STATUS_APPROVED,
                     submitted_at=submitted_at,
                 )
                 tx.change(ADD_LOCATOR, **whose, id=row.entry_uuid)
-                tx.change(ADD_LOCATOR, **whose, id=row.unique_id)
+                if row.version == 1:  # a later version is found by the same uniqueId
+                    tx.change(ADD_LOCATOR, **whose, id=row.unique_id)
             case AssociationRow():
                 tx.change(ADD_ASSOCIATION, **whose, **asdict(row), submitted_at=submitted_at)
                 tx.change(ADD_LOCATOR, **whose, id=row.entry_uuid)
@@ -180,8 +188,13 @@ def change_status(tx: Tx, tenant: str, patient_key: bytes, entry_uuid: str, new:
     return changed == 1
 
 
+def change_versions(tx: Tx, tenant: str, patient_key: bytes, logical_id: str, new: str) -> None:
+    """Move every version of an entry to another status, whatever theirs was."""
+    tx.change(CHANGE_VERSIONS, tenant=tenant, patient_key=patient_key, logical_id=logical_id, new=new)
+
+
 def find_object(tx: ReadTx, tenant: str, patient_key: bytes, identifier: str) -> Row | None:
-    """The set or entry of this patient with that entryUUID or uniqueId."""
+    """The set or entry of this patient with that entryUUID, or the newest version with that uniqueId."""
     return tx.row(OBJECT, tenant=tenant, patient_key=patient_key, id=identifier)
 
 

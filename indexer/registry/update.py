@@ -9,8 +9,8 @@ Invariants:
 * only the source that submitted an entry withdraws it: XDSSubmissionSet.sourceId is the same;
 * nothing comes back: an entry that is not Approved takes no status change.
 
-Left to others: new versions of an entry's metadata, status of associations and Folders. They are told apart here
-(``XDSMetadataUpdateOperationError``), so that whoever adds one begins here.
+Left to others: new versions of an entry's metadata (``revision``); status of associations and Folders, which is
+refused (``XDSMetadataUpdateOperationError``).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from indexer.registry.answers import RegistryError
-from indexer.registry.objects import Association, Submission
 from indexer.registry.validate import Held, HeldObject, set_faults, shown_id
 from indexer.xds import vocabulary as v
+from indexer.xds.objects import Association, Submission
 
 
 def update_faults(
@@ -47,8 +47,6 @@ def update_conflicts(
 
 
 def _operation_faults(submission: Submission) -> Iterator[RegistryError]:
-    if submission.entries:
-        yield _operation("this index takes no new version of a DocumentEntry")
     if not submission.associations:
         yield _operation("nothing to update: no Association")
     if len({change.target for change in submission.associations}) < len(submission.associations):

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from indexer.registry.answers import RegistryError
-from indexer.registry.objects import (
+from indexer.xds import vocabulary as v
+from indexer.xds.objects import (
     Association,
     Classification,
     DocumentEntry,
@@ -29,7 +30,6 @@ from indexer.registry.objects import (
     Submission,
     SubmissionSet,
 )
-from indexer.xds import vocabulary as v
 
 _OID = r"[0-2](?:\.(?:0|[1-9][0-9]*))+"
 _OID_TEXT = re.compile(_OID, re.ASCII)
@@ -52,10 +52,13 @@ _ABOUT_HELD = _REPLACING | {v.APND, v.XFRM}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldObject:
-    """What the index knows of one object. ``patient_key``: whose it is. ``is_entry``: False for a set."""
+    """What the index knows of one object. ``patient_key``: whose it is. ``is_entry``: False for a set. ``version``:
+    of its metadata."""
 
     entry_uuid: str
     unique_id: str
+    logical_id: str
+    version: int
     patient_key: bytes
     is_entry: bool
     status: str

@@ -1,52 +1,49 @@
-"""What the index is told: ``lcm:SubmitObjectsRequest`` of the drim-m profile (submission, withdrawal); our queries.
+"""What the index is told: ``lcm:SubmitObjectsRequest`` of a submission or a withdrawal, in a dialect; our queries.
 
 Invariants:
 
-* children stand in the order of rim.xsd: every Slot before Name, every Classification before ExternalIdentifier
-  (the national samples break this, and a validating registry refuses them);
-* times are UTC, ids derive from the edition: the same edition gives the same bytes;
-* only a qualified INS is published: anything else is refused here too, whatever the gate said before;
-* a value that HL7 would read as structure is escaped (HL7 v2.5 §2.7);
+* ids derive from the edition: the same edition gives the same bytes, but for a signature (an EC key signs anew each
+  time), so the bytes are made once and stored;
+* where the network knows patients by their INS, only a qualified one is published: anything else is refused here
+  too, whatever the gate said before. A INS that is not qualified is written nowhere;
+* a signed submission has a second document that signs the set and names the first one by its digest (drim-m §5);
 * a withdrawal speaks for the patient and the source that the published bytes name, whatever is known since.
 
-Left to others: the XAdES signature document of the submission set is not written yet, so a submission holds the
-manifest alone; secret connection (CONNEXION_SECRETE) belongs to the VIHF token, not to the metadata.
+Left to others: secret connection (CONNEXION_SECRETE) belongs to the assertion (``indexer.xds.vihf``), not to the
+metadata.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from lxml import etree
 
-from indexer.codes import table
-from indexer.manifest import Context, Edition, StudyManifest
+from indexer.codes import displayed, table
+from indexer.manifest import Context, Edition, StudyManifest, derived_uid
 from indexer.ports import StatusChange, Submission
-from indexer.report import Coded, Professional, Visibility
+from indexer.report import Coded, Visibility
 from indexer.xds import vocabulary as xds
+from indexer.xds.dialect import DRIM_M, Dialect, Form, FormName
+from indexer.xds.ebrim import Parts, association, cx, derived, dtm, hl7, person, rim, serialised, slot, submit_objects
+from indexer.xds.ebrim import text as named
+from indexer.xds.setsignature import PURPOSE, SetSigner, signature_document
 from security.errors import BadInput, Broken
-from security.identity import Ins, PatientIdentity, Uid
+from security.identity import PatientIdentity, Uid
 from security.parse.xml import parse_xml
 
-_NAMESPACE = uuid.UUID("0b1c8f0e-9d2a-5a57-8a3e-6c1d0f4e7b92")  # of every entry id made here; never change it
-
 _PERSONS = "1.2.250.1.71.4.2.1"  # national identifiers of professionals and devices
-_TITLE = "Reference d'Objets d'un Examen d'Imagerie"
-_COMMENTS = "KOS"
 _WITHDRAWAL = "Suppression"
-
-_KOS_CLASS = "1.2.840.10008.5.1.4.1.1.88.59"
 _NOT_ACQUIRED = frozenset(  # PS3.3 C.7.3.1.1.1 modalities of objects made from images, not by acquisition
     {"ASMT", "ANN", "DOC", "FID", "KO", "PLAN", "PR", "REG", "RTDOSE", "RTINTENT", "RTPLAN", "RTRAD"}
     | {"RTRECORD", "RTSEGANN", "RTSTRUCT", "RWV", "SEG", "SMR", "SR", "STAIN", "TEXTUREMAP"}
 )
-_HL7_ESCAPES = str.maketrans({"\\": "\\E\\", "^": "\\S\\", "&": "\\T\\", "|": "\\F\\", "~": "\\R\\"})
-_XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
+_SIGNATURE_CLASS = Coded(code="urn:oid:1.3.6.1.4.1.19376.1.2.1.1.1", system="URN", display="Digital Signature")
+_SIGNATURE_TYPE = Coded(code="E1762", system="ASTM", display="Full Document")
+_SIGNATURE_FORMAT = Coded(code="http://www.w3.org/2000/09/xmldsig#", system="URN", display="Default Signature Style")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,33 +71,53 @@ class Publisher:
 
 
 def submission(
-    manifest: StudyManifest, context: Context, edition: Edition, kos: bytes, publisher: Publisher
+    manifest: StudyManifest,
+    context: Context,
+    edition: Edition,
+    document: bytes,
+    publisher: Publisher,
+    *,
+    dialect: Dialect = DRIM_M,
+    form: FormName = "kos",
+    sign: SetSigner | None = None,
 ) -> Submission:
-    """Metadata and document of one version, ready to be stored (drim-m §5, IHE ITI TF-3 4.2, RAD-68).
+    """Metadata and documents of one version, ready to be stored (drim-m §5, IHE ITI TF-3 4.2, RAD-68).
+
+    ``document``: the manifest in the given ``form``. ``sign``: signs the set in a second document; None for none.
 
     Raises:
-        BadInput: ``metadata-ins-not-qualified``; ``unknown-code`` a confidentiality no table lists;
-            ``metadata-character`` a value holds a control character.
+        BadInput: ``metadata-ins-not-qualified``, ``metadata-no-patient-id``; ``unknown-code`` a confidentiality no
+            table lists; ``metadata-character`` a value holds a control character.
+        Broken: ``certificate-expired``, ``certificate-not-yet-valid`` of the certificate that signs.
     """
-    entry_id, set_id = _entry_id(edition), _set_id(edition)
-    request = etree.Element(f"{{{xds.NS_LCM}}}SubmitObjectsRequest", nsmap={"lcm": xds.NS_LCM, "rim": xds.NS_RIM})
-    objects = etree.SubElement(request, _rim("RegistryObjectList"))
+    entry_id, set_id, signature_id = (_urn(edition, role) for role in ("entry", "submission-set", "signature"))
+    patient_id = _patient_id(manifest, dialect)
+    request, objects = submit_objects()
+    documents = {entry_id: document}
     try:
         objects.append(
-            _submission_set(
+            submission_set(
                 set_id,
                 unique_id=edition.submission_id,
                 created_at=edition.created_at,
+                title=dialect.title,
                 comments=f"Version {edition.version}",
-                patient_id=_patient_id(manifest),
+                patient_id=patient_id,
                 source_id=publisher.source_id,
                 publisher=publisher,
             )
         )
-        objects.append(_document_entry(manifest, context, edition, kos, publisher))
-        member = _association(edition, xds.HAS_MEMBER, set_id, entry_id)
-        member.append(_slot("SubmissionSetStatus", "Original"))
-        objects.append(member)
+        about = _About(manifest, context, edition, publisher, dialect)
+        objects.append(_manifest_entry(entry_id, about, document, dialect.forms[form]))
+        if sign is not None:
+            documents[signature_id] = signature = _signature(edition, document, sign)
+            objects.append(_signature_entry(signature_id, about, signature))
+        for member in documents:
+            objects.append(_member(edition, set_id, member))
+        if sign is not None:
+            objects.append(
+                _association(edition, xds.SIGNS, signature_id, set_id, (("SubmissionSetStatus", "Original"),))
+            )
         if edition.replaces is not None:
             objects.append(_association(edition, xds.RPLC, entry_id, edition.replaces))
     except ValueError:  # lxml's refusal quotes nothing, yet its cause may
@@ -111,9 +128,19 @@ def submission(
         ) from None
     return Submission(
         unique_id=str(edition.unique_id),
-        metadata=_serialised(request),
-        documents={entry_id: kos},
+        metadata=serialised(request),
+        documents=documents,
+        is_secret=context.visibility.secret_connection,
     )
+
+
+def patient_named(metadata: bytes) -> str:
+    """The CX of the patient that a stored request names.
+
+    Raises:
+        Broken: ``published-unreadable``.
+    """
+    return _identified(parse_xml(metadata, what="stored request"), xds.SET_PATIENT_ID)
 
 
 def status_change(
@@ -133,39 +160,53 @@ def status_change(
     Raises:
         Broken: ``published-unreadable`` the stored submission names no patient or no source.
     """
-    set_id = _derived(str(unique_id), "submission-set")
-    request = etree.Element(f"{{{xds.NS_LCM}}}SubmitObjectsRequest", nsmap={"lcm": xds.NS_LCM, "rim": xds.NS_RIM})
-    objects = etree.SubElement(request, _rim("RegistryObjectList"))
-    stored = parse_xml(published.metadata, what="stored submission")
+    set_id = derived(str(unique_id), "submission-set")
+    request, objects = submit_objects()
+    objects.append(update_set(set_id, published, unique_id=unique_id, created_at=created_at, publisher=publisher))
     objects.append(
-        _submission_set(
+        association(
+            derived(str(unique_id), "association", xds.UPDATE_AVAILABILITY_STATUS),
+            xds.UPDATE_AVAILABILITY_STATUS,
             set_id,
-            unique_id=unique_id,
-            created_at=created_at,
-            comments=_WITHDRAWAL,
-            patient_id=_identified(stored, xds.ENTRY_PATIENT_ID),
-            source_id=_identified(stored, xds.SET_SOURCE_ID),
-            publisher=publisher,
+            entry_uuid,
+            ((xds.SLOT_ORIGINAL_STATUS, xds.STATUS_APPROVED), (xds.SLOT_NEW_STATUS, new_status)),
         )
     )
-    change = etree.SubElement(
-        objects,
-        _rim("Association"),
-        id=_derived(str(unique_id), "association", xds.UPDATE_AVAILABILITY_STATUS),
-        associationType=xds.UPDATE_AVAILABILITY_STATUS,
-        sourceObject=set_id,
-        targetObject=entry_uuid,
+    return StatusChange(unique_id=published.unique_id, entry_uuid=entry_uuid, metadata=serialised(request))
+
+
+def update_set(
+    set_id: str,
+    published: Submission,
+    *,
+    unique_id: Uid,
+    created_at: datetime,
+    publisher: Publisher,
+    comments: str = _WITHDRAWAL,
+) -> etree._Element:
+    """The SubmissionSet of an ITI-57 about something published: same patient, same source.
+
+    Raises:
+        Broken: ``published-unreadable`` the stored submission names no patient or no source.
+    """
+    stored = parse_xml(published.metadata, what="stored submission")
+    return submission_set(
+        set_id,
+        unique_id=unique_id,
+        created_at=created_at,
+        title=DRIM_M.title,
+        comments=comments,
+        patient_id=_identified(stored, xds.SET_PATIENT_ID),
+        source_id=_identified(stored, xds.SET_SOURCE_ID),
+        publisher=publisher,
     )
-    change.append(_slot(xds.SLOT_ORIGINAL_STATUS, xds.STATUS_APPROVED))
-    change.append(_slot(xds.SLOT_NEW_STATUS, new_status))
-    return StatusChange(unique_id=published.unique_id, entry_uuid=entry_uuid, metadata=_serialised(request))
 
 
 def _identified(stored: etree._Element, scheme: str) -> str:
     """The value of the only external identifier of that scheme in a stored submission."""
     values = [
         identifier.get("value", "")
-        for identifier in stored.iter(_rim("ExternalIdentifier"))
+        for identifier in stored.iter(rim("ExternalIdentifier"))
         if identifier.get("identificationScheme") == scheme
     ]
     if len(values) != 1 or not values[0]:
@@ -186,10 +227,10 @@ def stored_query_get_documents(unique_id: str) -> bytes:
         returnType=xds.RETURN_LEAF_CLASS,
         returnComposedObjects="true",
     )
-    query = etree.SubElement(request, _rim("AdhocQuery"), id=xds.GET_DOCUMENTS)
+    query = etree.SubElement(request, rim("AdhocQuery"), id=xds.GET_DOCUMENTS)
     quoted = unique_id.replace("'", "''")
-    query.append(_slot("$XDSDocumentEntryUniqueId", f"('{quoted}')"))
-    return _serialised(request)
+    query.append(slot("$XDSDocumentEntryUniqueId", f"('{quoted}')"))
+    return serialised(request)
 
 
 def retrieve_request(repository: str, unique_id: str) -> bytes:
@@ -198,28 +239,30 @@ def retrieve_request(repository: str, unique_id: str) -> bytes:
     wanted = etree.SubElement(request, f"{{{xds.NS_XDSB}}}DocumentRequest")
     etree.SubElement(wanted, f"{{{xds.NS_XDSB}}}RepositoryUniqueId").text = repository
     etree.SubElement(wanted, f"{{{xds.NS_XDSB}}}DocumentUniqueId").text = unique_id
-    return _serialised(request)
+    return serialised(request)
 
 
-# -- the two objects ---------------------------------------------------------------------------------------------
+# -- the objects -------------------------------------------------------------------------------------------------
 
 
-def _submission_set(
+def submission_set(
     set_id: str,
     *,
     unique_id: Uid,
     created_at: datetime,
+    title: str,
     comments: str,
     patient_id: str,
     source_id: str,
     publisher: Publisher,
 ) -> etree._Element:
-    package = etree.Element(_rim("RegistryPackage"), id=set_id)
-    package.append(_slot("submissionTime", _dtm(created_at)))
-    package.append(_text("Name", _TITLE))
-    package.append(_text("Description", comments))
-    parts = _Parts(package, set_id, "set")
-    parts.author(xds.SET_AUTHOR, publisher)
+    """The SubmissionSet of any request of ours (ITI TF-3 4.2.3.3)."""
+    package = etree.Element(rim("RegistryPackage"), id=set_id)
+    package.append(slot("submissionTime", dtm(created_at)))
+    package.append(named("Name", title))
+    package.append(named("Description", comments))
+    parts = Parts(package, "set")
+    parts.author(xds.SET_AUTHOR, author_person=_device(publisher), institution=_institution(publisher))
     parts.coded(xds.SET_CONTENT_TYPE_CODE, publisher.content_type)
     parts.classification(classificationNode=xds.SET_NODE)
     parts.identifier("XDSSubmissionSet.patientId", xds.SET_PATIENT_ID, patient_id)
@@ -228,101 +271,188 @@ def _submission_set(
     return package
 
 
-def _document_entry(
-    manifest: StudyManifest, context: Context, edition: Edition, kos: bytes, publisher: Publisher
-) -> etree._Element:
-    entry_id = _entry_id(edition)
-    entry = etree.Element(
-        _rim("ExtrinsicObject"), id=entry_id, mimeType="application/dicom", objectType=xds.STABLE_DOCUMENT
-    )
-    entry.append(_slot("creationTime", _dtm(edition.created_at)))
-    entry.append(_slot("languageCode", context.language))
-    if context.legal_authenticator is not None:
-        entry.append(_slot("legalAuthenticator", _person(context.legal_authenticator)))
-    for name, moment in (("serviceStartTime", context.service_start), ("serviceStopTime", context.service_stop)):
-        if moment is not None:
-            entry.append(_slot(name, _dtm(moment)))
-    entry.append(_slot("sourcePatientId", _source_patient_id(manifest)))
-    entry.append(_slot("sourcePatientInfo", *_source_patient_info(manifest.patient)))
-    # SHA-1 is the metadata's checksum (ITI TF-3 4.2.3.2.10), not a protection.
-    entry.append(_slot("hash", hashlib.sha1(kos, usedforsecurity=False).hexdigest()))
-    entry.append(_slot("size", str(len(kos))))
-    entry.append(_slot(xds.SLOT_REFERENCE_ID_LIST, *_references(manifest, publisher)))
-    entry.append(_text("Name", _TITLE))
-    entry.append(_text("Description", _COMMENTS))
-    parts = _Parts(entry, entry_id, "entry")
-    parts.author(xds.ENTRY_AUTHOR, publisher)
-    parts.coded(xds.ENTRY_CLASS_CODE, table("class").coded("31"))
-    parts.coded(xds.ENTRY_TYPE_CODE, table("type").coded("IMG-KOS"))
-    parts.coded(xds.ENTRY_CONFIDENTIALITY_CODE, *_confidentiality(context.confidentiality, context.visibility))
-    parts.coded(xds.ENTRY_FORMAT_CODE, table("format").coded(_KOS_CLASS))
-    parts.coded(xds.ENTRY_FACILITY_TYPE_CODE, context.facility_type or publisher.facility_type)
-    parts.coded(xds.ENTRY_PRACTICE_SETTING_CODE, context.practice_setting or publisher.practice_setting)
-    parts.coded(xds.ENTRY_EVENT_CODE_LIST, *manifest.regions, *_modalities(manifest.modalities))
-    parts.identifier("XDSDocumentEntry.patientId", xds.ENTRY_PATIENT_ID, _patient_id(manifest))
-    parts.identifier("XDSDocumentEntry.uniqueId", xds.ENTRY_UNIQUE_ID, str(edition.unique_id))
+@dataclass(frozen=True, slots=True)
+class _About:
+    """What both entries of a submission speak of."""
+
+    manifest: StudyManifest
+    context: Context
+    edition: Edition
+    publisher: Publisher
+    dialect: Dialect
+
+
+def _manifest_entry(entry_id: str, about: _About, document: bytes, form: Form) -> etree._Element:
+    manifest, context, dialect, publisher = about.manifest, about.context, about.dialect, about.publisher
+    entry = _entry(entry_id, form.mime_type)
+    moments = (context.service_start, context.service_stop)
+    _entry_slots(entry, about, document, language=context.language, moments=moments)
+    entry.append(named("Name", dialect.title))
+    entry.append(named("Description", form.comments))
+    parts = Parts(entry, "entry")
+    parts.author(xds.ENTRY_AUTHOR, author_person=_device(publisher), institution=_institution(publisher))
+    parts.coded(xds.ENTRY_CLASS_CODE, dialect.class_code)
+    parts.coded(xds.ENTRY_TYPE_CODE, _type_code(manifest, dialect))
+    parts.coded(xds.ENTRY_CONFIDENTIALITY_CODE, *confidentiality(context.confidentiality, context.visibility))
+    parts.coded(xds.ENTRY_FORMAT_CODE, form.format_code)
+    _settings(parts, about)
+    parts.coded(xds.ENTRY_EVENT_CODE_LIST, *_events(manifest, dialect))
+    _identifiers(parts, about, str(about.edition.unique_id))
     return entry
 
 
-def _association(edition: Edition, kind: str, source: str, target: str) -> etree._Element:
-    return etree.Element(
-        _rim("Association"),
-        id=_urn(edition, "association", kind),
-        associationType=kind,
-        sourceObject=source,
-        targetObject=target,
+def _signature_entry(entry_id: str, about: _About, document: bytes) -> etree._Element:
+    """The entry of the signature document: drim-m §5 "Second document". The doctor signs, as the metadata say it."""
+    made_at, doctor, publisher = about.edition.created_at, about.context.legal_authenticator, about.publisher
+    entry = _entry(entry_id, "text/xml")
+    _entry_slots(entry, about, document, language="art", moments=(made_at, made_at))
+    entry.append(named("Name", PURPOSE.display))
+    entry.append(named("Description", ""))
+    parts = Parts(entry, "signature")
+    signatory = _device(publisher) if doctor is None else person(doctor)
+    parts.author(xds.ENTRY_AUTHOR, author_person=signatory, institution=_institution(publisher))
+    parts.coded(xds.ENTRY_CLASS_CODE, _SIGNATURE_CLASS)
+    parts.coded(xds.ENTRY_TYPE_CODE, _SIGNATURE_TYPE)
+    hidden = Visibility(masked_to_professionals=True, invisible_to_patient=True)
+    parts.coded(xds.ENTRY_CONFIDENTIALITY_CODE, *confidentiality("N", hidden))
+    parts.coded(xds.ENTRY_FORMAT_CODE, _SIGNATURE_FORMAT)
+    _settings(parts, about)
+    parts.coded(xds.ENTRY_EVENT_CODE_LIST, PURPOSE)
+    _identifiers(parts, about, str(_signature_uid(about.edition)))
+    return entry
+
+
+def _entry(entry_id: str, mime_type: str) -> etree._Element:
+    return etree.Element(rim("ExtrinsicObject"), id=entry_id, mimeType=mime_type, objectType=xds.STABLE_DOCUMENT)
+
+
+def _entry_slots(
+    entry: etree._Element,
+    about: _About,
+    document: bytes,
+    *,
+    language: str,
+    moments: tuple[datetime | None, datetime | None],
+) -> None:
+    """Every Slot of an entry; ``moments``: start and stop of the service."""
+    manifest, dialect = about.manifest, about.dialect
+    entry.append(slot("creationTime", dtm(about.edition.created_at)))
+    entry.append(slot("languageCode", language))
+    if about.context.legal_authenticator is not None:
+        entry.append(slot("legalAuthenticator", person(about.context.legal_authenticator)))
+    for name, moment in zip(("serviceStartTime", "serviceStopTime"), moments, strict=True):
+        if moment is not None:
+            entry.append(slot(name, dtm(moment)))
+    entry.append(slot("sourcePatientId", _source_patient_id(manifest, dialect)))
+    entry.append(slot("sourcePatientInfo", *_source_patient_info(manifest.patient, dialect)))
+    # SHA-1 is the metadata's checksum (ITI TF-3 4.2.3.2.10), not a protection.
+    entry.append(slot("hash", hashlib.sha1(document, usedforsecurity=False).hexdigest()))
+    entry.append(slot("size", str(len(document))))
+    entry.append(slot(xds.SLOT_REFERENCE_ID_LIST, *_references(manifest, about.publisher)))
+
+
+def _settings(parts: Parts, about: _About) -> None:
+    context, publisher = about.context, about.publisher
+    parts.coded(xds.ENTRY_FACILITY_TYPE_CODE, context.facility_type or publisher.facility_type)
+    setting = about.dialect.practice_setting or context.practice_setting or publisher.practice_setting
+    parts.coded(xds.ENTRY_PRACTICE_SETTING_CODE, setting)
+
+
+def _identifiers(parts: Parts, about: _About, unique_id: str) -> None:
+    parts.identifier("XDSDocumentEntry.patientId", xds.ENTRY_PATIENT_ID, _patient_id(about.manifest, about.dialect))
+    parts.identifier("XDSDocumentEntry.uniqueId", xds.ENTRY_UNIQUE_ID, unique_id)
+
+
+def _member(edition: Edition, set_id: str, entry_id: str) -> etree._Element:
+    first = entry_id == _urn(edition, "entry")
+    role = ("association", xds.HAS_MEMBER) if first else ("association", xds.HAS_MEMBER, "signature")
+    return association(_urn(edition, *role), xds.HAS_MEMBER, set_id, entry_id, (("SubmissionSetStatus", "Original"),))
+
+
+def _association(
+    edition: Edition, kind: str, source: str, target: str, slots: tuple[tuple[str, str], ...] = ()
+) -> etree._Element:
+    return association(_urn(edition, "association", kind), kind, source, target, slots)
+
+
+def _signature(edition: Edition, document: bytes, sign: SetSigner) -> bytes:
+    return signature_document(
+        str(_signature_uid(edition)),
+        set_unique_id=str(edition.submission_id),
+        signed={str(edition.unique_id): document},
+        signing_time=edition.created_at,
+        sign=sign,
     )
+
+
+def _signature_uid(edition: Edition) -> Uid:
+    return derived_uid("signature", str(edition.unique_id))
 
 
 # -- values ------------------------------------------------------------------------------------------------------
 
 
-def _ins(manifest: StudyManifest) -> Ins:
+def _patient(manifest: StudyManifest, dialect: Dialect) -> tuple[str, str]:
+    """(identifier, authority) under which the network knows the patient."""
     ins = manifest.patient.ins
-    if ins is None or ins.status != "VALI":
+    if ins is not None and ins.status == "VALI":
+        return ins.matricule, ins.oid
+    if dialect.needs_ins:
         raise BadInput(
             f"study {manifest.study}: the patient has no qualified INS",
             code="metadata-ins-not-qualified",
             hint="qualify the identity (PID-32 = VALI) in the source system and send the report again",
         )
-    return ins
+    for local in manifest.patient.local_ids:
+        if local.issuer:
+            return local.value, local.issuer
+    raise BadInput(
+        f"study {manifest.study}: the patient has neither a qualified INS nor an identifier of a known issuer",
+        code="metadata-no-patient-id",
+        hint="the source system must state the assigning authority of PID-3 as an OID",
+    )
 
 
-def _patient_id(manifest: StudyManifest) -> str:
-    ins = _ins(manifest)
-    return _cx(ins.matricule, ins.oid, "NH")
+def _patient_id(manifest: StudyManifest, dialect: Dialect) -> str:
+    return cx(*_patient(manifest, dialect), dialect.patient_id_type)
 
 
-def _source_patient_id(manifest: StudyManifest) -> str:
+def _source_patient_id(manifest: StudyManifest, dialect: Dialect) -> str:
     """The first local identifier whose issuer is known; the INS where there is none, as the national samples do."""
     for local in manifest.patient.local_ids:
         if local.issuer:
-            return _cx(local.value, local.issuer, "PI")
-    ins = _ins(manifest)
-    return _cx(ins.matricule, ins.oid, "PI")
+            return cx(local.value, local.issuer, dialect.source_id_type)
+    return cx(*_patient(manifest, dialect), dialect.source_id_type)
 
 
-def _source_patient_info(patient: PatientIdentity) -> Iterable[str]:
+def _source_patient_info(patient: PatientIdentity, dialect: Dialect) -> Iterable[str]:
     traits = patient.traits
-    yield f"PID-5|{_hl7(traits.birth_name)}^{_hl7(traits.first_given_name)}^^^^^L"
+    yield f"PID-5|{hl7(traits.birth_name)}^{hl7(traits.first_given_name)}^^^^^L"
     if traits.birth_date is not None:
         yield f"PID-7|{traits.birth_date:%Y%m%d}"
     if traits.sex:
-        yield f"PID-8|{_hl7(traits.sex)}"
-    if traits.birthplace:
-        yield f"PID-11|^^^^^^BDL^^{_hl7(traits.birthplace)}"
+        yield f"PID-8|{hl7(traits.sex)}"
+    if traits.birthplace and dialect.has_birthplace:
+        yield f"PID-11|^^^^^^BDL^^{hl7(traits.birthplace)}"
 
 
 def _references(manifest: StudyManifest, publisher: Publisher) -> Iterable[str]:
     """CXi values: accession numbers, the study, placer orders; each once."""
     orders = manifest.orders
-    accessions = [_cx(o.accession_number, o.accession_issuer, xds.REFERENCE_ACCESSION) for o in orders]
-    placed = [_cx(o.placer_number, o.placer_issuer, xds.REFERENCE_ORDER) for o in orders if o.placer_number]
-    study = _cx(str(manifest.study), publisher.study_uid_issuer, xds.REFERENCE_STUDY)
+    accessions = [
+        cx(o.accession_number, o.accession_issuer, xds.REFERENCE_ACCESSION) for o in orders if o.accession_number
+    ]
+    placed = [cx(o.placer_number, o.placer_issuer, xds.REFERENCE_ORDER) for o in orders if o.placer_number]
+    study = cx(str(manifest.study), publisher.study_uid_issuer, xds.REFERENCE_STUDY)
     return dict.fromkeys([*accessions, study, *placed])
 
 
-def _confidentiality(code: str, visibility: Visibility) -> Iterable[Coded]:
+def confidentiality(code: str, visibility: Visibility) -> Iterator[Coded]:
+    """The level and who may not see the document (drim-m §5).
+
+    Raises:
+        BadInput: ``unknown-code``.
+    """
     yield table("confidentiality").coded(code)
     hidden_from = table("visibility")
     if visibility.masked_to_professionals:
@@ -333,119 +463,32 @@ def _confidentiality(code: str, visibility: Visibility) -> Iterable[Coded]:
         yield hidden_from.coded("INVISIBLE_REP_LEGAUX")
 
 
-def _modalities(codes: Iterable[str]) -> Iterable[Coded]:
-    """The acquisition modalities (RAD TF-3 4.68.4.1.2.3.2); a code that our table lacks shows itself."""
-    known = table("modality")
-    for code in codes:
-        if code not in _NOT_ACQUIRED:
-            yield Coded(code=code, system=known.system, display=known.codes.get(code, code))
+def _type_code(manifest: StudyManifest, dialect: Dialect) -> Coded:
+    if dialect.is_typed_by_procedure and manifest.procedures:
+        return displayed(manifest.procedures[0])
+    return dialect.type_code
 
 
-def _person(professional: Professional) -> str:
-    """XCN of a professional (HL7 v2.5 §2.A.88) with the national identifier type."""
-    parts = [professional.identifier, professional.family, professional.given]
-    return f"{'^'.join(map(_hl7, parts))}^^^^^^&{_hl7(professional.system)}&ISO^D^^^IDNPS"
+def _events(manifest: StudyManifest, dialect: Dialect) -> Iterable[Coded]:
+    """Regions, acquisition modalities (RAD TF-3 4.68.4.1.2.3.2), procedures where the network wants them."""
+    known = table("modality").system
+    modalities = (Coded(code=m, system=known) for m in manifest.modalities if m not in _NOT_ACQUIRED)
+    procedures = manifest.procedures if dialect.has_procedures else ()
+    return dict.fromkeys(map(displayed, (*manifest.regions, *modalities, *procedures)))
 
 
-def _cx(value: str, authority: str, kind: str) -> str:
-    """CX, or CXi when ``kind`` is a URN: ``value^^^&authority&ISO^kind``."""
-    issued = f"&{_hl7(authority)}&ISO" if authority else ""
-    return f"{_hl7(value)}^^^{issued}^{kind}"
+def _device(publisher: Publisher) -> str:
+    device = [publisher.device_id, publisher.device_name, publisher.manufacturer]
+    return f"{'^'.join(map(hl7, device))}^^^^^^&{_PERSONS}&ISO^U^^^EI"
 
 
-def _hl7(text: str) -> str:
-    return text.translate(_HL7_ESCAPES)
-
-
-def _dtm(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y%m%d%H%M%S")
-
-
-def _entry_id(edition: Edition) -> str:
-    return _urn(edition, "entry")
-
-
-def _set_id(edition: Edition) -> str:
-    return _urn(edition, "submission-set")
+def _institution(publisher: Publisher) -> str:
+    return (
+        f"{hl7(publisher.institution_name)}^^^^^&{hl7(publisher.institution_system)}&ISO"
+        f"^IDNST^^^{hl7(publisher.institution_id)}"
+    )
 
 
 def _urn(edition: Edition, *role: str) -> str:
     """An id that only this object of this edition has."""
-    return _derived(str(edition.unique_id), *role)
-
-
-def _derived(unique_id: str, *role: str) -> str:
-    return f"urn:uuid:{uuid.uuid5(_NAMESPACE, json.dumps([unique_id, *role]))}"
-
-
-# -- ebRIM -------------------------------------------------------------------------------------------------------
-
-
-class _Parts:
-    """Appends classifications, then external identifiers, to one registry object, numbering their ids."""
-
-    def __init__(self, owner: etree._Element, owner_id: str, prefix: str) -> None:
-        self._owner = owner
-        self._owner_id = owner_id
-        self._prefix = prefix
-        self._count = 0
-
-    def _next_id(self) -> str:
-        self._count += 1
-        return f"{self._prefix}-{self._count:02}"
-
-    def classification(self, **attributes: str) -> etree._Element:
-        fixed = {"id": self._next_id(), "classifiedObject": self._owner_id}
-        return etree.SubElement(self._owner, _rim("Classification"), fixed | attributes)
-
-    def coded(self, scheme: str, *values: Coded) -> None:
-        for value in values:
-            element = self.classification(classificationScheme=scheme, nodeRepresentation=value.code)
-            element.append(_slot("codingScheme", value.system))
-            element.append(_text("Name", value.display or value.code))
-
-    def author(self, scheme: str, publisher: Publisher) -> None:
-        device = [publisher.device_id, publisher.device_name, publisher.manufacturer]
-        element = self.classification(classificationScheme=scheme, nodeRepresentation="")
-        element.append(_slot("authorPerson", f"{'^'.join(map(_hl7, device))}^^^^^^&{_PERSONS}&ISO^U^^^EI"))
-        element.append(
-            _slot(
-                "authorInstitution",
-                f"{_hl7(publisher.institution_name)}^^^^^&{_hl7(publisher.institution_system)}&ISO"
-                f"^IDNST^^^{_hl7(publisher.institution_id)}",
-            )
-        )
-
-    def identifier(self, name: str, scheme: str, value: str) -> None:
-        element = etree.SubElement(
-            self._owner,
-            _rim("ExternalIdentifier"),
-            id=self._next_id(),
-            registryObject=self._owner_id,
-            identificationScheme=scheme,
-            value=value,
-        )
-        element.append(_text("Name", name))
-
-
-def _slot(name: str, *values: str) -> etree._Element:
-    slot = etree.Element(_rim("Slot"), name=name)
-    value_list = etree.SubElement(slot, _rim("ValueList"))
-    for value in values:
-        etree.SubElement(value_list, _rim("Value")).text = value
-    return slot
-
-
-def _text(name: str, value: str) -> etree._Element:
-    element = etree.Element(_rim(name))
-    etree.SubElement(element, _rim("LocalizedString"), {_XML_LANG: "FR", "value": value})
-    return element
-
-
-def _rim(name: str) -> str:
-    return f"{{{xds.NS_RIM}}}{name}"
-
-
-def _serialised(element: etree._Element) -> bytes:
-    etree.cleanup_namespaces(element)
-    return etree.tostring(element, encoding="UTF-8", xml_declaration=False)
+    return derived(str(edition.unique_id), *role)

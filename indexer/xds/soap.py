@@ -22,7 +22,7 @@ from urllib.parse import quote, unquote
 from lxml import etree
 
 from indexer.ports import Submission
-from indexer.xds.vocabulary import NS_SOAP12, NS_WSA, NS_XDSB, NS_XOP, WSA_ANONYMOUS, WSA_SOAP_FAULT
+from indexer.xds.vocabulary import NS_SOAP12, NS_WSA, NS_WSSE, NS_XDSB, NS_XOP, WSA_ANONYMOUS, WSA_SOAP_FAULT
 from security.errors import BadInput, Broken
 from security.parse.mime import SOAP_TYPE, XOP_TYPE, Limits, base64_strict, media_type, read_related, write_related
 from security.parse.xml import parse_xml
@@ -31,6 +31,7 @@ NO_ATTACHMENTS: Mapping[str, bytes] = {}
 
 _SOAP = f"{{{NS_SOAP12}}}"
 _WSA = f"{{{NS_WSA}}}"
+_SECURITY = f"{{{NS_WSSE}}}Security"
 _XOP_INCLUDE = f"{{{NS_XOP}}}Include"
 _FAULT_CODES = frozenset({"Sender", "Receiver", "MustUnderstand", "VersionMismatch", "DataEncodingUnknown"})
 _FAULT_REASON_MAX = 200
@@ -40,13 +41,15 @@ _HINT = "the sender must produce a SOAP 1.2 envelope with WS-Addressing (IHE ITI
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
-    """One message. ``message_id`` and ``relates_to`` are "" when absent; ``attachments`` by Content-ID."""
+    """One message. ``message_id`` and ``relates_to`` are "" when absent; ``attachments`` by Content-ID;
+    ``security``: the wsse:Security header where it stands, None when there is none: nothing is verified here."""
 
     action: str
     message_id: str
     relates_to: str
     body: etree._Element = field(repr=False)
     attachments: Mapping[str, bytes] = field(repr=False)
+    security: etree._Element | None = field(default=None, repr=False)
 
 
 class SoapFault(BadInput):
@@ -79,14 +82,17 @@ def encode_request(
     attachments: Mapping[str, bytes] = NO_ATTACHMENTS,
     mtom: bool,
     boundary: str = "",
+    security: bytes = b"",
 ) -> tuple[str, bytes]:
     """Content-Type and bytes of a request. ``body``: one serialised element with its own namespace declarations;
-    ``boundary``: derived from the MessageID when empty."""
+    ``boundary``: derived from the MessageID when empty; ``security``: a wsse:Security header block, likewise
+    serialised, b"" for none."""
     headers = (
         _header("Action", action, must_understand=True)
         + _header("MessageID", message_id)
         + _header("To", to)
         + f"<wsa:ReplyTo><wsa:Address>{WSA_ANONYMOUS}</wsa:Address></wsa:ReplyTo>"
+        + security.decode("utf-8")
     )
     return _message(headers, body, action, message_id, attachments, mtom=mtom, boundary=boundary)
 
@@ -190,8 +196,10 @@ def _boundary(message_id: str) -> str:
 # -- reading -----------------------------------------------------------------------------------------------------
 
 
-def decode(content_type: str, data: bytes, *, limits: Limits | None = None) -> Envelope:
-    """The message in ``data``, plain SOAP 1.2 or MTOM.
+def decode(
+    content_type: str, data: bytes, *, limits: Limits | None = None, understands_security: bool = False
+) -> Envelope:
+    """The message in ``data``, plain SOAP 1.2 or MTOM. ``understands_security``: the caller verifies wsse:Security.
 
     Raises:
         SoapFault: the body is a Fault.
@@ -211,7 +219,10 @@ def decode(content_type: str, data: bytes, *, limits: Limits | None = None) -> E
     if parameters.get("charset", "utf-8").lower() != "utf-8":
         raise _bad("content-type", "a charset other than UTF-8")
     headers, body = _open(parse_xml(data, what="SOAP envelope"))
-    addressing = _addressing(headers)
+    secured = [header for header in headers if header.tag == _SECURITY]
+    if len(secured) > 1:
+        raise _bad("envelope", "several wsse:Security headers")
+    addressing = _addressing([h for h in headers if h.tag != _SECURITY or not understands_security])
     if body.tag == _SOAP + "Fault":
         raise _fault(body, addressing["RelatesTo"])
     if not addressing["Action"]:
@@ -223,6 +234,7 @@ def decode(content_type: str, data: bytes, *, limits: Limits | None = None) -> E
         relates_to=addressing["RelatesTo"],
         body=body,
         attachments=attachments,
+        security=secured[0] if secured else None,
     )
 
 

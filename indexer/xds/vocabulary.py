@@ -15,6 +15,7 @@ NS_XDSB = "urn:ihe:iti:xds-b:2007"
 NS_SOAP12 = "http://www.w3.org/2003/05/soap-envelope"
 NS_WSA = "http://www.w3.org/2005/08/addressing"
 NS_XOP = "http://www.w3.org/2004/08/xop/include"
+NS_WSSE = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-wssecurity-secext-1.0.xsd"
 
 WSA_ANONYMOUS = NS_WSA + "/anonymous"
 WSA_SOAP_FAULT = NS_WSA + "/soap/fault"
@@ -62,6 +63,8 @@ SIGNS = "urn:ihe:iti:2007:AssociationType:signs"
 UPDATE_AVAILABILITY_STATUS = "urn:ihe:iti:2010:AssociationType:UpdateAvailabilityStatus"  # ITI TF-2 3.57
 SLOT_ORIGINAL_STATUS = "OriginalStatus"
 SLOT_NEW_STATUS = "NewStatus"
+SLOT_PREVIOUS_VERSION = "PreviousVersion"
+SLOT_ASSOCIATION_PROPAGATION = "AssociationPropagation"
 
 # -- status ------------------------------------------------------------------------------------------------------
 STATUS_APPROVED = "urn:oasis:names:tc:ebxml-regrep:StatusType:Approved"

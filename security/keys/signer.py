@@ -4,26 +4,28 @@ Invariants:
 
 * a signer exists only when its key is that of its certificate;
 * nothing is signed outside the certificate's validity, at the time of the injected clock (F14);
-* the algorithm follows from the key and is named as in X.509 (RFC 4055, RFC 5758): a verifier never takes it from
-  the data. ECDSA signatures are DER (RFC 3279 §2.2.3).
+* SHA-1 is used with an RSA key and on demand alone, for peers that know nothing better;
+* otherwise the algorithm follows from the key and is named as in X.509 (RFC 4055, RFC 5758): a
+  verifier never takes it from the data. ECDSA signatures are DER (RFC 3279 §2.2.3).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
-from cryptography.hazmat.primitives.hashes import SHA256, SHA384
+from cryptography.hazmat.primitives.hashes import SHA1, SHA256, SHA384, HashAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from security.clock import Clock
 from security.errors import BadInput, Broken
 from security.secrets import read_secret
 
+LEGACY_ALGORITHM = "sha1WithRSAEncryption"
 RSA_BITS_MIN = 2048  # what the national authority issues; new keys of ours are EC
 
 
@@ -37,7 +39,8 @@ class Signer(Protocol):
 
     @property
     def algorithm(self) -> str:
-        """``sha256WithRSAEncryption``, ``ecdsa-with-SHA256`` or ``ecdsa-with-SHA384``."""
+        """``sha256WithRSAEncryption``, ``ecdsa-with-SHA256``, ``ecdsa-with-SHA384``; ``sha1WithRSAEncryption`` when
+        it was asked for."""
         ...
 
     def sign(self, data: bytes) -> bytes:
@@ -52,8 +55,10 @@ class Signer(Protocol):
 class PemSigner:
     """``Signer`` on an RSA or EC key in an unencrypted PEM file of its owner."""
 
-    def __init__(self, certificate: Path, key: Path, clock: Clock) -> None:
-        """Load both files.
+    def __init__(
+        self, certificate: Path, key: Path, clock: Clock, *, digest: Literal["sha256", "sha1"] = "sha256"
+    ) -> None:
+        """Load both files. ``digest``: ``sha1`` for an RSA key and a peer that demands it.
 
         Raises:
             Broken: those of ``read_secret`` for the key; ``key-unusable``, ``key-mismatch``,
@@ -81,6 +86,12 @@ class PemSigner:
         algorithm = key_algorithm(private.public_key())
         if algorithm is None:
             raise Broken(f"{key} is too weak or on an unusual curve", code="key-unusable", hint=_KEY_HINT)
+        if digest == "sha1":
+            if not isinstance(private, rsa.RSAPrivateKey):
+                raise Broken(
+                    f"{key}: SHA-1 is for RSA keys alone", code="key-unusable", hint='set the digest to "sha256"'
+                )
+            algorithm = LEGACY_ALGORITHM
         self.algorithm = algorithm
         self._private = private
         self._require_valid()
@@ -88,7 +99,7 @@ class PemSigner:
     def sign(self, data: bytes) -> bytes:
         self._require_valid()
         if isinstance(self._private, rsa.RSAPrivateKey):
-            return self._private.sign(data, padding.PKCS1v15(), SHA256())
+            return self._private.sign(data, padding.PKCS1v15(), _HASHES[self.algorithm])
         return self._private.sign(data, ec.ECDSA(_HASHES[self.algorithm]))
 
     def _require_valid(self) -> None:
@@ -107,15 +118,20 @@ class PemSigner:
             )
 
 
-def verify(certificate: x509.Certificate, algorithm: str, data: bytes, signature: bytes) -> None:
+def verify(
+    certificate: x509.Certificate, algorithm: str, data: bytes, signature: bytes, *, accepts_sha1: bool = False
+) -> None:
     """Check a signature with a certificate that is already trusted; says nothing of the certificate itself.
+    ``accepts_sha1``: an RSA key may also have signed with SHA-1.
 
     Raises:
         BadInput: ``signature-algorithm`` ``algorithm`` is not the one of the certificate's key;
             ``signature-invalid``.
     """
     public = certificate.public_key()
-    if algorithm != key_algorithm(public):
+    fits = key_algorithm(public)
+    is_legacy = accepts_sha1 and fits == "sha256WithRSAEncryption" and algorithm == LEGACY_ALGORITHM
+    if algorithm != fits and not is_legacy:
         raise BadInput(
             f"a signature {algorithm[:40]!r} is not accepted from this certificate's key",
             code="signature-algorithm",
@@ -123,7 +139,7 @@ def verify(certificate: x509.Certificate, algorithm: str, data: bytes, signature
         )
     try:
         if isinstance(public, rsa.RSAPublicKey):
-            public.verify(signature, data, padding.PKCS1v15(), SHA256())
+            public.verify(signature, data, padding.PKCS1v15(), _HASHES[algorithm])
         elif isinstance(public, ec.EllipticCurvePublicKey):
             public.verify(signature, data, ec.ECDSA(_HASHES[algorithm]))
     except InvalidSignature:
@@ -144,7 +160,12 @@ def key_algorithm(key: PublicKeyTypes) -> str | None:
 
 
 _CURVES = {"secp256r1": "ecdsa-with-SHA256", "secp384r1": "ecdsa-with-SHA384"}
-_HASHES = {"ecdsa-with-SHA256": SHA256(), "ecdsa-with-SHA384": SHA384()}
+_HASHES: dict[str, HashAlgorithm] = {
+    "sha256WithRSAEncryption": SHA256(),
+    LEGACY_ALGORITHM: SHA1(),  # noqa: S303  named by a site that must
+    "ecdsa-with-SHA256": SHA256(),
+    "ecdsa-with-SHA384": SHA384(),
+}
 _KEY_HINT = f"use an EC key on P-256 or P-384, or RSA of at least {RSA_BITS_MIN} bits"
 
 

@@ -9,15 +9,6 @@ from dataclasses import replace
 import pytest
 from lxml import etree
 
-from indexer.registry.objects import (
-    DocumentEntry,
-    element,
-    read_entry,
-    read_submission,
-    resolved,
-    serialised,
-    with_slots,
-)
 from indexer.registry.validate import (
     Held,
     HeldObject,
@@ -29,6 +20,15 @@ from indexer.registry.validate import (
     patient_of,
 )
 from indexer.xds import vocabulary as v
+from indexer.xds.objects import (
+    DocumentEntry,
+    element,
+    read_entry,
+    read_submission,
+    resolved,
+    serialised,
+    with_slots,
+)
 from security.errors import BadInput
 from tests.fixtures.xds_submissions import APND, JULES, MANIFEST, ONDINE, RIM, RPLC, Draft, code, external, slot
 
@@ -412,6 +412,7 @@ def test_documents_that_do_not_fit_are_named(documents, codes):
 def held(**changed: object) -> HeldObject:
     facts = {
         "entry_uuid": OLD, "unique_id": "2.25.99", "patient_key": KEY, "is_entry": True, "status": v.STATUS_APPROVED,
+        "logical_id": OLD, "version": 1,
         "object_type": v.STABLE_DOCUMENT, "hash": "da39a3ee5e6b4b0d3255bfef95601890afd80709", "size": 0,
     }  # fmt: skip
     return HeldObject(**(facts | changed))

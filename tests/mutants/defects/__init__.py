@@ -14,6 +14,7 @@ from tests.mutants.defects import (
     hl7,
     index,
     kos,
+    mhd,
     outbox,
     pacs,
     protection,
@@ -25,6 +26,6 @@ from tests.mutants.defects.defect import Defect
 
 __all__ = ["DEFECTS", "Defect"]
 
-_ROOMS = (gate, exams, kos, fhir, index, registry, hl7, pacs, doors, service, outbox, store, protection)
+_ROOMS = (gate, exams, kos, fhir, index, mhd, registry, hl7, pacs, doors, service, outbox, store, protection)
 
 DEFECTS: tuple[Defect, ...] = tuple(defect for room in _ROOMS for defect in room.DEFECTS)

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 from lxml import etree
 
@@ -76,6 +77,7 @@ class ExternalIdentifier:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistryObject:
     """What the three kinds share. ``id``: entryUUID, or a symbolic id before the registry assigned one.
+    ``kept_at``: when an index took it, milliseconds since 1970, 0 before that.
 
     ``repr`` shows the id only: the rest describes a patient.
     """
@@ -90,6 +92,7 @@ class RegistryObject:
     description: tuple[Text, ...] = ()
     classifications: tuple[Classification, ...] = ()
     identifiers: tuple[ExternalIdentifier, ...] = ()
+    kept_at: int = 0
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.id})"
@@ -256,9 +259,12 @@ def canonical_reference(text: str) -> str:
     return text.lower() if text[:9].lower() == "urn:uuid:" else text
 
 
-def resolved(submission: Submission, new_id: Callable[[], str]) -> Submission:
+def resolved(
+    submission: Submission, new_id: Callable[[], str], *, versions: Mapping[str, int] = MappingProxyType({})
+) -> Submission:
     """The submission with every symbolic id replaced by a new entryUUID, references included (ITI TF-2 3.42.4.1.3).
 
+    Every object is version 1 of something new, but those in ``versions``, which keep the logicalId they state.
     Classifications and identifiers get ids of their own as well: the schema wants one on each.
     """
     names = {o.id: o.id if o.id.startswith("urn:uuid:") else new_id() for o in submission.objects}
@@ -267,7 +273,8 @@ def resolved(submission: Submission, new_id: Callable[[], str]) -> Submission:
         return replace(
             found,
             id=names[found.id],
-            logical_id=names[found.id],
+            logical_id=found.logical_id if found.id in versions else names[found.id],
+            version=str(versions.get(found.id, 1)),
             classifications=tuple(replace(c, id=new_id()) for c in found.classifications),
             identifiers=tuple(replace(i, id=new_id()) for i in found.identifiers),
         )
@@ -351,7 +358,7 @@ def _put_text(root: etree._Element, tag: str, texts: Iterable[Text]) -> None:
             child.set(_LANG, text.language)
 
 
-def _read(kind: type[_R], element: etree._Element, **own: str) -> _R:
+def _read(kind: type[_R], element: etree._Element, **own: Any) -> _R:
     """An object of ``kind``: the fields every kind has, and its own."""
     version = element.find(_RIM + "VersionInfo")
     return kind(
