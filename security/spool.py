@@ -1,9 +1,8 @@
-"""Large foreign objects at rest: sealed files in a folder of their own, durable before anybody is told so (I1, T07, T65).
+"""Large foreign objects at rest: sealed files in a folder of their own, durable before anybody hears of it (I1, T07).
 
-A file is ``magic (8) ‖ object id (16) ‖ length (2) ‖ sealed key ‖ segments``. The key is the object's own, random, and
-sealed by the tenant's vault, so a file and the key-encryption key are enough to read it, whatever became of the
-database. A segment is AES-256-GCM over at most 256 KiB; its nonce is its number and whether it is the last, so that
-a segment that was cut off, moved or swapped does not open.
+A file is ``magic (8) ‖ object id (16) ‖ length (2) ‖ sealed key ‖ segments``. The key is the object's own, random,
+and sealed by the tenant's vault. A segment is AES-256-GCM over at most 256 KiB; its nonce is its number and whether
+it is the last, so that a segment that was cut off, moved or swapped does not open (T65).
 
 Invariants:
 
@@ -92,7 +91,7 @@ class Spool:
         identity = secrets.token_bytes(_ID_BYTES)
         key = secrets.token_bytes(KEY_BYTES)
         sealed = self._vault.seal(self._tenant, _context(identity), key)
-        with self._judged(is_final=False):
+        with self.judged(is_final=False):
             path = self._folder / _PARTS / identity.hex()
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
             descriptor = os.open(path, flags, 0o600)
@@ -105,11 +104,11 @@ class Spool:
         Raises:
             Broken: ``spool-broken``; Unavailable: ``spool-full``; none of them may be acknowledged.
         """
-        with self._judged(is_final=True):
+        with self.judged(is_final=True):
             folders = set()
             for draft, name in drafts:
                 assert _NAME.fullmatch(name), "a name is made of hashes"
-                os.rename(draft.path, self._folder / name)
+                draft.path.rename(self._folder / name)
                 draft.is_placed = True
                 folders.add(name[:2])
             crash_point("spool-renamed")
@@ -159,10 +158,10 @@ class Spool:
         """Take a file that does not open out of the way, keeping its bytes."""
         folder = self._folder / "unreadable"
         folder.mkdir(mode=0o700, exist_ok=True)
-        os.rename(self._folder / name, folder / name.replace("/", "-"))
+        (self._folder / name).rename(folder / name.replace("/", "-"))
 
     @contextlib.contextmanager
-    def _judged(self, *, is_final: bool) -> Iterator[None]:
+    def judged(self, *, is_final: bool) -> Iterator[None]:
         """Turns an error of the disk into a fault. ``is_final``: after it nothing here can be trusted any more."""
         if self._is_broken:
             raise _broken("an earlier fsync failed")
@@ -198,7 +197,7 @@ class Draft:
             Unavailable: ``spool-full``. Broken: ``spool-broken``.
         """
         self._rest += data
-        with self._spool._judged(is_final=False):
+        with self._spool.judged(is_final=False):
             while len(self._rest) > SEGMENT_BYTES:
                 with memoryview(self._rest) as view:
                     self._write(view[:SEGMENT_BYTES], is_last=False)
@@ -210,12 +209,12 @@ class Draft:
         Raises:
             Unavailable: ``spool-full``. Broken: ``spool-broken``.
         """
-        with self._spool._judged(is_final=False):
+        with self._spool.judged(is_final=False):
             self._write(self._rest, is_last=True)
             self._rest = bytearray()
         crash_point("spool-written")
         try:
-            with self._spool._judged(is_final=True):
+            with self._spool.judged(is_final=True):
                 os.fdatasync(self._descriptor)
         finally:
             self._release()

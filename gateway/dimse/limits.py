@@ -13,8 +13,9 @@ class Limits:
     (``gathered_bytes_max``, not for C-STORE) and what its sink holds; all share one read buffer.
 
     ``header_s``, ``body_s``: from the first byte of a PDU to its header, from there to its last byte (longer for a
-    long one: at ``body_bytes_per_s``), whatever trickles in. ``request_s``: from the connection to its request (ARTIM).
-    ``message_s``: between the PDUs of one message. ``idle_s``: between messages. ``association_s``: in all.
+    long one: at ``body_bytes_per_s``), whatever trickles in. ``request_s``: from the connection to its request
+    (ARTIM). ``message_s``: between the PDUs of one message. ``idle_s``: between messages. ``association_s``: in all.
+    ``hostile_max`` violations ``within_s`` ban an address for ``ban_s``.
     """
 
     pdu_bytes_max: int = 256 * 1024

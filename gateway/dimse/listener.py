@@ -17,7 +17,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import structlog
 
@@ -57,8 +57,22 @@ class Bans:
         return len(offences) >= self._limits.hostile_max and now < offences[-1] + self._limits.ban_s
 
 
+Observe = Callable[[str, str], None]
+"""What happened and its outcome, by names of a fixed set; for the metrics."""
+
+
+class Trail(Protocol):
+    """Takes what the audit trail must hold of associations."""
+
+    def __call__(self, event: str, *, peer: str = "", origin: str = "", why: str = "") -> None: ...
+
+
+def _forget(event: str, *, peer: str = "", origin: str = "", why: str = "") -> None:
+    """A listener without an audit trail: of tests and measurements."""
+
+
 class DimseListener:
-    """One listening address. ``observe``: an association's end, or an operation, by a name of a fixed set."""
+    """One listening address."""
 
     def __init__(
         self,
@@ -67,7 +81,8 @@ class DimseListener:
         *,
         limits: Limits | None = None,
         tls: ssl.SSLContext | None = None,
-        observe: Callable[[str, str], None] = lambda _what, _outcome: None,
+        observe: Observe = lambda _what, _outcome: None,
+        trail: Trail | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self.services = services
@@ -75,6 +90,7 @@ class DimseListener:
         self._policy = policy
         self._tls = tls
         self._observe = observe
+        self._trail = trail or _forget
         self._listening: socket.socket | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._watchers: list[asyncio.Task[None]] = []
@@ -94,14 +110,15 @@ class DimseListener:
         *,
         limits: Limits | None = None,
         tls: ssl.SSLContext | None = None,
-        observe: Callable[[str, str], None] = lambda _what, _outcome: None,
+        observe: Observe = lambda _what, _outcome: None,
+        trail: Trail | None = None,
     ) -> Self:
         """Listen on ``host``:``port`` (0: any free port) until ``close``.
 
         Raises:
             OSError: the address cannot be bound.
         """
-        listener = cls(policy, services, limits=limits, tls=tls, observe=observe)
+        listener = cls(policy, services, limits=limits, tls=tls, observe=observe, trail=trail)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listening = socket.socket(family, socket.SOCK_STREAM)
         try:
@@ -174,10 +191,12 @@ class DimseListener:
             if self._per_peer[judged.name] < judged.associations_max:
                 self._per_peer[judged.name] += 1
                 self._observe("association", "accepted")
+                self._trail("accepted", peer=judged.name, origin=association.origin.address)
                 return judged
             judged = LOCAL_LIMIT
         log.warning("dimse-association-rejected", address=association.origin.address, why=judged.why)
         self._observe("association", "rejected")
+        self._trail("rejected", origin=association.origin.address, why=judged.why)
         return judged
 
     def broke(self, association: Association, rule: str) -> None:
@@ -186,6 +205,7 @@ class DimseListener:
         banned = self._bans.note(address, asyncio.get_running_loop().time())
         log.warning("dimse-violation", address=address, peer=association.peer_name, rule=rule, banned=banned)
         self._observe("association", "violation")
+        self._trail("violation", peer=association.peer_name, origin=address)
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -207,6 +227,7 @@ class DimseListener:
             if full or self._bans.holds(address, loop.time()):
                 connection.close()
                 self._observe("association", "dropped")
+                self._trail("dropped", origin=address)
                 continue
             self._per_address[address] += 1
             origin = Origin(address=address, port=port)
@@ -272,7 +293,7 @@ class DimseListener:
                 association,
                 operation,
                 self.services,
-                lambda what, status: self._observe(what, "success" if status == 0 else f"{status:04x}"),
+                lambda what, status: self._observe(what, "success" if status == 0 else "failure"),
             )
         with suppress(TimeoutError):  # ``check`` ends it before
             async with asyncio.timeout(self.limits.closing_s + 2 * _LOOK_S + self.limits.write_s):

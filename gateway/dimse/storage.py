@@ -212,6 +212,7 @@ class InboxSink:
                 raise self._fault
             return await self._storage.keep(self._request, self._hand_over(), ending.result())
         except (Unavailable, Broken) as fault:
+            self._storage.failed()
             log.warning("dimse-not-stored", peer=self._request.peer.name, code=fault.code, hint=fault.hint)
             return Status.OUT_OF_RESOURCES if isinstance(fault, Unavailable) else Status.PROCESSING_FAILURE
 
@@ -286,6 +287,10 @@ class Storage:
             source_aet=request.calling_aet,
         )
         return InboxSink(self, request, Writing(self._spool, meta))
+
+    def failed(self) -> None:
+        """An object could not be kept."""
+        self._observe("failed")
 
     def in_thread(self, work: Callable[[], T]) -> asyncio.Future[T]:
         """Run ``work`` in a thread."""

@@ -159,7 +159,9 @@ class DataSetWalk:
         while len(self._open) > 1 and self._open[-1].end is not None and at >= self._open[-1].end:
             self._open.pop()
 
-    def _element(self, buffer: bytes | bytearray, position: int, start: int) -> int:
+    def _element(  # noqa: PLR0911  one walk over the forms of PS3.5 7.1 and 7.5
+        self, buffer: bytes | bytearray, position: int, start: int
+    ) -> int:
         """The position after the element at ``position`` (beyond the buffer when its value is not there yet), or
         ``position`` itself when its header is not whole."""
         if len(self._open) > 1:
