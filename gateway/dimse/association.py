@@ -46,6 +46,7 @@ from gateway.dimse.states import State
 log = structlog.get_logger()
 
 _QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None)  # Linux; lost after each acknowledgement, so set again
+_DROPPED_MAX = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +99,7 @@ class Association(asyncio.BufferedProtocol):
         self._writable.set()
         self._write_deadline = inf
         self._mark = 0
+        self._dropped_bytes = 0
         self._held_since = 0.0
         self._end = self._loop.time() + self._limits.association_s
         self._deadline = self._loop.time() + self._limits.request_s
@@ -127,6 +129,11 @@ class Association(asyncio.BufferedProtocol):
         for happening in self._core.receive(self._host.buffer[:nbytes]):
             self._on(happening)
         self._set_deadline()
+        if self._core.state is State.CLOSING:
+            # What still comes is dropped, so that a reset does not take our last word with it; not for ever.
+            self._dropped_bytes += nbytes
+            if self._dropped_bytes > _DROPPED_MAX and self._transport is not None:
+                self._transport.abort()
 
     def eof_received(self) -> bool:
         return False
@@ -169,6 +176,8 @@ class Association(asyncio.BufferedProtocol):
                 self._write(pdu)
                 self._host.broke(self, rule)
                 self._close("violation")
+                if self._transport is not None and self._transport.can_write_eof():
+                    self._transport.write_eof()  # nothing more will be said: who reads learns it now
 
     def _wind_up(self) -> None:
         """The peer wants to end: now, or after the answer it still gets."""

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from io import BytesIO
 from ipaddress import ip_network
 from pathlib import Path
 from ssl import SSLContext
+from typing import Any, Self
+
+import psutil
+from pydicom.uid import UID
+from pynetdicom import AE
+from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import C_STORE
 
 from gateway.components import COMPONENTS
 from gateway.dimse import inbox
@@ -122,3 +135,130 @@ async def door(
             await storage.close()
     finally:
         await store.close()
+
+
+class DoorProcess:
+    """A door in a process of its own (``tests.integration.dimse_child``)."""
+
+    def __init__(self, process: subprocess.Popen[str], port: int) -> None:
+        self.process = process
+        self.port = port
+        self._watched = psutil.Process(process.pid)
+
+    @classmethod
+    def start(cls, folder: Path, *, environment: Mapping[str, str] | None = None, **options: object) -> Self:
+        """Start it and wait until it listens."""
+        command = [sys.executable, "-m", "tests.integration.dimse_child", str(folder), json.dumps(options)]
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+            env=os.environ | dict(environment or {}),
+        )
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line:
+            process.stdout.close()
+            raise RuntimeError(f"the door ended with {process.wait()} before it listened")
+        return cls(process, int(line))
+
+    @property
+    def rss(self) -> int:
+        """Resident bytes now."""
+        return int(self._watched.memory_info().rss)
+
+    @property
+    def peak(self) -> int:
+        """The most resident bytes so far (VmHWM)."""
+        for line in Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+        raise AssertionError("the kernel states no VmHWM")
+
+    @property
+    def cpu_s(self) -> float:
+        """Seconds of processor so far."""
+        times = self._watched.cpu_times()
+        return float(times.user + times.system)
+
+    @property
+    def threads(self) -> int:
+        return int(self._watched.num_threads())
+
+    @property
+    def descriptors(self) -> int:
+        return int(self._watched.num_fds())
+
+    def stop(self) -> int:
+        """SIGTERM, then wait; its exit code. Idempotent."""
+        self.process.terminate()
+        return self.wait()
+
+    def wait(self, timeout_s: float = 30.0) -> int:
+        """Its exit code, once it ended."""
+        code = self.process.wait(timeout_s)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        return code
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.wait()
+
+
+def echo_s(port: int, *, address: str = "127.0.0.1", aet: str = "SCU") -> float:
+    """Seconds that an honest peer's association, C-ECHO and release take, from the source address given."""
+    entity = AE(ae_title=aet)
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 20
+    entity.add_requested_context("1.2.840.10008.1.1")
+    began = time.monotonic()
+    association = entity.associate("127.0.0.1", port, ae_title=AET, bind_address=(address, 0))
+    try:
+        assert association.is_established, "the honest peer was not let in"
+        assert association.send_c_echo().get("Status") == 0
+    finally:
+        association.release()
+    return time.monotonic() - began
+
+
+def send(port: int, objects: Iterable[tuple[str, str, str, bytes]], *, aet: str = "SCU", **more: Any) -> list[int]:
+    """C-STORE each (SOP class, instance, transfer syntax, data set) on one association; their statuses. The data sets go
+    out as they are; -1 where the association broke."""
+    wanted = list(objects)
+    entity = AE(ae_title=aet)
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 60
+    entity.maximum_pdu_size = more.get("pdu", 16_382)
+    for sop_class, syntax in dict.fromkeys((one[0], one[2]) for one in wanted):
+        entity.add_requested_context(sop_class, syntax)
+    association = entity.associate("127.0.0.1", port, ae_title=AET, **more.get("how", {}))
+    if not association.is_established:
+        return [-1] * len(wanted)
+    try:
+        return [_stored(association, number, *one) for number, one in enumerate(wanted, 1)]
+    finally:
+        if association.is_established:
+            association.release()
+
+
+def _stored(association: Association, number: int, sop_class: str, sop: str, syntax: str, body: bytes) -> int:
+    """One C-STORE by pynetdicom's own message classes, without a Dataset."""
+    if not association.is_established:
+        return -1
+    context = association._get_valid_context(sop_class, syntax, "scu", allow_conversion=False)
+    request = C_STORE()
+    request.MessageID, request.Priority = number, 2
+    request.AffectedSOPClassUID = UID(sop_class)
+    request.AffectedSOPInstanceUID = UID(sop)
+    request.DataSet = BytesIO(body)
+    association._reactor_checkpoint.clear()
+    try:
+        association.dimse.send_msg(request, context.context_id)
+        _, answer = association.dimse.get_msg(block=True)
+    finally:
+        association._reactor_checkpoint.set()
+    return -1 if answer is None else int(answer.Status)
