@@ -236,13 +236,13 @@ class Association(asyncio.BufferedProtocol):
         sink, self._sink = self._sink, None
         self._next.put_nowait(Operation(request=request, context=context, sink=sink))
 
-    def _hold(self, room: Awaitable[None]) -> None:
+    def _hold(self, room: asyncio.Future[None]) -> None:
         """Read nothing until the sink has room; the peer's deadline stands still meanwhile."""
         if self._held_since or self._transport is None or self._transport.is_closing():
             return
         self._held_since = self._loop.time()
         self._transport.pause_reading()
-        asyncio.ensure_future(room).add_done_callback(self._resume)
+        room.add_done_callback(self._resume)
 
     def _resume(self, _room: asyncio.Future[None]) -> None:
         self._deadline += self._loop.time() - self._held_since

@@ -66,8 +66,8 @@ class Request:
 class Sink(Protocol):
     """Where the data set of a C-STORE goes."""
 
-    def write(self, data: memoryview) -> Awaitable[None] | None:
-        """Take the bytes, copied before this returns. An awaitable: read no more before it is done."""
+    def write(self, data: memoryview) -> asyncio.Future[None] | None:
+        """Take the bytes, copied before this returns. A future: read no more before it is done."""
         ...
 
     async def finish(self) -> int:
@@ -218,7 +218,7 @@ class Pipe:
         self._is_complete = self._is_broken = self._has_left = False
         self._is_read = asyncio.Event()
 
-    def write(self, data: memoryview) -> Awaitable[None] | None:
+    def write(self, data: memoryview) -> asyncio.Future[None] | None:
         if self._has_left:
             return None
         self._held += data

@@ -18,7 +18,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -161,10 +161,11 @@ class InboxSink:
         self._writing = writing
         self._piece = bytearray()
         self._job: asyncio.Future[Any] | None = None
+        self._room: asyncio.Task[None] | None = None  # the next piece waits for the thread
         self._fault: Fault | None = None
         self._is_over = False
 
-    def write(self, data: memoryview) -> Awaitable[None] | None:
+    def write(self, data: memoryview) -> asyncio.Future[None] | None:
         if self._fault is not None:
             return None
         self._piece += data
@@ -173,7 +174,9 @@ class InboxSink:
         if self._job is None or self._job.done():
             self._start()
             return None
-        return self._make_room()
+        if self._room is None or self._room.done():
+            self._room = asyncio.create_task(self._make_room(), name="dimse-room")
+        return self._room
 
     async def _make_room(self) -> None:
         await self._settled()
@@ -202,6 +205,8 @@ class InboxSink:
 
     async def finish(self) -> int:
         try:
+            if self._room is not None:
+                await self._room  # pieces go to the thread in order
             await self._settled()
             if self._fault is None:
                 piece = self._piece

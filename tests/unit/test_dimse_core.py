@@ -128,7 +128,7 @@ def pdus(context_id: int, data: bytes, *, is_command: bool, bytes_max: int = 16_
 def test_the_short_pdus_are_the_octets_of_the_standard() -> None:
     """PS3.8 tables 9-21, 9-25, 9-26."""
     assert reject_pdu(1, 1, 3) == bytes.fromhex("0300 0000 0004 0001 0103")
-    assert RELEASE_RP == bytes.fromhex("0600 0000 0004 0000 0000")
+    assert bytes.fromhex("0600 0000 0004 0000 0000") == RELEASE_RP
     assert abort_pdu(AbortReason.INVALID_PARAMETER) == bytes.fromhex("0700 0000 0004 0000 0206")
     for ours, theirs in ((reject_pdu(2, 3, 2), A_ASSOCIATE_RJ), (RELEASE_RP, A_RELEASE_RP)):
         known = theirs()
