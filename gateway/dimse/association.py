@@ -320,6 +320,8 @@ class Association(asyncio.BufferedProtocol):
             if self._release_wanted:
                 self._release()
             self._set_deadline()
+        else:
+            await asyncio.sleep(0)  # a quick service must leave others, and a cancellation, their turn
         await self._writable.wait()
 
     def context_for(self, sop_class: str, transfer_syntax: str) -> ContextAnswer | None:
@@ -342,6 +344,7 @@ class Association(asyncio.BufferedProtocol):
                 return None
             for pdu in self._core.data(context.context_id, piece, is_last=following is None):
                 self._write(pdu)
+            await asyncio.sleep(0)
             await self._writable.wait()
             piece = following
         self._set_deadline()
