@@ -2,8 +2,8 @@
 
 Invariants:
 
-* any storage class, private and retired ones included, in the first transfer syntax its sender proposed: nothing is
-  decoded here, so nothing is lost by not knowing a syntax (FF-04, FF-05);
+* any storage class, private and retired ones included, in the first transfer syntax its sender proposed (explicit
+  before implicit where both are): nothing is decoded here, so nothing is lost by not knowing a syntax (FF-04, FF-05);
 * a deflated data set is taken only from a peer that may send one (T08);
 * one operation at a time: an asynchronous window is answered 1/1 (FF-06).
 """
@@ -108,7 +108,10 @@ def _judged(context: ProposedContext, terms: Terms) -> tuple[int, str]:
     if wanted == VERIFICATION or wanted in terms.services:
         syntax = next((s for s in context.transfer_syntaxes if s in PLAIN), "")
     elif (terms.stores or terms.gets) and is_storage(wanted):
-        syntax = next((s for s in context.transfer_syntaxes if s and (terms.deflated or s not in DEFLATED)), "")
+        offered = [s for s in context.transfer_syntaxes if s and (terms.deflated or s not in DEFLATED)]
+        syntax = offered[0] if offered else ""
+        if syntax == PLAIN[1] and PLAIN[0] in offered:
+            syntax = PLAIN[0]  # without explicit VRs a sender's private elements lose theirs
     else:
         return 3, ""
     return (0, syntax) if syntax else (4, "")

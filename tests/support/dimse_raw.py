@@ -82,6 +82,20 @@ class RawScu:
             self.socket.sendall(piece)
         return self.status() if first is None else -1
 
+    def store_pieces(self, context_id: int, sop_class: str, sop: str, pieces: Sequence[bytes]) -> int:
+        """The same for an object that is too large to be held."""
+        elements: dict[Tag, int | str] = {
+            Tag.COMMAND_FIELD: Field.C_STORE,
+            Tag.AFFECTED_SOP_CLASS_UID: sop_class,
+            Tag.AFFECTED_SOP_INSTANCE_UID: sop,
+        }
+        self.command(context_id, elements, has_data=True)
+        for number, piece in enumerate(pieces, 1):
+            is_last = number == len(pieces)
+            for pdu in data_pdus(context_id, piece, is_command=False, is_last=is_last, bytes_max=256 * 1024):
+                self.socket.sendall(pdu)
+        return self.status()
+
     def command(self, context_id: int, elements: dict[Tag, int | str], *, has_data: bool = False) -> None:
         self._number += 1
         whole = {Tag.MESSAGE_ID: self._number, Tag.COMMAND_DATA_SET_TYPE: 1 if has_data else 0x0101} | elements

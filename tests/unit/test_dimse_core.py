@@ -332,6 +332,11 @@ def test_the_first_syntax_of_the_sender_is_taken_whatever_it_is() -> None:
     assert (answer.result, answer.transfer_syntax) == (0, vendor)
 
 
+def test_explicit_is_preferred_to_implicit_where_a_sender_offers_both() -> None:
+    (answer,) = answers([(CT, [IMPLICIT, EXPLICIT])], Terms(stores=True))
+    assert answer.transfer_syntax == EXPLICIT
+
+
 def test_t08_a_deflated_syntax_is_taken_only_where_the_peer_may_send_it() -> None:
     deflated = "1.2.840.10008.1.2.1.99"
     assert answers([(CT, [deflated])], Terms(stores=True))[0].result == 4
