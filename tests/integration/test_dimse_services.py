@@ -309,7 +309,7 @@ async def test_what_is_not_served_is_answered_0211_and_the_association_goes_on(l
 
 
 async def test_a_service_that_breaks_is_answered_0110_and_the_association_goes_on() -> None:
-    class Broken_:
+    class Breaking:
         def begin(self, _request: Request) -> Sink:
             return Failing()
 
@@ -322,7 +322,7 @@ async def test_a_service_that_breaks_is_answered_0110_and_the_association_goes_o
         def abandon(self) -> None: ...
 
     table = PeerTable([peer()], called_aet=AET, is_secured=False)
-    async with await DimseListener.open("127.0.0.1", 0, table, Services(store=Broken_())) as listener:
+    async with await DimseListener.open("127.0.0.1", 0, table, Services(store=Breaking())) as listener:
 
         def ask() -> list[int]:
             with RawScu(listener.port) as scu:
