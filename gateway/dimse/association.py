@@ -92,7 +92,7 @@ class Association(asyncio.BufferedProtocol):
         self._asked: tuple[Request, ContextAnswer] | None = None
         self._sink: Sink | None = None
         self._next: asyncio.Queue[Operation | None] = asyncio.Queue()
-        self._answer: asyncio.Future[Command] | None = None
+        self._answer: asyncio.Future[Command | None] | None = None
         self._cancelled = 0  # message id + 1 of the request that was taken back
         self._release_wanted = False
         self._writable = asyncio.Event()
@@ -163,8 +163,7 @@ class Association(asyncio.BufferedProtocol):
             case Requested(proposal):
                 self._decide(proposal)
             case Answered(command):
-                assert self._answer is not None
-                self._answer.set_result(command)
+                self._answered(command)
             case Cancelled(message_id):
                 self._cancelled = message_id + 1
             case ReleaseWanted():
@@ -348,10 +347,7 @@ class Association(asyncio.BufferedProtocol):
             await self._writable.wait()
             piece = following
         self._set_deadline()
-        with contextlib.suppress(asyncio.CancelledError):
-            if not self.is_over:
-                return await asyncio.shield(self._answer)
-        return None
+        return None if self.is_over else await self._answer
 
     def stop(self) -> None:
         """We end it: at a stop of the house."""
@@ -387,9 +383,13 @@ class Association(asyncio.BufferedProtocol):
         if self._sink is not None:
             self._sink.abandon()
             self._sink = None
-        if self._answer is not None and not self._answer.done():
-            self._answer.cancel()
+        self._answered(None)
         self._next.put_nowait(None)
+
+    def _answered(self, command: Command | None) -> None:
+        """What we invoked is answered, or never will be."""
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(command)
 
     def _write(self, data: bytes) -> None:
         if data and self._transport is not None and not self._transport.is_closing():

@@ -241,7 +241,11 @@ class DimseListener:
             await asyncio.sleep(_LOOK_S)
             now = loop.time()
             for association in list(self._open):
-                association.check(now)
+                try:
+                    association.check(now)
+                except Exception:  # supervision edge: this connection ends, every other keeps its deadline
+                    log.exception("dimse-deadline-not-looked-at", address=association.origin.address)
+                    association.drop()
 
     async def _serve(self, connection: socket.socket, origin: Origin) -> None:
         """The one task of a connection: handshake, requests in turn, and its slot given back."""
@@ -295,6 +299,8 @@ class DimseListener:
                 self.services,
                 lambda what, status: self._observe(what, "success" if status == 0 else "failure"),
             )
+            if self._closing:
+                association.stop()
         with suppress(TimeoutError):  # ``check`` ends it before
             async with asyncio.timeout(self.limits.closing_s + 2 * _LOOK_S + self.limits.write_s):
                 await association.gone.wait()

@@ -205,7 +205,8 @@ class Gather:
 class Pipe:
     """Hands a data set to a reader that waits for it, holding at most ``bytes_max`` and what one read brought.
 
-    ``accepted`` decides the status after the reader has had everything. A reader that leaves (``aclose`` of its
+    Whoever makes one sees to it that somebody reads it: the sender waits for that. ``accepted`` decides the status
+    after the reader has had everything. A reader that leaves (``aclose`` of its
     iterator) gets the rest discarded and the sender 0xA700.
     """
 

@@ -2,26 +2,24 @@
 
 ``python -m tests.integration.dimse_child FOLDER [JSON]`` prints its port and serves until SIGTERM. JSON: ``limits``
 (fields of ``Limits``), ``memory`` (bytes of private memory it may have), ``free_bytes_min``, ``discard`` (keep
-nothing: protocol alone), ``sync_ms`` (what an fsync takes at least), ``port``.
+nothing: protocol alone), ``tls`` (certificate, key, authority, fingerprint of the peer), ``port``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 import resource
 import signal
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from gateway.dimse.limits import Limits
 from gateway.dimse.services import Discard, Request, Services
 from security.errors import Fault
-from tests.support.dimse import door
+from security.keys.tls import server_context
+from tests.support.dimse import door, peer
 
 
 class Nowhere:
@@ -31,27 +29,20 @@ class Nowhere:
         return Discard(0)
 
 
-def slowed(sync: Callable[[int], None], least_s: float) -> Callable[[int], None]:
-    """``sync`` on a disk where it takes at least so long."""
-
-    def slow(descriptor: int) -> None:
-        until = time.monotonic() + least_s
-        sync(descriptor)
-        time.sleep(max(0.0, until - time.monotonic()))
-
-    return slow
-
-
 async def main(folder: Path, options: dict[str, Any]) -> None:
     if options.get("memory"):
         resource.setrlimit(resource.RLIMIT_DATA, (options["memory"], options["memory"]))
-    if options.get("sync_ms"):
-        os.fdatasync = slowed(os.fdatasync, options["sync_ms"] / 1000)
-        os.fsync = slowed(os.fsync, options["sync_ms"] / 1000)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    context, peers = None, None
+    if options.get("tls"):
+        certificate, key, authority, fingerprint = options["tls"]
+        context = server_context(Path(certificate), Path(key), Path(authority))
+        peers = (peer(fingerprint=fingerprint),)
     async with door(
         folder,
+        tls=context,
+        peers=peers,
         limits=Limits(**options.get("limits", {})),
         services=Services(store=Nowhere()) if options.get("discard") else None,
         free_bytes_min=options.get("free_bytes_min", 0),
