@@ -30,7 +30,7 @@ from gateway.dimse.services import Admitted, Origin, Policy, Services
 
 log = structlog.get_logger()
 
-_BUFFER_BYTES = 256 * 1024
+_BUFFER_BYTES = 64 * 1024  # what one connection may have done for it before the next has its turn
 _LOOK_S = 0.1
 _ACCEPT_AGAIN_S = 0.1
 _ADDRESSES_MAX = 1024

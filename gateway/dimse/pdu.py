@@ -5,6 +5,7 @@ Invariants:
 * a length is judged before a byte of what it announces is kept (T01);
 * P-DATA is passed on piece by piece as it arrives, so memory does not depend on a PDU's size; the others are gathered
   up to ``ASSOCIATE_BYTES_MAX``;
+* who sends many values that carry next to nothing breaks a rule: work for a byte is bounded (T02);
 * a stream that broke a rule is not read any further.
 """
 
@@ -19,6 +20,10 @@ ASSOCIATE_BYTES_MAX = 256 * 1024  # an honest request of 121 contexts in 45 tran
 HEADER_BYTES = 6
 _HEADER = struct.Struct(">BxL")
 _PDV = struct.Struct(">LBB")
+VALUES_FREE = 4096
+VALUE_BYTES_MIN = 16
+"""After so many values, the bytes they must carry on average: each costs us the same, whatever it carries."""
+
 _TLS_RECORD = 0x16  # the first byte of a TLS handshake
 _FIXED_LENGTH = 4  # of a release or an abort
 
@@ -85,6 +90,7 @@ class PduReader:
         self._left = 0  # bytes of the open PDU
         self._value_left = 0  # bytes of the open PDV
         self._context_id = self._control = 0
+        self._values = self._carried = 0  # presentation data values so far, and the bytes in them
         self.mark = 0
         """Grows when a PDU begins and when its header is whole: the moments from which a deadline runs."""
 
@@ -163,6 +169,10 @@ class PduReader:
             raise Violation("the values of a P-DATA PDU do not fill it")
         if self._control > 3:
             raise Violation("reserved bits of a message control header are set")
+        self._values += 1
+        self._carried += self._value_left
+        if self._values > VALUES_FREE and self._carried < self._values * VALUE_BYTES_MIN:
+            raise Violation(f"{self._values} values that carry {self._carried} bytes")
 
     def _piece(self, data: memoryview) -> Fragment:
         self._left -= len(data)

@@ -1,7 +1,7 @@
 """A modality that costs little: sends prepared C-STOREs as fast as they are answered, in a process of its own.
 
-``python -m tests.benchmarks.dimse_sender JSON`` prints, as JSON, seconds from the first to the last answer, and how many
-were 0x0000. JSON: ``port``, ``called``, ``objects``, ``run`` (makes the instances its own), ``size`` of the pixels,
+``python -m tests.benchmarks.dimse_sender JSON`` says "ready" once it is associated, waits for a line, sends, and prints
+as JSON when it began and ended (monotonic seconds) and how many were answered 0x0000. JSON: ``port``, ``called``, ``objects``, ``run`` (makes the instances its own), ``size`` of the pixels,
 ``pdu``, ``nagle`` (leave Nagle's algorithm on and write PDU by PDU, as many senders do), ``tls``.
 """
 
@@ -47,16 +47,18 @@ def main(asked: dict[str, Any]) -> None:
     scu = RawScu(asked["port"], tls=tls, nagle=asked["nagle"])
     assert scu.associate([(CT, [EXPLICIT])], called=asked["called"]) == {1: 0}, scu.answer
     pdus = prepared(asked["size"], asked["pdu"])
-    good, began = 0, time.perf_counter()
+    print("ready", flush=True)
+    sys.stdin.readline()
+    good, began = 0, time.monotonic()
     for number in range(asked["objects"]):
         own = SOP.replace("100000.100000", f"{100_000 + asked['run']}.{100_000 + number}").encode()
         mine = [pdu.replace(SOP.encode(), own) for pdu in pdus[:2]] + pdus[2:]
         for piece in mine if asked["nagle"] else [b"".join(mine)]:
             scu.socket.sendall(piece)
         good += scu.status() == 0
-    took = time.perf_counter() - began
+    ended = time.monotonic()
     scu.release()
-    print(json.dumps({"seconds": took, "good": good}))
+    print(json.dumps({"began": began, "ended": ended, "good": good}))
 
 
 if __name__ == "__main__":

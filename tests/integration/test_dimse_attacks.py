@@ -280,3 +280,27 @@ def test_three_violations_ban_an_address_for_a_while_and_nobody_else(tmp_path: P
         assert echo_s(strict.port, address=HONEST) < 1.0
         time.sleep(1.2)
         assert echo_s(strict.port) < 1.0
+
+
+@pytest.mark.parametrize("size", [1, 16])
+def test_t02_a_flood_of_tiny_values_delays_no_honest_peer(door: DoorProcess, size: int) -> None:
+    """The most work per byte that a peer can ask for: beyond the rule, and just within it."""
+    value = struct.pack(">LBB", 2 + size, 1, 0) + bytes(size)
+    pdu = whole_pdu(PduType.P_DATA, value * 9000)
+    stop = time.monotonic() + 2.5
+
+    def flood(number: int) -> None:
+        with RawScu(door.port, source=f"127.0.5.{number}") as scu, contextlib.suppress(OSError):
+            scu.associate([(CT, [EXPLICIT])])
+            body = data_set()
+            scu.store(1, CT, f"{ROOT}.1.1.1", body, first=len(body) - 512)
+            while time.monotonic() < stop:
+                scu.socket.sendall(pdu)
+
+    with ThreadPoolExecutor(4) as pool:
+        floods = [pool.submit(flood, number) for number in range(1, 5)]
+        time.sleep(0.5)
+        slowest = max(echo_s(door.port, address=HONEST) for _ in range(3))
+        for one in floods:
+            one.result()
+    assert slowest < 1.0

@@ -191,6 +191,15 @@ def test_zero_length_fragments_and_many_values_in_one_pdu_are_taken() -> None:
     assert happened == [(b"", False), (b"abc", False), (b"", False), (b"", True)]
 
 
+def test_t02_values_that_carry_next_to_nothing_are_taken_in_small_numbers_only() -> None:
+    value = struct.pack(">LBB", 3, 3, 0) + b"x"
+    core = established()
+    told(core, pdus(3, command(Field.C_STORE, has_data=True), is_command=True))
+    assert told(core, whole_pdu(PduType.P_DATA, value * 4000)) == [(b"x", False)] * 4000
+    *_, happened = told(core, whole_pdu(PduType.P_DATA, value * 200))
+    assert isinstance(happened, Broke)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=12), st.integers(64, 700), st.integers(0, 900))
 def test_what_happens_does_not_depend_on_how_the_stream_is_cut(cuts: list[int], bytes_max: int, size: int) -> None:
