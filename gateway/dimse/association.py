@@ -73,6 +73,10 @@ class Host(Protocol):
         """The peer broke the protocol."""
         ...
 
+    def note(self, association: Association, event: str) -> None:
+        """Something that the audit trail must hold."""
+        ...
+
 
 class Association(asyncio.BufferedProtocol):
     """The protocol of one accepted connection; ``operations`` is what its task lives on."""
@@ -299,6 +303,10 @@ class Association(asyncio.BufferedProtocol):
     def is_over(self) -> bool:
         """Nothing can be sent any more."""
         return self.ended_by != ""
+
+    def note(self, event: str) -> None:
+        """Have it in the audit trail, with who this peer is."""
+        self._host.note(self, event)
 
     def is_cancelled(self, request: Request) -> bool:
         """Whether the peer took the request back, or left."""

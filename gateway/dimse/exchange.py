@@ -111,6 +111,7 @@ async def _move(association: Association, operation: Operation, retrieve: Retrie
     request = operation.request
     if request.command.move_destination not in request.peer.destinations:
         log.warning("dimse-move-destination-refused", peer=association.peer_name)
+        association.note("move-refused")
         return Status.MOVE_DESTINATION_UNKNOWN, {}
     reports = retrieve.move(request, await _data(operation), request.command.move_destination)
     last = SubOperations(remaining=0, completed=0)

@@ -207,6 +207,10 @@ class DimseListener:
         self._observe("association", "violation")
         self._trail("violation", peer=association.peer_name, origin=address)
 
+    def note(self, association: Association, event: str) -> None:
+        """Into the audit trail."""
+        self._trail(event, peer=association.peer_name, origin=association.origin.address)
+
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _accept(self, listening: socket.socket) -> None:

@@ -49,6 +49,7 @@ class Archive:
         self.made = 0
         self.asked: list[tuple[Request, Dataset]] = []
         self.closed = 0
+        self.trail: list[tuple[str, str, str, str]] = []
 
     async def find(self, request: Request, identifier: bytes) -> AsyncIterator[bytes]:
         wanted = decode(BytesIO(identifier), request.transfer_syntax == "1.2.840.10008.1.2", True)
@@ -111,7 +112,11 @@ async def listener(archive: Archive) -> AsyncIterator[DimseListener]:
         for aet in ("SCU", "FINDSCU", "MOVESCU", "GETSCU")
     ]
     table = PeerTable(known, called_aet=AET, is_secured=False)
-    async with await DimseListener.open("127.0.0.1", 0, table, services) as running:
+
+    def trail(event: str, *, peer: str = "", origin: str = "", why: str = "") -> None:
+        archive.trail.append((event, peer, origin, why))
+
+    async with await DimseListener.open("127.0.0.1", 0, table, services, trail=trail) as running:
         yield running
 
 
@@ -281,6 +286,7 @@ async def test_t15_a_move_goes_to_a_destination_of_the_peer_alone(listener: Dims
 
     assert await asyncio.to_thread(ask, "ELSEWHERE") == [0xA801]
     assert archive.asked == []
+    assert archive.trail == [("accepted", "scu", "127.0.0.1", ""), ("move-refused", "scu", "127.0.0.1", "")]
     assert await asyncio.to_thread(ask, "ALLOWED") == [0xFF00, 0xFF00, 0xFF00, 0xB000]
 
 
