@@ -15,6 +15,7 @@ from pathlib import Path
 
 from gateway.settings import (
     ConfigurationError,
+    DicomSettings,
     IndexNodeSettings,
     IndexSettings,
     Problem,
@@ -47,9 +48,9 @@ def findings(path: Path | None, environ: Mapping[str, str]) -> Findings:
 
 def _unusable_pairs(path: Path | None, settings: Settings) -> Iterator[Problem]:
     """A problem for each certificate and key that cannot sign now what the certificate verifies."""
-    sections: dict[str, IndexSettings | IndexNodeSettings] = {
-        f"tenants.{name}.index": tenant.index for name, tenant in settings.tenants.items()
-    }
+    sections: dict[str, IndexSettings | IndexNodeSettings | DicomSettings] = {}
+    for name, tenant in settings.tenants.items():
+        sections |= {f"tenants.{name}.index": tenant.index, f"tenants.{name}.dicom": tenant.dicom}
     if settings.index_node:
         sections["index_node"] = settings.index_node
     for key, section in sections.items():

@@ -21,7 +21,8 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from gateway.settings.fields import FileRule, address, file_fault
-from gateway.settings.models import OutboxSettings, PostgresSettings, Section, Settings
+from gateway.settings.models import OutboxSettings, PostgresSettings, Settings
+from gateway.settings.section import Section
 from security.errors import Broken
 
 PREFIX: Final = "POTERNE_"
@@ -329,7 +330,7 @@ class _Draft:
             self._report(keys, str(fault.args[0]), fault.hint)
 
     def _check_unshared(self, taken: dict[object, Keys], keys: Keys, annotation: Any, value: Any) -> None:
-        """One listener per address (T63), one writer per database. Port 0, a free one, never collides."""
+        """One listener per address (T63), one writer per database and folder. Port 0, a free one, never collides."""
         if not isinstance(value, str) or not value:
             return
         thing: object = None
@@ -339,7 +340,7 @@ class _Draft:
             except ValueError:
                 return  # reported by its type
             thing = place if place[1] else None
-        elif _file_rule(annotation) is FileRule.DATABASE:
+        elif _file_rule(annotation) in {FileRule.DATABASE, FileRule.FOLDER}:
             thing = self._path(keys, value)
         if thing is not None and taken.setdefault(thing, keys) != keys:
             self._report(keys, f"is taken by {'.'.join(taken[thing])}", "give each its own")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag
 
+from gateway.settings.dicom import DicomSettings
 from gateway.settings.fields import (
     AeTitle,
     AeTitleOrNone,
@@ -37,28 +38,8 @@ from gateway.settings.fields import (
     Zone,
     is_this_machine,
 )
+from gateway.settings.section import Section
 from security.errors import Broken
-
-
-class Section(BaseModel):
-    """One table of the configuration.
-
-    ``together``: keys that are set all or none. ``one_of``: keys of which exactly one is set. ``rising``: pairs of
-    keys whose values must not fall. ``deadline``: the key that bounds one exchange of a job, "" in a section that
-    describes none.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-    together: ClassVar[tuple[tuple[str, ...], ...]] = ()
-    one_of: ClassVar[tuple[tuple[str, ...], ...]] = ()
-    rising: ClassVar[tuple[tuple[str, str], ...]] = ()
-    deadline: ClassVar[str] = ""
-
-    @classmethod
-    def between(cls, table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:  # noqa: ARG003  most have none
-        """Key, reason and hint of each rule between keys that the lists above cannot state and ``table``, as it
-        was written, breaks."""
-        return iter(())
 
 
 class PostgresSettings(Section):
@@ -473,6 +454,7 @@ class TenantSettings(Section):
     )
     timezone: Zone = Field(default="Europe/Paris", description="Time zone of times that state none.")
     hl7: Hl7Settings = Field(default_factory=Hl7Settings, description="Where reports arrive.")
+    dicom: DicomSettings = Field(default_factory=DicomSettings, description="Where DICOM objects arrive.")
     pacs: dict[Name, PacsSettings] = Field(min_length=1, description="The PACS to ask, by name.")
     index: IndexSettings = Field(description="The index to publish to.")
     publisher: PublisherSettings = Field(description="Who publishes.")

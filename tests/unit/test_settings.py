@@ -400,7 +400,8 @@ def test_the_example_file_shows_the_true_defaults(tmp_path):
     assert full.alerts.model_copy(update={"mail": None, "webhook": None}) == lean.alerts
     shown, tenant = full.tenants["chu"], lean.tenants["chu"]
     assert shown.pacs.keys() - tenant.pacs.keys() == {"archive", "secours"}
-    assert shown.model_copy(update={"pacs": tenant.pacs, "trial": None}) == tenant
+    dicom = shown.dicom.model_copy(update={"peers": {}})
+    assert shown.model_copy(update={"pacs": tenant.pacs, "trial": None, "dicom": dicom}) == tenant
     assert shown.pacs["principal"] == tenant.pacs["principal"]
 
 

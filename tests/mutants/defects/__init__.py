@@ -7,6 +7,7 @@ notice.
 from __future__ import annotations
 
 from tests.mutants.defects import (
+    dimse,
     doors,
     exams,
     fhir,
@@ -26,6 +27,6 @@ from tests.mutants.defects.defect import Defect
 
 __all__ = ["DEFECTS", "Defect"]
 
-_ROOMS = (gate, exams, kos, fhir, index, mhd, registry, hl7, pacs, doors, service, outbox, store, protection)
+_ROOMS = (gate, exams, kos, fhir, index, mhd, registry, hl7, pacs, dimse, doors, service, outbox, store, protection)
 
 DEFECTS: tuple[Defect, ...] = tuple(defect for room in _ROOMS for defect in room.DEFECTS)
