@@ -15,8 +15,10 @@ from pathlib import Path
 
 from gateway.settings import (
     ConfigurationError,
+    DicomSettings,
     IndexNodeSettings,
     IndexSettings,
+    IndexXds,
     Problem,
     Settings,
     read,
@@ -47,15 +49,16 @@ def findings(path: Path | None, environ: Mapping[str, str]) -> Findings:
 
 def _unusable_pairs(path: Path | None, settings: Settings) -> Iterator[Problem]:
     """A problem for each certificate and key that cannot sign now what the certificate verifies."""
-    sections: dict[str, IndexSettings | IndexNodeSettings] = {
-        f"tenants.{name}.index": tenant.index for name, tenant in settings.tenants.items()
-    }
+    sections: dict[str, IndexSettings | IndexNodeSettings | DicomSettings] = {}
+    for name, tenant in settings.tenants.items():
+        sections |= {f"tenants.{name}.index": tenant.index, f"tenants.{name}.dicom": tenant.dicom}
     if settings.index_node:
         sections["index_node"] = settings.index_node
     pairs = [(f"{key}.key_file", one.certificate_file, one.key_file) for key, one in sections.items()]
     pairs += [
         (f"tenants.{name}.index.sign_key_file", tenant.index.sign_certificate_file, tenant.index.sign_key_file)
         for name, tenant in settings.tenants.items()
+        if isinstance(tenant.index, IndexXds)
     ]
     for key, certificate, private in pairs:
         if certificate is None or private is None:

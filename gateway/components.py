@@ -6,4 +6,5 @@ from security.store.port import GROUND, Component
 
 INBOX = Component(name="inbox", package="gateway")
 EXAMS = Component(name="exams", package="indexer")
-COMPONENTS = (GROUND, EXAMS, INBOX)
+RECEIVED = Component(name="received", package="gateway.dimse")
+COMPONENTS = (GROUND, EXAMS, INBOX, RECEIVED)

@@ -13,13 +13,23 @@ from importlib.metadata import version
 from gateway.pacs.dicomweb import DicomWebPeer, DicomWebSource
 from gateway.pacs.dimse import DimsePeer, DimseSource
 from gateway.pacs.orthanc import OrthancPeer, OrthancSource
-from gateway.settings import IndexSettings, PacsDicomWeb, PacsDimse, PacsOrthanc, PacsSettings, TenantSettings
+from gateway.settings import (
+    IndexMhd,
+    IndexSettings,
+    IndexXds,
+    PacsDicomWeb,
+    PacsDimse,
+    PacsOrthanc,
+    PacsSettings,
+    TenantSettings,
+)
+from indexer.mhd.client import MhdClient, MhdEndpoint
 from indexer.xds.client import XdsClient, XdsEndpoint
 from indexer.xds.vihf import Claims, Errand, security_header
 from security.clock import Clock, SystemClock
 from security.identity import Uid
 from security.keys import tls
-from security.keys.signer import SigningPair
+from security.keys.signer import Signer, SigningPair
 from security.secrets import read_secret
 
 
@@ -88,8 +98,8 @@ def index_client(
     observe_date: Callable[[str, datetime], None] = lambda _header, _at: None,
     *,
     clock: Clock | None = None,
-) -> XdsClient:
-    """The client of the tenant's index. To be closed by its owner. ``observe_date``: as ``XdsClient`` has it.
+) -> XdsClient | MhdClient:
+    """The client of the tenant's index, by its door. To be closed by its owner. ``observe_date``: as ``Wire`` has it.
 
     Raises:
         Broken: a certificate or key cannot be used.
@@ -98,6 +108,18 @@ def index_client(
     context = None
     if index.certificate_file and index.key_file and index.ca_file:
         context = tls.client_context(index.certificate_file, index.key_file, index.ca_file)
+    if isinstance(index, IndexMhd):
+        return MhdClient(
+            MhdEndpoint(
+                base_url=index.base_url,
+                fhir_documents=index.fhir_documents,
+                tls=context,
+                connect_timeout_s=index.connect_timeout_s,
+                total_timeout_s=index.total_timeout_s,
+                response_bytes_max=index.response_bytes_max,
+            ),
+            observe_date=observe_date,
+        )
     return XdsClient(
         XdsEndpoint(
             registry_url=index.registry_url,
@@ -109,20 +131,26 @@ def index_client(
             response_bytes_max=index.response_bytes_max,
         ),
         observe_date=observe_date,
-        assertion=_assertion(tenant, clock or SystemClock()),
+        assertion=_assertion(tenant, index, clock or SystemClock()),
     )
 
 
-def signing_pair(index: IndexSettings, clock: Clock) -> SigningPair | None:
-    """What signs for a tenant towards its index, None when nothing is signed."""
+def set_signer(index: IndexSettings, clock: Clock) -> Callable[[], Signer] | None:
+    """Who signs the submission sets of a tenant, None for nobody."""
+    pair = _signing_pair(index, clock) if isinstance(index, IndexXds) and index.sign_sets else None
+    return pair.signer if pair else None
+
+
+def _signing_pair(index: IndexXds, clock: Clock) -> SigningPair | None:
+    """What signs towards an index, None when nothing is signed."""
     if index.sign_certificate_file is None or index.sign_key_file is None:
         return None
     return SigningPair(index.sign_certificate_file, index.sign_key_file, clock, digest=index.sign_digest)
 
 
-def _assertion(tenant: TenantSettings, clock: Clock) -> Callable[[Errand], bytes] | None:
+def _assertion(tenant: TenantSettings, index: IndexXds, clock: Clock) -> Callable[[Errand], bytes] | None:
     """Makes the wsse:Security header of one request, None when the tenant sends none."""
-    asked, pair, publisher = tenant.index.vihf, signing_pair(tenant.index, clock), tenant.publisher
+    asked, pair, publisher = index.vihf, _signing_pair(index, clock), tenant.publisher
     if asked is None or pair is None:
         return None
     claims = Claims(

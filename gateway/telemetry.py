@@ -259,6 +259,11 @@ BREAKER_STATES: Final = {"closed": 0, "half-open": 1, "open": 2}
 _REASONS_MAX: Final = 64
 _ACKNOWLEDGMENTS: Final = frozenset({"AA", "AE", "AR"})
 _ANSWERS: Final = frozenset({"found", "absent", "unknown"})
+_DICOM: Final = {
+    "association": frozenset({"accepted", "rejected", "dropped", "violation", "handshake-failed"}),
+    "object": frozenset({"new", "same", "revision", "quarantined", "refused", "no-room", "failed"}),
+    "ended": frozenset({"released", "aborted", "closed", "too slow", "violation", "rejected", "stopped"}),
+}
 _OUTCOMES: Final = {
     "accepted": "accepted",
     "rejected": "rejected",
@@ -304,6 +309,19 @@ class Metrics:
         )
         self._index = Counter("index_requests", "Index exchanges, by outcome.", ["outcome"], registry=self.registry)
         self._pacs = Counter("pacs_questions", "Questions to a PACS, by answer.", ["answer"], registry=self.registry)
+
+        self._dicom = Counter(
+            "dicom_events", "DICOM door: associations and objects, by outcome.", ["what", "outcome"],
+            registry=self.registry,
+        )  # fmt: skip
+
+    def dicom(self, what: str, outcome: str) -> None:
+        """Something happened at the DICOM door; what is not of the fixed sets counts as an operation or as other."""
+        if what in _DICOM:
+            known = outcome if outcome in _DICOM[what] else "other"
+            self._dicom.labels(what, known).inc()
+        else:
+            self._dicom.labels("operation", "success" if outcome == "success" else "failure").inc()
 
     def hl7_message(self, code: str) -> None:
         """One message was answered with MSA-1 ``code``."""

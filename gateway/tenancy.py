@@ -16,7 +16,7 @@ from gateway.hl7.intake import Intake
 from gateway.pacs.changes import ChangeFollower
 from gateway.pacs.orthanc import OrthancPeer
 from gateway.pacs.probe import Peer, WeeklyProbe
-from gateway.peers import index_client, pacs_peer, pacs_source, signing_pair
+from gateway.peers import index_client, pacs_peer, pacs_source, set_signer
 from gateway.settings import PacsOrthanc, Settings, TenantSettings, TrialSettings
 from gateway.telemetry import Metrics
 from indexer import codes, gate, withdrawal
@@ -28,10 +28,9 @@ from indexer.report import Coded, Organization
 from indexer.study import Address
 from indexer.trial import Plan, Trial, TrialSource
 from indexer.withdrawal import Withdrawal
-from indexer.xds.dialect import DIALECTS
 from indexer.xds.metadata import Publisher
 from security.clock import Clock
-from security.identity import Ins, PatientIdentity, Traits
+from security.identity import Ins, LocalId, PatientIdentity, Traits
 from security.outbox.port import JobKind
 from security.seal import Vault
 from security.store.port import Store
@@ -171,7 +170,6 @@ def _observer(metrics: Metrics) -> Callable[[str, str], None]:
 
 def _policy(name: str, tenant: TenantSettings, ground: Ground) -> Policy:
     publisher, settings = tenant.publisher, ground.settings
-    pair = signing_pair(tenant.index, ground.clock)
     return Policy(
         tenant=name,
         timezone=ZoneInfo(tenant.timezone),
@@ -188,13 +186,14 @@ def _policy(name: str, tenant: TenantSettings, ground: Ground) -> Policy:
             ),
         ),
         publisher=_publisher(tenant),
-        rules=gate.Rules(**tenant.identity.model_dump()),
+        rules=gate.Rules(**tenant.identity.model_dump(), domain=tenant.patient_domain),
         visibility=timedelta(seconds=settings.outbox.visibility_s),
         pacs_retry_base_s=settings.outbox.pacs_retry_base_s,
         pacs_retry_cap_s=settings.outbox.pacs_retry_cap_s,
         mode=tenant.mode,
-        dialect=DIALECTS[tenant.profile],
-        signer=pair.signer if pair and tenant.index.sign_sets else None,
+        profile=tenant.profile,
+        form=tenant.form,
+        signer=set_signer(tenant.index, ground.clock),
     )
 
 
@@ -231,7 +230,12 @@ def _plan(name: str, patient: TrialSettings, tenant: TenantSettings, rules: gate
                 birth_date=date.fromisoformat(patient.birth_date),
                 birthplace=patient.birthplace,
             ),
-            ins=Ins(matricule=patient.matricule, oid=patient.ins_oid, status="VALI"),
+            ins=Ins(matricule=patient.matricule, oid=patient.ins_oid, status="VALI")
+            if patient.matricule and patient.ins_oid
+            else None,
+            local_ids=(LocalId(value=patient.patient_id, issuer=tenant.patient_domain),)
+            if patient.patient_id
+            else (),
         ),
         source_id=tenant.publisher.source_id,
         timezone=ZoneInfo(tenant.timezone),

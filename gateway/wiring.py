@@ -25,6 +25,7 @@ from gateway.alerts.clock import ClockWatch
 from gateway.alerts.conditions import Kind
 from gateway.alerts.watch import AlertWatch, channels
 from gateway.components import COMPONENTS
+from gateway.dimse.door import dicom_door
 from gateway.disk import DiskGuard
 from gateway.hl7.mllp import MllpLimits, serve_mllp
 from gateway.lifecycle import unless
@@ -124,13 +125,15 @@ class Gateway:
 
     @asynccontextmanager
     async def doors(self) -> AsyncIterator[Mapping[str, str]]:
-        """Open the MLLP listener of every tenant, the ops listener and the socket of commands; yields name → bound
-        address."""
+        """Open the MLLP and DICOM listeners of every tenant, the ops listener and the socket of commands; yields
+        name → bound address."""
         bound: dict[str, str] = {}
         async with AsyncExitStack() as stack:
             for name, tenant in self._tenants.items():
                 if tenant.settings.hl7.listen:
                     bound[f"hl7:{name}"] = await self._open_hl7(stack, tenant)
+                if tenant.settings.dicom.listen:
+                    bound[f"dicom:{name}"] = await self._open_dicom(stack, tenant)
             if self._settings.ops.listen:
                 bound["ops"] = await self._open_ops(stack)
             await stack.enter_async_context(
@@ -154,6 +157,23 @@ class Gateway:
             server = await serve_mllp(host, port, tenant.intake.handle, limits=limits)
         stack.push_async_callback(server.close)
         return _shown(server.sockets[0].getsockname())
+
+    async def _open_dicom(self, stack: AsyncExitStack, tenant: Tenant) -> str:
+        dicom = tenant.settings.dicom
+        with _binding(f"tenants.{tenant.name}.dicom.listen", dicom.listen):
+            listener = await stack.enter_async_context(
+                dicom_door(
+                    dicom,
+                    tenant=tenant.name,
+                    store=self._store,
+                    vault=self._ground.vault,
+                    clock=self._clock,
+                    room=self._ground.room,
+                    free_bytes_min=self._settings.disk.reserve_bytes,
+                    observe=self._ground.metrics.dicom,
+                )
+            )
+        return _shown(listener.address)
 
     async def _open_ops(self, stack: AsyncExitStack) -> str:
         app = build_ops_app(ready=self._ready, metrics=self._ground.metrics, snapshot=self._snapshot)

@@ -41,22 +41,21 @@ class Site:
 
 
 def assemble(
-    reports: Sequence[Report], envelope_ins: Ins | None, study: Study, site: Site
+    reports: Sequence[Report], envelope_ins: Ins | None, study: Study, site: Site, *, domain: str = ""
 ) -> tuple[StudyManifest, Context]:
     """The manifest of ``study`` and its context.
 
     ``reports``: the valid ones, oldest first, at least one. ``envelope_ins``: the INS of the newest envelope, the
-    only place where its status is stated.
+    only place where its status is stated. ``domain``: OID of the register whose identifier names the patient instead
+    (``gate.Rules.domain``); no INS is published then.
 
     Raises:
-        BadInput: ``identity-ins-missing``, ``identity-ins`` a report is about another INS; ``accession-unknown``
-            no order of the reports is this study's; ``confidentiality-unknown``.
+        BadInput: ``identity-ins-missing``, ``identity-ins`` a report is about another INS;
+            ``identity-patient-id-missing``, ``identity-patient-id`` the same of the domain's identifier;
+            ``accession-unknown`` no order of the reports is this study's; ``confidentiality-unknown``.
     """
     newest = reports[-1]
-    if envelope_ins is None:
-        raise _refused(study, "no INS was stated for it", "identity-ins-missing")
-    if any((r.patient.ins and r.patient.ins.matricule) != envelope_ins.matricule for r in reports):
-        raise _refused(study, "its reports are about more than one INS", "identity-ins")
+    patient = _named_locally(reports, study, domain) if domain else _named_by_ins(reports, envelope_ins, study)
     orders = dict.fromkeys(order for report in reports for order in orders_of(report, study))
     if not orders:
         raise _refused(study, "none of the orders reported is the one the PACS holds", "accession-unknown")
@@ -70,7 +69,7 @@ def assemble(
         description=study.description,
         study_id=study.study_id,
         referring_physician=study.referring_physician,
-        patient=PatientIdentity(traits=newest.patient.traits, ins=envelope_ins, local_ids=newest.patient.local_ids),
+        patient=patient,
         orders=tuple(orders),
         series=series,
         procedures=_procedures(reports),
@@ -89,6 +88,30 @@ def assemble(
         language=newest.language,
     )
     return manifest, context
+
+
+def _named_by_ins(reports: Sequence[Report], envelope_ins: Ins | None, study: Study) -> PatientIdentity:
+    if envelope_ins is None:
+        raise _refused(study, "no INS was stated for it", "identity-ins-missing")
+    if any((r.patient.ins and r.patient.ins.matricule) != envelope_ins.matricule for r in reports):
+        raise _refused(study, "its reports are about more than one INS", "identity-ins")
+    newest = reports[-1].patient
+    return PatientIdentity(traits=newest.traits, ins=envelope_ins, local_ids=newest.local_ids)
+
+
+def _named_locally(reports: Sequence[Report], study: Study, domain: str) -> PatientIdentity:
+    """The patient with the identifier of ``domain`` first, which names them."""
+    stated = [{local.value for local in report.patient.local_ids if local.issuer == domain} for report in reports]
+    if not all(len(values) == 1 for values in stated):
+        raise _refused(
+            study, "a report states no single identifier of the patient domain", "identity-patient-id-missing"
+        )
+    if len(set.union(*stated)) != 1:
+        raise _refused(study, "its reports are about more than one patient", "identity-patient-id")
+    newest = reports[-1].patient
+    naming = [local for local in newest.local_ids if local.issuer == domain]
+    others = [local for local in newest.local_ids if local.issuer != domain]
+    return PatientIdentity(traits=newest.traits, local_ids=(*dict.fromkeys(naming), *others))
 
 
 def orders_of(report: Report, study: Study) -> tuple[Order, ...]:

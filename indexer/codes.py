@@ -32,15 +32,15 @@ TableName = Literal[
     "class",
     "type",
     "format",
+    "body-part",
+    "mado-99ihe",
+    "mado-dcm",
     "format-ihe",
     "study",
     "specialty",
     "procedure-loinc",
     "procedure-ccam",
     "role",
-    "body-part",
-    "mado-99ihe",
-    "mado-dcm",
 ]
 
 

@@ -82,7 +82,11 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What a tenant may weigh. INS, its status and key, local identifiers and accession always hold."""
+    """What a tenant may weigh. INS, its status and key, local identifiers and accession always hold.
+
+    ``domain``: OID of the register whose identifier names the patient in the index, where the profile asks for no
+    INS: each source must state one of it, and the same. "": the qualified INS names them (profile drim-m).
+    """
 
     nir_digits: Rule = "hold"
     birthplace_history: Rule = "warn"  # national samples give one person two birthplaces
@@ -90,6 +94,7 @@ class Rules:
     pacs_birth_date: Rule = "hold"
     pacs_sex: Rule = "hold"
     test_identity: Rule = "hold"  # a matricule of a test or demonstration authority
+    domain: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +110,7 @@ class Held:
 def before_ack(*, envelope: PatientIdentity, report: Report, held: Sequence[Held], rules: Rules) -> Verdict:
     """Judge a message before it is acknowledged: HL7 PID × CDA × what we hold. PID-32 travels in ``envelope``."""
     cda = report.patient
-    found = [*_ins_usable(envelope, rules), *_stated_alike(envelope, cda)]
+    found = [*(() if rules.domain else _ins_usable(envelope, rules)), *_stated_alike(envelope, cda, rules.domain)]
     for known in held:
         found += _agrees_with_held(cda, known, rules)
     # Many reports of one person disagree with a new one in the same way: the first stands for all.
@@ -119,9 +124,12 @@ def against_pacs(*, report: Report, study: Study, rules: Rules) -> Verdict:
     """Judge a report by what the PACS says of the study: IPP, accession number, name, birth date, sex."""
     patient, traits = study.patient, report.patient.traits
     found: list[Conflict | None] = []
-    if not _is_one_of(patient.patient_id, patient.issuer, report.patient.local_ids):
-        ours, theirs = _as_compared(report.patient.local_ids, patient.patient_id, patient.issuer)
-        found.append(_conflict("identity-local-id", "local id", (_CDA, ours), (_PACS, theirs)))
+    ids = in_domain(report.patient, rules.domain) if rules.domain else report.patient.local_ids
+    if not _is_one_of(patient.patient_id, patient.issuer, ids):
+        ours, theirs = _as_compared(ids, patient.patient_id, patient.issuer)
+        # what names the patient in the index is never a person's to accept; a mere local identifier is
+        code = "identity-patient-id" if rules.domain else "identity-local-id"
+        found.append(_conflict(code, "local id", (_CDA, ours), (_PACS, theirs)))
     accessions = [order.accession_number for order in report.orders]
     if study.accession_number not in accessions or not study.accession_number:
         left = (_CDA, ", ".join(accessions))
@@ -173,14 +181,16 @@ def _ins_usable(envelope: PatientIdentity, rules: Rules) -> Iterator[Conflict]:
             yield conflict
 
 
-def _stated_alike(envelope: PatientIdentity, cda: PatientIdentity) -> Iterator[Conflict]:
+def _stated_alike(envelope: PatientIdentity, cda: PatientIdentity, domain: str) -> Iterator[Conflict]:
     """Every field HL7 and CDA both state is the same; the mandatory ones are stated by both."""
-    for (name, left), (_, right) in zip(_mandatory(envelope), _mandatory(cda), strict=True):
+    for (name, left), (_, right) in zip(_mandatory(envelope, domain), _mandatory(cda, domain), strict=True):
         field = name.replace("-", " ")
         if not folded(left) or not folded(right):
             yield _hold(f"identity-{name}-missing", field, (_HL7, left), (_CDA, right))
-        elif folded(left) != folded(right):
+        elif not _is_same(name, left, right):
             yield _hold(f"identity-{name}", field, (_HL7, left), (_CDA, right))
+    if domain and envelope.ins and cda.ins and envelope.ins.matricule != cda.ins.matricule:
+        yield _hold("identity-ins", "ins", (_HL7, envelope.ins.matricule), (_CDA, cda.ins.matricule))
     if envelope.ins and cda.ins and envelope.ins.oid != cda.ins.oid:
         yield _hold("identity-ins-authority", "INS authority", (_HL7, envelope.ins.oid), (_CDA, cda.ins.oid))
     yield from _same_birthplace(envelope.traits, cda.traits, (_HL7, _CDA), "hold")
@@ -191,6 +201,8 @@ def _agrees_with_held(cda: PatientIdentity, known: Held, rules: Rules) -> Iterat
     """Same local id, study or accession: same INS. Same INS: same traits; so where one states no INS, unless a local
     identifier says that it is the same person."""
     ours, theirs = cda.ins, known.patient.ins
+    if rules.domain:
+        yield from _agrees_in_domain(cda, known, rules)
     if known.shares & {"local-id", "study", "accession"} and ours and theirs and not _same_ins(ours, theirs):
         shared = ", ".join(sorted(known.shares))
         code = "identity-ins-renumbered" if _is_renumbered(cda, known) else "identity-ins"
@@ -198,12 +210,42 @@ def _agrees_with_held(cda: PatientIdentity, known: Held, rules: Rules) -> Iterat
     is_without_ins = "study" in known.shares and not (ours and theirs) and not _shares_local_id(cda, known.patient)
     if "ins" not in known.shares and not is_without_ins:
         return
-    pairs = zip(_mandatory(cda), _mandatory(known.patient), strict=True)
-    for (name, left), (_, right) in pairs:
-        if name != "ins" and left and right and folded(left) != folded(right):
+    yield from _same_traits(cda, known, rules)
+
+
+def _same_traits(cda: PatientIdentity, known: Held, rules: Rules) -> Iterator[Conflict]:
+    for (name, left), (_, right) in zip(_traits(cda), _traits(known.patient), strict=True):
+        if left and right and folded(left) != folded(right):
             yield _hold(f"identity-{name}", name.replace("-", " "), (_CDA, left), (known.source, right))
     sources = (_CDA, known.source)
     yield from _same_birthplace(cda.traits, known.patient.traits, sources, rules.birthplace_history)
+
+
+def _agrees_in_domain(cda: PatientIdentity, known: Held, rules: Rules) -> Iterator[Conflict]:
+    """Where a local identifier names the patient: same study, accession or identifier of any register, same
+    identifier of this one; same identifier, same traits."""
+    ours, theirs = _named_in(cda, rules.domain), _named_in(known.patient, rules.domain)
+    if ours and theirs and ours != theirs:
+        shared = ", ".join(sorted(known.shares))
+        yield _hold("identity-patient-id", f"patient id (same {shared})", (_CDA, ours), (known.source, theirs))
+    if ours == theirs != "":
+        yield from _same_traits(cda, known, rules)
+
+
+def in_domain(patient: PatientIdentity, domain: str) -> tuple[LocalId, ...]:
+    """The patient's identifiers of one register."""
+    return tuple(local for local in patient.local_ids if local.issuer == domain)
+
+
+def _named_in(patient: PatientIdentity, domain: str) -> str:
+    """The only identifier of the patient in a register, "" for none or several: two would be two persons."""
+    values = {local.value for local in in_domain(patient, domain)}
+    return values.pop() if len(values) == 1 else ""
+
+
+def _is_same(name: str, left: str, right: str) -> bool:
+    """Identifiers are compared as they are, everything else folded."""
+    return left == right if name in {"ins", "patient-id"} else folded(left) == folded(right)
 
 
 def _shares_local_id(left: PatientIdentity, right: PatientIdentity) -> bool:
@@ -222,10 +264,18 @@ def _is_renumbered(cda: PatientIdentity, known: Held) -> bool:
     return is_same and known.shares == {"local-id"}
 
 
-def _mandatory(patient: PatientIdentity) -> Iterator[tuple[str, str]]:
+def _mandatory(patient: PatientIdentity, domain: str = "") -> Iterator[tuple[str, str]]:
     """Name and value of each field without which nobody is identified."""
+    if domain:
+        yield "patient-id", _named_in(patient, domain)
+    else:
+        yield "ins", patient.ins.matricule if patient.ins else ""
+    yield from _traits(patient)
+
+
+def _traits(patient: PatientIdentity) -> Iterator[tuple[str, str]]:
+    """Name and value of each mandatory trait."""
     traits = patient.traits
-    yield "ins", patient.ins.matricule if patient.ins else ""
     yield "birth-name", traits.birth_name
     yield "first-given-name", traits.first_given_name
     yield "sex", traits.sex

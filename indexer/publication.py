@@ -24,16 +24,17 @@ from functools import partial
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-from indexer import gate, kos, standing
+from indexer import fhir, gate, kos, standing
 from indexer.assemble import Site, assemble
 from indexer.consent import Consents
 from indexer.ledger import HeldReport, Ledger
-from indexer.manifest import Context, Edition, StudyManifest, content_hash, edition, imprint
+from indexer.manifest import Context, Edition, Imprint, StudyManifest, content_hash, edition, imprint
 from indexer.ports import EntryAbsent, EntryAnswer, EntryFound, EntryUnknown, NationalIndex, StudySource
+from indexer.reading import Profile
 from indexer.report import Professional
 from indexer.study import Absent, Found, Study, StudyAnswer, Unknown
 from indexer.timeline import SHADOW
-from indexer.xds.dialect import DRIM_M, Dialect
+from indexer.xds.dialect import DIALECTS, FormName
 from indexer.xds.metadata import Publisher, submission
 from indexer.xds.setsignature import SetSigner
 from security.clock import Clock
@@ -51,8 +52,9 @@ class Policy:
 
     ``visibility``: how long an entry the index accepted, or may have accepted, can stay invisible to queries
     before it counts as absent (F09). ``pacs_retry_*``: how soon a PACS that does not have the study, or did
-    not answer, is asked again: doubling from base to cap. ``mode``: ``shadow`` sends nothing. ``signer``: who signs
-    the submission set, asked for each one; None for nobody.
+    not answer, is asked again: doubling from base to cap. ``mode``: ``shadow`` sends nothing. ``profile``: the
+    network's rules for document and metadata; ``form``: in which the manifest is written; ``signer``: who signs the
+    submission set, asked for each one, None for nobody.
     """
 
     tenant: str
@@ -64,7 +66,8 @@ class Policy:
     pacs_retry_base_s: float
     pacs_retry_cap_s: float
     mode: Literal["live", "shadow"] = "live"
-    dialect: Dialect = DRIM_M
+    profile: Profile = "drim-m"
+    form: FormName = "kos"
     signer: Callable[[], SetSigner] | None = None
 
     @property
@@ -177,7 +180,11 @@ class Publication:
             return Answer(event=Event.HELD, reason=contradicted.reason, detail=contradicted.summary(), effects=judge)
         try:
             manifest, context = assemble(
-                [one.stated.report for one in valid], valid[-1].stated.envelope.ins, study, self._policy.site
+                [one.stated.report for one in valid],
+                valid[-1].stated.envelope.ins,
+                study,
+                self._policy.site,
+                domain=self._policy.rules.domain,
             )
         except BadInput as fault:
             return Answer(event=Event.HELD, reason=fault.code, detail=str(fault), effects=judge)
@@ -277,19 +284,17 @@ class Publication:
         """The bytes of one version, and the effect that stores them."""
         policy = self._policy
 
+        made = imprint(version, zone=policy.timezone, manufacturer=policy.publisher.manufacturer)
         try:
-            document = await asyncio.to_thread(
-                kos.encode,
-                manifest,
-                imprint(version, zone=policy.timezone, manufacturer=policy.publisher.manufacturer),
-            )
+            document = await asyncio.to_thread(_written, manifest, made, policy)
             sent = submission(
                 manifest,
                 context,
                 version,
                 document,
                 policy.publisher,
-                dialect=policy.dialect,
+                dialect=DIALECTS[policy.profile],
+                form=policy.form,
                 sign=policy.signer() if policy.signer else None,
             )
             sent = replace(sent, sender=sender)
@@ -450,6 +455,13 @@ class Publication:
             reason="not-in-index",
             detail=f"the index {said} it but does not show it; the same bytes go again",
         )
+
+
+def _written(manifest: StudyManifest, made: Imprint, policy: Policy) -> bytes:
+    """The document of one version, in the tenant's form."""
+    return (
+        fhir.encode(manifest, made) if policy.form == "fhir" else kos.encode(manifest, made, profile=policy.profile)
+    )
 
 
 def stopped_by_reports(known: _Known, study: Uid) -> Answer | None:

@@ -75,6 +75,8 @@ _CORRECT = "correct it at its source, then let the RIS send the report again"
 _ABSENCE = f"a mandatory trait is missing, and nobody can accept an absence: {_CORRECT}"
 WHY_NOT: dict[str, str] = {
     "identity-ins-missing": f"no INS is stated, and nothing is published without one: {_CORRECT}",
+    "identity-patient-id": f"the identifier that names the patient in the index differs between sources: {_CORRECT}",
+    "identity-patient-id-missing": f"no single identifier of the patient domain is stated: {_CORRECT}",
     "identity-birth-name-missing": _ABSENCE,
     "identity-first-given-name-missing": _ABSENCE,
     "identity-sex-missing": _ABSENCE,

@@ -122,6 +122,10 @@ MISSING: dict[str, str] = {
     " report again",
     "identity-ins-key": "the matricule's key is wrong: correct it at its source, then send the report again",
     "identity-ins-missing": "the message or the report states no INS: complete it, then send the report again",
+    "identity-patient-id": "the identifier that names the patient in the index differs between sources: correct it at"
+    " its source, then send the report again",
+    "identity-patient-id-missing": "the message or the report states no single identifier of the patient domain"
+    " ([tenants.<name>] patient_domain): complete it, then send the report again",
     "identity-ins-authority": "the authority of the INS is unknown, or the sources name two: correct it at its"
     " source, then send the report again",
     "identity-ins-digits": "the matricule contradicts the sex or the birth date: correct the source that is wrong,"

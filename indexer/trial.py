@@ -6,7 +6,8 @@ Invariants:
 
 * the study is one that we make up at ``start``, a fresh UID each time: no caller, message or setting names it, so no
   real exam ever takes the way of a trial (table ``trial``, whose only writer is here);
-* the patient is one of a test authority: a matricule of real people is refused, whatever is configured;
+* the patient is one of a test authority: a matricule of real people is refused, whatever is configured; where a local
+  identifier names patients, no authority tells a test from a person, and the configured identifier is trusted;
 * the tenant's identity rules hold for it, save the one that keeps test patients out (``test_identity``);
 * for a trial study only ``TrialSource`` is asked, and it answers for no other study;
 * it says of itself that it is a test, in its descriptions and in every row.
@@ -48,8 +49,9 @@ _STUCK: Mapping[ExamState, What] = {ExamState.HELD: "held", ExamState.FAILED: "f
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The tenant's part of a trial. ``patient``: the test patient, INS with status VALI, no local identifier;
-    ``source_id``: OID of the box, issuer of the numbers we invent; ``rules``: those of real exams."""
+    """The tenant's part of a trial. ``patient``: the test patient, by INS with status VALI, or by one
+    identifier of ``rules.domain``; ``source_id``: OID of the box, issuer of the numbers we invent; ``rules``:
+    those of real exams."""
 
     tenant: str
     mode: Literal["live", "shadow"]
@@ -159,7 +161,9 @@ class Trial:
         """The report of an exam that exists nowhere."""
         source, run = self._plan.source_id, uuid.uuid4()
         number = run.hex[:8].upper()
-        patient = replace(self._plan.patient, local_ids=(LocalId(value=f"ESSAI-{number}", issuer=source),))
+        # the index's own identifier of the test patient, else one that we invent: a PACS must name somebody
+        named = self._plan.patient.local_ids or (LocalId(value=f"ESSAI-{number}", issuer=source),)
+        patient = replace(self._plan.patient, local_ids=named)
         return StatedReport(
             envelope=patient,
             report=Report(
@@ -191,7 +195,7 @@ class Trial:
     def _judge(self, tx: ReadTx, stated: StatedReport) -> None:
         ins = stated.envelope.ins
         authority = INS_AUTHORITIES.get(ins.oid) if ins else None
-        if authority is None or authority.production:
+        if not self._plan.rules.domain and (authority is None or authority.production):
             raise Refused(
                 "the trial patient has no matricule of a test authority",
                 code="trial-real-patient",

@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 import aiohttp
 
 from gateway.alerts import rows
+from gateway.dimse import inbox as received
 from gateway.disk import DiskGuard, Level, level_of
 from gateway.doctor.context import Context, Probe
 from gateway.doctor.findings import Finding, Verdict, failed, of_fault, ok, say, warning
@@ -269,6 +270,25 @@ async def hl7_door(context: Context, subject: str) -> Finding:
     return await _door(context, context.settings.tenants[subject].hl7.listen)
 
 
+async def dicom_door(context: Context, subject: str) -> Finding:
+    """The listener where DICOM objects arrive takes a connection; what it holds."""
+    opened = await _door(context, context.settings.tenants[subject].dicom.listen)
+    if opened.verdict is not Verdict.OK or context.store is None:
+        return opened
+    inbox = await context.store.read(lambda tx: received.held(tx, subject))
+    figures = {
+        "stored": inbox.stored,
+        "quarantined": inbox.quarantined,
+        "mebibytes": inbox.size_bytes // 1024**2,
+    }
+    text = N_("open; objects: {stored}, in quarantine: {quarantined}, {mebibytes} MiB")
+    if inbox.quarantined:
+        return warning(
+            say(text, **figures), say(N_("Find the reasons in the log (dimse-object) and tell the sender's maker."))
+        )
+    return ok(text, **figures)
+
+
 async def _door(context: Context, listen: str) -> Finding:
     host, port = address(listen)
     began = time.monotonic()
@@ -318,6 +338,10 @@ def _with_hl7(settings: Settings) -> Iterable[str]:
     return (name for name, tenant in settings.tenants.items() if _is_known(tenant.hl7.listen))
 
 
+def _with_dicom(settings: Settings) -> Iterable[str]:
+    return (name for name, tenant in settings.tenants.items() if _is_known(tenant.dicom.listen))
+
+
 def _with_ops(settings: Settings) -> Iterable[str]:
     return ("",) if _is_known(settings.ops.listen) else ()
 
@@ -337,6 +361,7 @@ PROBES = (
     Probe(name="zone", what=N_("time zone of {subject}"), run=zones, subjects=lambda settings: settings.tenants),
     Probe(name="process", what=N_("gateway"), run=process),
     Probe(name="hl7", what=N_("arrival of reports, {subject}"), run=hl7_door, subjects=_with_hl7),
+    Probe(name="dicom", what=N_("arrival of DICOM objects, {subject}"), run=dicom_door, subjects=_with_dicom),
     Probe(name="ops", what=N_("ops listener"), run=ops_door, subjects=_with_ops),
     Probe(name="queue", what=N_("queue"), run=queue),
     Probe(name="alerts", what=N_("alerts"), run=alerts),

@@ -22,7 +22,7 @@ from gateway.doctor.context import Context, Probe
 from gateway.doctor.findings import Finding, Said, Verdict, failed, ok, say, warning
 from gateway.i18n import N_
 from gateway.peers import index_client, pacs_source
-from gateway.settings import IndexSettings, PacsOrthanc, PacsSettings, Settings
+from gateway.settings import IndexMhd, IndexXds, PacsOrthanc, PacsSettings, Settings
 from indexer import timeline
 from indexer.ports import EntryAbsent, EntryUnknown
 from indexer.study import Absent, Found, StudyAnswer, Unknown
@@ -151,7 +151,7 @@ async def orthanc(context: Context, subject: str) -> Finding:
 
 
 async def index(context: Context, subject: str) -> Finding:
-    """ITI-18 by a uniqueId that nobody ever gave is answered cleanly with nothing."""
+    """ITI-18, or ITI-67, by a uniqueId that nobody ever gave is answered cleanly with nothing."""
     client = index_client(context.settings.tenants[subject])
     began = time.monotonic()
     try:
@@ -175,9 +175,7 @@ async def index(context: Context, subject: str) -> Finding:
 
 
 def _over_tls(settings: Settings) -> Iterable[str]:
-    return (
-        name for name, tenant in settings.tenants.items() if urlsplit(tenant.index.registry_url).scheme == "https"
-    )
+    return (name for name, tenant in settings.tenants.items() if urlsplit(tenant.index.address).scheme == "https")
 
 
 async def index_certificate(context: Context, subject: str) -> Finding:
@@ -198,8 +196,8 @@ async def index_certificate(context: Context, subject: str) -> Finding:
     return _expiry(ends, context.now, say(N_("Tell whoever runs the index.")))
 
 
-async def _peer_certificate_end(settings: IndexSettings) -> datetime:
-    parts = urlsplit(settings.registry_url)
+async def _peer_certificate_end(settings: IndexXds | IndexMhd) -> datetime:
+    parts = urlsplit(settings.address)
     if not (settings.certificate_file and settings.key_file and settings.ca_file):
         raise ssl.SSLError("no certificate is configured")
     secure = tls.client_context(settings.certificate_file, settings.key_file, settings.ca_file)

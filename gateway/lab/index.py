@@ -22,7 +22,7 @@ import ssl
 import struct
 import uuid
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
@@ -33,6 +33,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from lxml import etree
 
+from indexer.mhd.vocabulary import FHIR_JSON
 from indexer.registry.answers import (
     QueryAnswer,
     RegistryAnswer,
@@ -43,13 +44,16 @@ from indexer.registry.answers import (
     retrieve_response,
 )
 from indexer.registry.app import Running, start
+from indexer.registry.fhir.answers import outcome
+from indexer.registry.fhir.door import BASE as FHIR_BASE
+from indexer.registry.fhir.search import Search
 from indexer.registry.node import REGISTRY, IndexNode
-from indexer.registry.objects import Association, DocumentEntry, read_submission
 from indexer.registry.queries import StoredQuery, fitting_entries, parse_query
 from indexer.registry.validate import patient_of
 from indexer.xds import soap
 from indexer.xds import vocabulary as v
 from indexer.xds.metadata import stored_query_get_documents
+from indexer.xds.objects import Association, DocumentEntry, RegistryObject, Submission, read_submission
 from security.clock import Clock, SystemClock
 from security.errors import BadInput
 from security.seal import Vault
@@ -141,6 +145,11 @@ class _Veil:
         self._withdrawn: dict[str, tuple[float, DocumentEntry]] = {}
         self.ready = node.ready
         self.retrieve = node.retrieve
+        self.look = node.look
+        self.patient_id = node.patient_id
+        self.seal_page = node.seal_page
+        self.open_page = node.open_page
+        self.deleted_status = node.deleted_status
 
     async def provide_and_register(self, envelope: soap.Envelope) -> RegistryAnswer:
         return self._noted(await self._node.provide_and_register(envelope))
@@ -154,6 +163,26 @@ class _Veil:
         if answer.registered:
             self._withdrawn.update({entry.id: (self._clock.monotonic(), entry) for entry in before})
         return answer
+
+    async def submit(self, submission: Submission, documents: Mapping[str, bytes] | None) -> RegistryAnswer:
+        return self._noted(await self._node.submit(submission, documents))
+
+    async def withdraw(self, request: Submission) -> RegistryAnswer:
+        moved = [change.target for change in request.associations]
+        before = await self._node.look(
+            lambda holdings: [e for t in moved if (c := holdings.chart_of(t)) for e in c.documents([t])]
+        )
+        answer = self._noted(await self._node.withdraw(request))
+        if answer.registered:
+            self._withdrawn.update({entry.id: (self._clock.monotonic(), entry) for entry in before})
+        return answer
+
+    async def find_entries(self, search: Search) -> list[RegistryObject]:
+        limit = self._clock.monotonic() - self._switches.hidden_s()
+        hidden = {identifier for identifier, since in self._since.items() if since > limit}
+        late = {identifier: entry for identifier, (since, entry) in self._withdrawn.items() if since > limit}
+        shown = await self._node.find_entries(search)
+        return [late.get(one.id, one) for one in shown if one.id not in hidden]
 
     async def stored_query(self, envelope: soap.Envelope) -> QueryAnswer:
         answer = await self._node.stored_query(envelope)
@@ -209,17 +238,21 @@ def _middleware(switches: Switches) -> Middleware:
 
     @web.middleware
     async def faulty(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.method != "POST":
+        is_fhir = request.path.startswith(FHIR_BASE)
+        if request.method != "POST" and not is_fhir:
             return await handler(request)
-        envelope = await _envelope(request)
-        transaction = UNREADABLE if envelope is None else TRANSACTIONS.get(envelope.action, UNREADABLE)
+        envelope = None if is_fhir else await _envelope(request)
+        if is_fhir:
+            transaction = await _fhir_transaction(request)
+        else:
+            transaction = UNREADABLE if envelope is None else TRANSACTIONS.get(envelope.action, UNREADABLE)
         switches.counts[transaction] += 1
         faults = switches.take(transaction)
         if Fault.DELAY in faults:
             await asyncio.sleep(faults[Fault.DELAY].seconds)
         if Fault.DROP_BEFORE in faults:
             return _reset(request)
-        instead = _instead(faults, envelope)
+        instead = (_fhir_refusal(faults, transaction) if is_fhir else None) or _instead(faults, envelope)
         if instead is not None:
             return instead
         response = await handler(request)
@@ -252,6 +285,26 @@ def _refusal(faults: dict[Fault, Switch], envelope: soap.Envelope) -> web.Respon
     if Fault.REFUSE in faults:
         return _failure(envelope, faults[Fault.REFUSE].code or "XDSRepositoryError")
     return None
+
+
+async def _fhir_transaction(request: web.Request) -> str:
+    """Which transaction of MHD a request is; an ITI-65 that withdraws goes by a name of its own."""
+    if request.method == "POST" and b'"entered-in-error"' in await request.read():
+        return "ITI-65 withdrawal"
+    kind = request.path.removeprefix(FHIR_BASE).strip("/").partition("/")[0]
+    return {"": "ITI-65", "List": "ITI-66", "DocumentReference": "ITI-67", "Binary": "ITI-68"}.get(kind, UNREADABLE)
+
+
+def _fhir_refusal(faults: dict[Fault, Switch], transaction: str) -> web.Response | None:
+    """A well-formed OperationOutcome of what is switched on."""
+    if Fault.BUSY in faults:
+        status, code = 503, "XDSRepositoryBusy" if transaction in {"ITI-65", "ITI-68"} else "XDSRegistryBusy"
+    elif Fault.REFUSE in faults:
+        status, code = 422, faults[Fault.REFUSE].code or "XDSRepositoryError"
+    else:
+        return None
+    said = outcome([RegistryError(code=code, context="switched on in the laboratory")])
+    return web.Response(status=status, text=json.dumps(said), content_type=FHIR_JSON)
 
 
 def _failure(envelope: soap.Envelope, code: str) -> web.Response:
@@ -322,6 +375,11 @@ class LabIndex:
     def url(self) -> str:
         """Where both registry and repository are served."""
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}/xds"
+
+    @property
+    def fhir_url(self) -> str:
+        """The base of the FHIR door."""
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}{FHIR_BASE}"
 
     async def __aenter__(self) -> Self:
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -15,6 +15,7 @@ working directory. No socket is opened here: what a running peer answers is not 
 
 from __future__ import annotations
 
+from gateway.settings.dicom import DicomPeerSettings, DicomSettings
 from gateway.settings.fields import address
 from gateway.settings.loading import ConfigurationError, Problem, Reading, judge, load, read
 from gateway.settings.models import (
@@ -25,8 +26,10 @@ from gateway.settings.models import (
     Hl7Settings,
     IdentityRules,
     ImagesSettings,
+    IndexMhd,
     IndexNodeSettings,
     IndexSettings,
+    IndexXds,
     LogSettings,
     MailSettings,
     OpsSettings,
@@ -37,7 +40,6 @@ from gateway.settings.models import (
     PacsSettings,
     PostgresSettings,
     PublisherSettings,
-    Section,
     Settings,
     StoreSettings,
     TenantSettings,
@@ -46,18 +48,23 @@ from gateway.settings.models import (
     WebhookSettings,
     schema_text,
 )
+from gateway.settings.section import Section
 
 __all__ = [
     "AlertSettings",
     "ClockSettings",
     "ConfigurationError",
+    "DicomPeerSettings",
+    "DicomSettings",
     "DiskSettings",
     "DoctorSettings",
     "Hl7Settings",
     "IdentityRules",
     "ImagesSettings",
+    "IndexMhd",
     "IndexNodeSettings",
     "IndexSettings",
+    "IndexXds",
     "LogSettings",
     "MailSettings",
     "OpsSettings",

@@ -40,6 +40,7 @@ class FileRule(Enum):
     KEK = "the key-encryption key"
     PEM = "a PEM file"
     DATABASE = "a database"
+    FOLDER = "a folder of received objects"
 
 
 def _mistake(reason: str, hint: str) -> PydanticCustomError:
@@ -75,6 +76,13 @@ def _listen(value: str) -> str:
             "listen on 127.0.0.1 and let a local relay carry the traffic until Poterne can guard an open address",
         )
     return value
+
+
+def _network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError:
+        raise _mistake("is not a network or an address", 'write "192.0.2.0/24", or "192.0.2.7" alone') from None
 
 
 def _oid(value: str) -> str:
@@ -250,6 +258,8 @@ SecretFile = Annotated[Path, FileRule.SECRET]
 KekFile = Annotated[Path, FileRule.KEK]
 PemFile = Annotated[Path, FileRule.PEM]
 DatabaseFile = Annotated[Path, FileRule.DATABASE]
+ReceivedFolder = Annotated[Path, FileRule.FOLDER]
+Network = Annotated[str, AfterValidator(_network)]
 Severity = Literal["hold", "warn", "off"]
 
 
@@ -264,7 +274,7 @@ def file_fault(rule: FileRule, path: Path) -> Fault | None:
             case FileRule.PEM:
                 if not stat.S_ISREG(path.stat().st_mode) or _PEM not in path.read_bytes():
                     return _bad_file(f"{path} holds no PEM certificate", "name a file with certificates")
-            case FileRule.DATABASE:
+            case FileRule.DATABASE | FileRule.FOLDER:
                 if not path.parent.is_dir():
                     return _bad_file(f"{path.parent} is not a folder", "create it, owned by the service")
     except Fault as fault:

@@ -21,7 +21,8 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from gateway.settings.fields import FileRule, address, file_fault
-from gateway.settings.models import OutboxSettings, PostgresSettings, Section, Settings
+from gateway.settings.models import OutboxSettings, PostgresSettings, Settings
+from gateway.settings.section import Section
 from security.errors import Broken
 
 PREFIX: Final = "POTERNE_"
@@ -306,7 +307,7 @@ class _Draft:
             reason = _REASONS.get(kind, details["msg"]).format_map(context)
             hint = (field.description or "") if field else ""
         if kind.startswith("union_tag"):
-            keys, hint = (*keys, "kind"), "it says how this PACS is asked"
+            keys, hint = (*keys, "kind"), "it says how this peer is asked"
         self._report(keys, entry + reason, hint)
 
     def _without_tags(self, loc: tuple[int | str, ...]) -> Keys:
@@ -329,7 +330,7 @@ class _Draft:
             self._report(keys, str(fault.args[0]), fault.hint)
 
     def _check_unshared(self, taken: dict[object, Keys], keys: Keys, annotation: Any, value: Any) -> None:
-        """One listener per address (T63), one writer per database. Port 0, a free one, never collides."""
+        """One listener per address (T63), one writer per database and folder. Port 0, a free one, never collides."""
         if not isinstance(value, str) or not value:
             return
         thing: object = None
@@ -339,7 +340,7 @@ class _Draft:
             except ValueError:
                 return  # reported by its type
             thing = place if place[1] else None
-        elif _file_rule(annotation) is FileRule.DATABASE:
+        elif _file_rule(annotation) in {FileRule.DATABASE, FileRule.FOLDER}:
             thing = self._path(keys, value)
         if thing is not None and taken.setdefault(thing, keys) != keys:
             self._report(keys, f"is taken by {'.'.join(taken[thing])}", "give each its own")
@@ -414,12 +415,18 @@ def _kind(model: type[Section]) -> str:
     return str(get_args(field.annotation)[0]) if field else ""
 
 
+def _usual(model: type[Section]) -> str | None:
+    """The kind that a table without ``kind`` is of, None where it must be stated."""
+    field = model.model_fields.get("kind")
+    return None if field is None or field.is_required() else str(field.default)
+
+
 def _model(annotation: Any, value: Any) -> type[Section] | None:
     """The model of a table, None when the value is no table or names no known kind."""
     if not isinstance(value, Mapping):
         return None
     models = _models(annotation)
-    return next((m for m in models if len(models) == 1 or _kind(m) == value.get("kind")), None)
+    return next((m for m in models if len(models) == 1 or _kind(m) == value.get("kind", _usual(m))), None)
 
 
 def _child(annotation: Any, value: Any, key: str) -> Any:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Discriminator, Field, Tag
 
+from gateway.settings.dicom import DicomSettings
 from gateway.settings.fields import (
     AeTitle,
     AeTitleOrNone,
@@ -37,28 +38,8 @@ from gateway.settings.fields import (
     Zone,
     is_this_machine,
 )
+from gateway.settings.section import Section
 from security.errors import Broken
-
-
-class Section(BaseModel):
-    """One table of the configuration.
-
-    ``together``: keys that are set all or none. ``one_of``: keys of which exactly one is set. ``rising``: pairs of
-    keys whose values must not fall. ``deadline``: the key that bounds one exchange of a job, "" in a section that
-    describes none.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-    together: ClassVar[tuple[tuple[str, ...], ...]] = ()
-    one_of: ClassVar[tuple[tuple[str, ...], ...]] = ()
-    rising: ClassVar[tuple[tuple[str, str], ...]] = ()
-    deadline: ClassVar[str] = ""
-
-    @classmethod
-    def between(cls, table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:  # noqa: ARG003  most have none
-        """Key, reason and hint of each rule between keys that the lists above cannot state and ``table``, as it
-        was written, breaks."""
-        return iter(())
 
 
 class PostgresSettings(Section):
@@ -335,13 +316,14 @@ class VihfSettings(Section):
     )
 
 
-class IndexSettings(Section):
-    """The index that receives the manifests (XDS.b)."""
+class IndexXds(Section):
+    """An index reached by XDS.b (SOAP)."""
 
     together = (("ca_file", "certificate_file", "key_file"), ("sign_certificate_file", "sign_key_file"))
     rising = (("connect_timeout_s", "total_timeout_s"),)
     deadline = "total_timeout_s"
 
+    kind: Literal["xds"] = Field(default="xds", description="XDS.b: ITI-41, ITI-18, ITI-43, ITI-57.")
     registry_url: IndexUrl = Field(description="Address of the registry (ITI-18).")
     repository_url: IndexUrl = Field(description="Address of the repository (ITI-41, ITI-43).")
     repository_unique_id: Oid = Field(description="OID of the repository.")
@@ -376,6 +358,49 @@ class IndexSettings(Section):
                 "is absent though an assertion (vihf) is asked for",
                 "name the SIGN certificate and its key: an assertion is signed",
             )
+
+    @property
+    def address(self) -> str:
+        """Where it is asked."""
+        return self.registry_url
+
+
+class IndexMhd(Section):
+    """An index reached by MHD (FHIR)."""
+
+    together = (("ca_file", "certificate_file", "key_file"),)
+    rising = (("connect_timeout_s", "total_timeout_s"),)
+    deadline = "total_timeout_s"
+
+    kind: Literal["mhd"] = Field(description="MHD: ITI-65, ITI-67, ITI-68.")
+    base_url: IndexUrl = Field(description="FHIR base of the index.")
+    fhir_documents: Literal["bundle", "binary"] = Field(
+        default="binary", description="A FHIR manifest travels as itself, or serialised in a Binary."
+    )
+    ca_file: PemFile | None = Field(default=None, description="Authorities that may sign the index's certificate.")
+    certificate_file: PemFile | None = Field(default=None, description="Our certificate towards the index.")
+    key_file: SecretFile | None = Field(default=None, description="Its private key, mode 0600 or less.")
+    connect_timeout_s: Seconds = Field(default=10.0, description="Seconds to connect, TLS included.")
+    total_timeout_s: Seconds = Field(default=60.0, description="Seconds for one whole exchange.")
+    response_bytes_max: int = Field(
+        default=16 * 1024 * 1024,
+        ge=4096,
+        le=256 * 1024 * 1024,
+        description="Bytes of one answer; more is refused.",
+    )
+
+    @property
+    def address(self) -> str:
+        """Where it is asked."""
+        return self.base_url
+
+
+def _door(value: Any) -> str:
+    """The kind of an index section; a section that states none is of XDS.b."""
+    return str(value.get("kind", "xds")) if isinstance(value, Mapping) else str(getattr(value, "kind", "xds"))
+
+
+IndexSettings = Annotated[Annotated[IndexXds, Tag("xds")] | Annotated[IndexMhd, Tag("mhd")], Discriminator(_door)]
 
 
 class PublisherSettings(Section):
@@ -421,8 +446,16 @@ class IdentityRules(Section):
 class TrialSettings(Section):
     """The test patient of the trial exam: one that the index gave for tests, never a real person."""
 
-    matricule: Matricule = Field(description="INS matricule, with its key.")
-    ins_oid: TestAuthority = Field(description="OID of its authority, such as 1.2.250.1.213.1.4.10 (test NIR).")
+    together = (("matricule", "ins_oid"),)
+    one_of = (("matricule", "patient_id"),)
+
+    matricule: Matricule | None = Field(default=None, description="INS matricule, with its key (profile drim-m).")
+    ins_oid: TestAuthority | None = Field(
+        default=None, description="OID of its authority, such as 1.2.250.1.213.1.4.10 (test NIR)."
+    )
+    patient_id: Text | None = Field(
+        default=None, description="Identifier in patient_domain that the index reserves for tests (other profiles)."
+    )
     birth_name: Text = Field(description="Birth name.")
     first_given_name: Text = Field(description="First given name.")
     sex: Literal["M", "F", "U"] = Field(description="Sex.")
@@ -439,15 +472,53 @@ class TenantSettings(Section):
     mode: Literal["shadow", "live"] = Field(
         description="shadow = everything but the sending, to look at first; live = publish."
     )
-    profile: Literal["drim-m"] = Field(default="drim-m", description="Rules of the network it publishes to.")
+    profile: Literal["drim-m", "xds-i", "mado"] = Field(
+        default="drim-m", description="Rules of the network it publishes to."
+    )
+    form: Literal["kos", "fhir"] = Field(
+        default="kos", description="In which the manifest is written; fhir is MADO's and drim-m knows none."
+    )
+    patient_domain: OidOrNone = Field(
+        default="",
+        description="OID of the register whose identifier names the patient in the index; not in profile drim-m.",
+    )
     timezone: Zone = Field(default="Europe/Paris", description="Time zone of times that state none.")
     hl7: Hl7Settings = Field(default_factory=Hl7Settings, description="Where reports arrive.")
+    dicom: DicomSettings = Field(default_factory=DicomSettings, description="Where DICOM objects arrive.")
     pacs: dict[Name, PacsSettings] = Field(min_length=1, description="The PACS to ask, by name.")
     index: IndexSettings = Field(description="The index to publish to.")
     publisher: PublisherSettings = Field(description="Who publishes.")
     images: ImagesSettings = Field(description="Where the images are fetched.")
     identity: IdentityRules = Field(default_factory=IdentityRules, description="Identity rules a site may weigh.")
     trial: TrialSettings | None = Field(default=None, description="The test patient of the trial exam.")
+
+    @classmethod
+    def between(cls, table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+        profile, form = table.get("profile", "drim-m"), table.get("form", "kos")
+        trial = table.get("trial")
+        stated = trial if isinstance(trial, Mapping) else {}
+        if profile == "drim-m":
+            if form == "fhir":
+                yield "form", "is fhir though profile drim-m knows the KOS alone", 'write "kos", or profile "mado"'
+            if table.get("patient_domain"):
+                reason = "is set though profile drim-m names patients by their INS"
+                yield "patient_domain", reason, "leave it out, or choose another profile"
+            if stated.get("patient_id"):
+                reason = "is set though profile drim-m names patients by their INS"
+                yield "trial.patient_id", reason, "give matricule and ins_oid"
+        if profile not in {"xds-i", "mado"}:
+            return
+        if profile == "xds-i" and form == "fhir":
+            yield "form", "is fhir though profile xds-i knows the KOS alone", 'write "kos", or profile "mado"'
+        images = table.get("images")
+        source = "retrieve_location" if profile == "mado" else "retrieve_aet"
+        if isinstance(images, Mapping) and not images.get(source):
+            yield f"images.{source}", f"is absent though profile {profile} wants it in every manifest", "name it"
+        if not table.get("patient_domain"):
+            yield "patient_domain", f"is absent though profile {profile} names patients by it", "name its OID"
+        if stated.get("matricule"):
+            reason = f"is set though profile {profile} names patients in patient_domain"
+            yield "trial.matricule", reason, "give patient_id"
 
 
 class IndexNodeSettings(Section):

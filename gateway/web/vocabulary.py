@@ -85,6 +85,8 @@ REASONS: Final[Mapping[str, str]] = {
     "identity-ins-status": N_("INS not qualified"),
     "identity-local-id": N_("patient identifiers (IPP) differ"),
     "identity-name": N_("names differ"),
+    "identity-patient-id": N_("identifiers that name the patient differ"),
+    "identity-patient-id-missing": N_("no identifier of the patient domain"),
     "identity-sex": N_("sexes differ"),
     "identity-sex-missing": N_("no sex"),
     "identity-test-authority": N_("INS of a test authority"),

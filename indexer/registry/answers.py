@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from lxml import etree
 
-from indexer.registry.objects import Kept, element
 from indexer.xds import vocabulary as v
+from indexer.xds.objects import Kept, element
 from security.errors import BadInput
 
 _RS = f"{{{v.NS_RS}}}"

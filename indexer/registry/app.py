@@ -1,4 +1,5 @@
-"""The index node on HTTP: SOAP 1.2 at ``/xds/repository``, ``/xds/registry`` and ``/xds``; ``/live``, ``/ready``.
+"""The index node on HTTP: SOAP 1.2 at ``/xds/repository``, ``/xds/registry`` and ``/xds``; FHIR at ``/fhir``
+(``indexer.registry.fhir``); ``/live``, ``/ready``.
 
 Invariants:
 
@@ -12,7 +13,6 @@ Invariants:
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import logging
 import ssl
@@ -33,7 +33,9 @@ from indexer.registry.answers import (
     registry_response,
     retrieve_response,
 )
+from indexer.registry.body import BODY_BYTES_MAX, read_body
 from indexer.registry.credentials import Credentials
+from indexer.registry.fhir.door import FhirNode, add_routes
 from indexer.xds import soap
 from indexer.xds import vocabulary as v
 from security.errors import BadInput, Fault, Refused
@@ -41,14 +43,12 @@ from security.parse.mime import Limits
 
 log = logging.getLogger(__name__)
 
-BODY_BYTES_MAX = 32 * 1024 * 1024
-BODY_TIMEOUT_S = 60.0
 _SHUTDOWN_S = 10.0
 _LOOPBACK = "localhost"
 _NOT_NOW = "the index cannot do this now"
 
 
-class Node(Protocol):
+class Node(FhirNode, Protocol):
     """What answers: the index node, or a laboratory's wrapper around it."""
 
     async def ready(self) -> None: ...
@@ -85,7 +85,8 @@ def application(
     middlewares: Sequence[Middleware] = (),
     credentials: Credentials | None = None,
 ) -> web.Application:
-    """The node's routes. ``middlewares``: only a laboratory has any. ``credentials``: demands an assertion."""
+    """The node's routes. ``middlewares``: only a laboratory has any. ``credentials``: demands an assertion, and shuts
+    the FHIR door, which knows none."""
     app = web.Application(client_max_size=body_bytes_max, middlewares=middlewares)
     transactions = _transactions(node)
     for path, actions in (
@@ -95,6 +96,9 @@ def application(
     ):
         there = {action: transactions[action] for action in actions}
         app.router.add_post(path, _handler(there, body_bytes_max, credentials))
+
+    if credentials is None:  # nothing that FHIR carries could be such an assertion: the other door stays shut
+        add_routes(app, node)
 
     async def live(_: web.Request) -> web.Response:
         return web.Response(text="live\n")
@@ -164,7 +168,7 @@ def _handler(
     limits = Limits(part_bytes=body_bytes_max, total_bytes=body_bytes_max)
 
     async def handle(request: web.Request) -> web.Response:
-        data = await _body(request)
+        data = await read_body(request)
         relates_to = ""
         try:
             envelope = soap.decode(
@@ -199,17 +203,6 @@ def _handler(
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     return handle
-
-
-async def _body(request: web.Request) -> bytes:
-    """The whole body, in its plain form, in time (aiohttp itself answers 413 above the application's cap)."""
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise web.HTTPUnsupportedMediaType(text="Content-Encoding is not accepted here\n")
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            return await request.read()
-    except TimeoutError:
-        raise web.HTTPRequestTimeout(text="the body did not arrive in time\n") from None
 
 
 def _fault(status: int, fault_code: str, reason: str, relates_to: str) -> web.Response:

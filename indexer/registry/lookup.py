@@ -9,12 +9,15 @@ Invariants:
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from indexer.registry import rows
 from indexer.registry.answers import RegistryError, XdsRefusal
-from indexer.registry.objects import (
+from indexer.registry.queries import StoredQuery, fitting_entries, fitting_sets
+from indexer.xds import vocabulary as v
+from indexer.xds.objects import (
     Association,
     DocumentEntry,
     Kept,
@@ -23,8 +26,6 @@ from indexer.registry.objects import (
     read_entry,
     read_set,
 )
-from indexer.registry.queries import StoredQuery, fitting_entries, fitting_sets
-from indexer.xds import vocabulary as v
 from security.parse.xml import parse_xml
 from security.seal import Vault
 from security.store.port import ReadTx, Row
@@ -112,7 +113,38 @@ class Chart:
         xml = self.vault.open(self.tenant, object_context(row["entry_uuid"]), row["content"])
         element = parse_xml(xml, what="stored registry object")
         found = read_entry(element) if row["kind"] == "entry" else read_set(element)
-        return replace(found, status=row["status"])
+        return replace(found, status=row["status"], kept_at=row["submitted_at"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holdings:
+    """A tenant's whole index, open for reading; every way into it leads through one patient."""
+
+    tx: ReadTx
+    vault: Vault
+    tenant: str
+    most: int
+
+    def chart(self, patient_key: bytes) -> Chart:
+        """The part of the patient with that key."""
+        return Chart(tx=self.tx, vault=self.vault, tenant=self.tenant, patient_key=patient_key, most=self.most)
+
+    def chart_of(self, identifier: str) -> Chart | None:
+        """The part of whoever has something with that entryUUID or uniqueId."""
+        patient_key = rows.locate(self.tx, self.tenant, identifier)
+        return None if patient_key is None else self.chart(patient_key)
+
+    def document(self, chart: Chart, unique_id: str) -> bytes | None:
+        """The bytes of a document, None when they lie elsewhere."""
+        row = rows.find_document(self.tx, self.tenant, chart.patient_key, unique_id)
+        return None if row is None else self.vault.open(self.tenant, document_context(unique_id), row["content"])
+
+
+def patient_key(vault: Vault, tenant: str, patient: tuple[str, str]) -> bytes:
+    """The key of a patient's rows: a blind index of (assigning authority, identifier)."""
+    authority, identifier = patient
+    value = unicodedata.normalize("NFC", f"{identifier}^^^&{authority}&ISO")
+    return vault.blind(tenant, "registry.patient", value)
 
 
 def run(query: StoredQuery, chart: Chart) -> list[Kept]:

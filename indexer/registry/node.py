@@ -1,4 +1,4 @@
-"""The index node: ITI-41, ITI-42, ITI-57, ITI-18 and ITI-43 on one Store.
+"""The index node: ITI-41, ITI-42, ITI-57, ITI-18 and ITI-43 on one Store, and the same entries for its FHIR door.
 
 Invariants:
 
@@ -19,12 +19,12 @@ know who asks), Folders, on-demand documents, status changes other than a withdr
 
 from __future__ import annotations
 
-import unicodedata
+import base64
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, TypeVar
 
 from lxml import etree
 
@@ -37,18 +37,8 @@ from indexer.registry.answers import (
     RetrievedDocument,
     XdsRefusal,
 )
-from indexer.registry.objects import (
-    Association,
-    DocumentEntry,
-    Kept,
-    Submission,
-    SubmissionSet,
-    canonical_reference,
-    read_submission,
-    resolved,
-    serialised,
-    with_slots,
-)
+from indexer.registry.fhir import door
+from indexer.registry.fhir.search import Search
 from indexer.registry.queries import StoredQuery, parse_query
 from indexer.registry.revision import (
     Current,
@@ -71,11 +61,24 @@ from indexer.registry.validate import (
 )
 from indexer.xds import soap
 from indexer.xds import vocabulary as v
+from indexer.xds.objects import (
+    Association,
+    DocumentEntry,
+    Kept,
+    RegistryObject,
+    Submission,
+    SubmissionSet,
+    canonical_reference,
+    read_submission,
+    resolved,
+    serialised,
+    with_slots,
+)
 from security import audit
 from security.audit import AuditRecord
 from security.clock import Clock, to_ms
 from security.crash import crash_point
-from security.errors import BadInput
+from security.errors import BadInput, Broken
 from security.seal import Vault
 from security.store.port import Component, ReadTx, Store, Tx
 
@@ -84,6 +87,8 @@ REGISTRY = Component(name="registry", package="indexer.registry")
 OBJECTS_MAX = 5_000  # of one patient that a query may look at or return
 DOCUMENTS_MAX = 64  # per ITI-43 request
 ANSWER_BYTES_MAX = 64 * 1024 * 1024  # per ITI-43 answer, all documents together; one alone always fits
+_PAGE = "registry.page"  # what a sealed link is bound to
+T = TypeVar("T")
 _HINT = "send the element that the action names (ITI TF-2)"
 
 
@@ -127,7 +132,7 @@ class IndexNode:
         self._home = home
         self._resubmission = resubmission
         self._patient_authorities = patient_authorities
-        self._deleted_status = deleted_status
+        self.deleted_status = deleted_status
         self._objects_max = objects_max
         self._answer_bytes_max = answer_bytes_max
 
@@ -162,13 +167,24 @@ class IndexNode:
             request = read_submission(envelope.body)
         except BadInput as shapeless:
             return _shapeless(shapeless)
-        if request.entries:
-            wrong, write = revision_faults(request, patient_authorities=self._patient_authorities), self._revise
-        else:
-            wrong = update_faults(
-                request, patient_authorities=self._patient_authorities, deleted_status=self._deleted_status
-            )
-            write = self._withdraw
+        if not request.entries:
+            return await self.withdraw(request)
+        wrong = revision_faults(request, patient_authorities=self._patient_authorities)
+        return await self._change(request, wrong, self._revise)
+
+    async def withdraw(self, request: Submission) -> RegistryAnswer:
+        """Move the entries that the associations of ``request`` name to the status of what is withdrawn."""
+        wrong = update_faults(
+            request, patient_authorities=self._patient_authorities, deleted_status=self.deleted_status
+        )
+        return await self._change(request, wrong, self._withdraw)
+
+    async def _change(
+        self,
+        request: Submission,
+        wrong: tuple[RegistryError, ...],
+        write: Callable[[Tx, _Prepared], RegistryAnswer],
+    ) -> RegistryAnswer:
         if wrong:
             return RegistryAnswer(errors=wrong)
         prepared = self._prepare(request, None, follows=previous_versions(request))
@@ -224,6 +240,11 @@ class IndexNode:
             submission = read_submission(request)
         except BadInput as shapeless:
             return _shapeless(shapeless)
+        return await self.submit(submission, documents)
+
+    async def submit(self, submission: Submission, documents: Mapping[str, bytes] | None) -> RegistryAnswer:
+        """Keep a submission whole or not at all. ``documents``: bytes by the id of their entry, None when they lie in
+        the repositories that the entries name."""
         wrong = faults(
             submission, patient_authorities=self._patient_authorities, registered_elsewhere=documents is None
         )
@@ -346,7 +367,7 @@ class IndexNode:
             return RegistryAnswer(errors=wrong)
         rows.add(tx, self._tenant, patient_key, prepared.rows, submitted_at=to_ms(self._clock.now()))
         for target in sorted(targets):
-            rows.change_versions(tx, self._tenant, patient_key, held.objects[target].logical_id, self._deleted_status)
+            rows.change_versions(tx, self._tenant, patient_key, held.objects[target].logical_id, self.deleted_status)
             self._audit(tx, "index.withdrawn", target)
         crash_point("registry-written")
         return RegistryAnswer(registered=tuple(o.id for o in request.objects))
@@ -418,15 +439,41 @@ class IndexNode:
 
     # -- reading -------------------------------------------------------------------------------------------------
 
+    async def look(self, work: Callable[[lookup.Holdings], T]) -> T:
+        """Run ``work`` over what the index holds, in one reading transaction."""
+        return await self._store.read(lambda tx: work(self._holdings(tx)))
+
+    async def find_entries(self, search: Search) -> list[RegistryObject]:
+        """ITI-67: the entries that meet a search. Raises ``XdsRefusal``: XDSTooManyResults."""
+        return await self.look(lambda holdings: door.find_entries(holdings, search))
+
+    def patient_id(self, patient: tuple[str, str]) -> str:
+        """The id under which the FHIR door speaks of a patient (authority, identifier): it tells neither."""
+        return self._patient_key(patient).hex()
+
+    def seal_page(self, text: str) -> str:
+        """A search as a link of ours carries it: nobody reads it, and only this index continues it."""
+        return base64.urlsafe_b64encode(self._vault.seal(self._tenant, _PAGE, text.encode())).decode("ascii")
+
+    def open_page(self, token: str) -> str:
+        """The search of a link. Raises ``XdsRefusal`` for one that this index did not make."""
+        try:
+            return self._vault.open(
+                self._tenant, _PAGE, base64.b64decode(token, altchars=b"-_", validate=True)
+            ).decode()
+        except (Broken, ValueError):
+            raise XdsRefusal(
+                RegistryError(code="XDSRegistryError", context="_page is no link of this index")
+            ) from None
+
     def _patient_key(self, patient: tuple[str, str]) -> bytes:
-        authority, identifier = patient
-        value = unicodedata.normalize("NFC", f"{identifier}^^^&{authority}&ISO")
-        return self._vault.blind(self._tenant, "registry.patient", value)
+        return lookup.patient_key(self._vault, self._tenant, patient)
+
+    def _holdings(self, tx: ReadTx) -> lookup.Holdings:
+        return lookup.Holdings(tx=tx, vault=self._vault, tenant=self._tenant, most=self._objects_max)
 
     def _chart(self, tx: ReadTx, patient_key: bytes) -> lookup.Chart:
-        return lookup.Chart(
-            tx=tx, vault=self._vault, tenant=self._tenant, patient_key=patient_key, most=self._objects_max
-        )
+        return self._holdings(tx).chart(patient_key)
 
     def _find(self, tx: ReadTx, query: StoredQuery) -> list[Kept]:
         if query.ids:

@@ -19,7 +19,9 @@ from datetime import datetime
 from lxml import etree
 
 from indexer.registry.answers import RegistryError, XdsRefusal
-from indexer.registry.objects import (
+from indexer.registry.validate import moment, patient_of
+from indexer.xds import vocabulary as v
+from indexer.xds.objects import (
     Classification,
     DocumentEntry,
     RegistryObject,
@@ -27,8 +29,6 @@ from indexer.registry.objects import (
     canonical_reference,
     text_of,
 )
-from indexer.registry.validate import moment, patient_of
-from indexer.xds import vocabulary as v
 
 _RIM = f"{{{v.NS_RIM}}}"
 _QUERY = f"{{{v.NS_QUERY}}}"

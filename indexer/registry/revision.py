@@ -19,9 +19,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from indexer.registry.answers import RegistryError
-from indexer.registry.objects import Association, DocumentEntry, Submission
 from indexer.registry.validate import Held, HeldObject, faults, shown_id
 from indexer.xds import vocabulary as v
+from indexer.xds.objects import Association, DocumentEntry, Submission
 
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 _BYTES = ("hash", "size", "repositoryUniqueId")

@@ -34,12 +34,12 @@ ADD_DOCUMENT = (
     " VALUES (:tenant, :patient_key, :unique_id, :mime_type, :content)"
 )
 OBJECT = (
-    "SELECT entry_uuid, kind, unique_id, logical_id, version, status, object_type, hash, size, content"
-    " FROM registry_object WHERE tenant = :tenant AND patient_key = :patient_key"
+    "SELECT entry_uuid, kind, unique_id, logical_id, version, status, object_type, hash, size, submitted_at,"
+    " content FROM registry_object WHERE tenant = :tenant AND patient_key = :patient_key"
     " AND (entry_uuid = :id OR unique_id = :id) ORDER BY version DESC LIMIT 1"
 )
 OBJECTS = (
-    "SELECT entry_uuid, kind, status, content FROM registry_object"
+    "SELECT entry_uuid, kind, status, submitted_at, content FROM registry_object"
     " WHERE tenant = :tenant AND patient_key = :patient_key AND kind = :kind"
     " ORDER BY submitted_at, entry_uuid LIMIT :most"
 )

@@ -18,9 +18,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from indexer.registry.answers import RegistryError
-from indexer.registry.objects import Association, Submission
 from indexer.registry.validate import Held, HeldObject, set_faults, shown_id
 from indexer.xds import vocabulary as v
+from indexer.xds.objects import Association, Submission
 
 
 def update_faults(

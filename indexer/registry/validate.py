@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from indexer.registry.answers import RegistryError
-from indexer.registry.objects import (
+from indexer.xds import vocabulary as v
+from indexer.xds.objects import (
     Association,
     Classification,
     DocumentEntry,
@@ -29,7 +30,6 @@ from indexer.registry.objects import (
     Submission,
     SubmissionSet,
 )
-from indexer.xds import vocabulary as v
 
 _OID = r"[0-2](?:\.(?:0|[1-9][0-9]*))+"
 _OID_TEXT = re.compile(_OID, re.ASCII)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from lxml import etree
@@ -30,12 +30,12 @@ from indexer.ports import (
     IndexAnswer,
     Rejected,
 )
+from indexer.wire import BUSY_STATUSES, HttpReply, retry_after_s
 from indexer.xds import vocabulary as xds
 from indexer.xds.soap import Envelope, SoapFault, decode, octets, text
 from security.errors import BadInput, Fault, Unavailable
 
 _CODE = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}", re.ASCII)
-_BUSY_STATUSES = frozenset({408, 425, 429, 503})  # RFC 9110 §15.5.9 and §15.6.4, RFC 8470, RFC 6585: not processed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,19 +48,10 @@ class AnswerRules:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """One HTTP answer to the request with MessageID ``message_id``. Header values as received, "" when absent."""
+class Reply(HttpReply):
+    """One HTTP answer to the request with MessageID ``message_id``."""
 
     message_id: str
-    http_status: int
-    content_type: str
-    data: bytes = field(repr=False)
-    retry_after: str = ""
-
-    @property
-    def retry_after_s(self) -> float | None:
-        """Retry-After in its seconds form (RFC 9110 §10.2.3); a date is left to our own back-off."""
-        return float(self.retry_after) if re.fullmatch(r"[0-9]{1,9}", self.retry_after.strip()) else None
 
 
 def registry_answer(reply: Reply, rules: AnswerRules) -> IndexAnswer:
@@ -71,7 +62,7 @@ def registry_answer(reply: Reply, rules: AnswerRules) -> IndexAnswer:
     status = read.body.get("status", "")
     errors, warnings = _codes(read.body)
     if status == xds.RESPONSE_FAILURE:
-        return _refused(errors, rules)
+        return refusal(errors, rules)
     if status != xds.RESPONSE_SUCCESS or errors or not 200 <= reply.http_status < 300:
         return Ambiguous(
             reason="contradictory-answer",
@@ -170,7 +161,7 @@ def _faulted(reply: Reply, fault: SoapFault) -> Rejected | Ambiguous:
         known=passing,
         codes=(f"soap-{fault.fault_code.lower()}",),
         detail=f"SOAP Fault {fault.fault_code} under HTTP {reply.http_status}",
-        retry_after_s=reply.retry_after_s,
+        retry_after_s=retry_after_s(reply.retry_after),
     )
 
 
@@ -181,13 +172,13 @@ def _by_status(reply: Reply, why: str) -> Rejected | Ambiguous:
     ambiguous rather than busy.
     """
     status = reply.http_status
-    if status in _BUSY_STATUSES:
+    if status in BUSY_STATUSES:
         return Rejected(
             lasting=False,
             known=True,
             codes=(f"http-{status}",),
             detail=f"HTTP {status}",
-            retry_after_s=reply.retry_after_s,
+            retry_after_s=retry_after_s(reply.retry_after),
         )
     if status == 409:
         return Ambiguous(reason="already-there", detail="HTTP 409")
@@ -213,8 +204,8 @@ def _codes(response: etree._Element) -> tuple[list[str], list[str]]:
     return list(errors), list(warnings)
 
 
-def _refused(codes: Sequence[str], rules: AnswerRules) -> IndexAnswer:
-    """What a Failure with these errorCodes means.
+def refusal(codes: Sequence[str], rules: AnswerRules) -> Rejected | Ambiguous:
+    """What a failure with these error codes of ITI TF-3 table 4.2.4.1-2 means, whichever door said it.
 
     "Already there" outweighs whatever stands beside it: an index that knows our uniqueId often complains of our
     entryUUIDs too, and asking costs nothing. Otherwise the worst decides: unlisted, then lasting, then transient.
@@ -228,7 +219,7 @@ def _refused(codes: Sequence[str], rules: AnswerRules) -> IndexAnswer:
         lasting=not refused.isdisjoint(codes),
         known=bool(codes) and (retried | refused).issuperset(codes),
         codes=tuple(codes) or ("no-code",),
-        detail=f"RegistryResponse Failure: {listed}",
+        detail=f"the index refused: {listed}",
     )
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
+from typing import Any, Self
 
 from security.errors import Broken
 from security.secrets import read_secret
@@ -44,6 +45,34 @@ def client_context(cert: Path, key: Path, ca: Path) -> ssl.SSLContext:
     context = _mutual(ssl.PROTOCOL_TLS_CLIENT, cert, key, ca)
     context.hostname_checks_common_name = False
     return context
+
+
+class CurrentContext(ssl.SSLContext):
+    """A listener's context that can be exchanged while it listens: every new connection gets the one that is current.
+
+    Exchanging the context inside an SNI callback changes the certificate but not whom it trusts, and reloading in
+    place lets resumed sessions keep old trust; handing each connection to a fresh context does neither. Asyncio's
+    servers take this object where they take a context.
+    """
+
+    _current: ssl.SSLContext
+
+    def __new__(cls, current: ssl.SSLContext) -> Self:
+        made = super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
+        made._current = current
+        return made
+
+    def exchange(self, current: ssl.SSLContext) -> None:
+        """From the next connection on, ``current``."""
+        self._current = current
+
+    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+        """As the current context does."""
+        return self._current.wrap_bio(*args, **kwargs)
+
+    def wrap_socket(self, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
+        """As the current context does."""
+        return self._current.wrap_socket(*args, **kwargs)
 
 
 def _mutual(protocol: int, cert: Path, key: Path, ca: Path) -> ssl.SSLContext:

@@ -10,7 +10,8 @@ Invariants:
   unfinished, so at most one job of a lane is in flight (I4). BLOCKED and DEAD jobs stop their lane too; what
   normally clears them is a newer job, which supersedes every job of its (tenant, lane, kind) of which the peer
   holds nothing: the newer job's ``settle`` reads everything again. It inherits their urgency. A P0 job (withdrawal,
-  opposition) does the same to less urgent jobs of other kinds: what it overrides is not sent any more (I10);
+  opposition) does the same to jobs of other kinds that were asked as less urgent: what it overrides is not sent any
+  more, however much it was hastened meanwhile (I10);
 * ``in_doubt`` is 1 while bytes may have left and no answer or query has told what became of them. Such a job is
   never superseded nor sent again before a query says ABSENT, also not when a person revives it (I9);
 * while a tenant is paused nothing of it begins to settle or to be sent, withdrawals included: the pause is read by
@@ -146,14 +147,14 @@ def enqueue(
             continue
         if row["kind"] == kind:
             urgency, due = min(urgency, row["job_class"]), min(due, row["deadline"])
-        elif not job_class == JobClass.P0 < row["job_class"]:
+        elif not job_class == JobClass.P0 < row["asked_class"]:
             continue
         _move(tx, row, Event.REPLACED, now=now, reason="newer-job", actor=actor)
     row = _only(
         tx.row(
-            "INSERT INTO outbox_job (tenant, lane, kind, job_class, state, reason, detail, accepted_at, deadline,"
-            " not_before, attempts, tries, deaths, died_in, in_doubt, lease_epoch, changed_at)"
-            " VALUES (:tenant, :lane, :kind, :job_class, :state, :reason, :detail, :now, :deadline,"
+            "INSERT INTO outbox_job (tenant, lane, kind, job_class, asked_class, state, reason, detail, accepted_at,"
+            " deadline, not_before, attempts, tries, deaths, died_in, in_doubt, lease_epoch, changed_at)"
+            " VALUES (:tenant, :lane, :kind, :job_class, :job_class, :state, :reason, :detail, :now, :deadline,"
             " 0, 0, 0, 0, '', 0, 0, :now) RETURNING *",
             tenant=tenant,
             lane=lane,
@@ -653,12 +654,12 @@ def _is_overtaken(tx: ReadTx, row: Row) -> bool:
     """Whether a newer unfinished job of the lane makes this one pointless."""
     newer = tx.rows(
         "SELECT job_id FROM outbox_job WHERE tenant = :tenant AND lane = :lane AND job_id > :job_id"
-        " AND (kind = :kind OR job_class = 0 AND job_class < :job_class)"
+        " AND (kind = :kind OR asked_class = 0 AND asked_class < :asked_class)"
         " AND state NOT IN ('PUBLISHED', 'CANCELLED', 'SUPERSEDED') LIMIT 1",
         tenant=row["tenant"],
         lane=row["lane"],
         kind=row["kind"],
-        job_class=row["job_class"],
+        asked_class=row["asked_class"],
         job_id=row["job_id"],
     )
     return bool(newer)

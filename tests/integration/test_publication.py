@@ -27,8 +27,13 @@ STUDY = EXAM.studies[0]
 VISIBLE = {**EXAM.flags, "INVISIBLE_PATIENT": "N", "MODIF_CONF_CODE": "Y"}
 
 
-@pytest.fixture(params=BOTH)
+@pytest.fixture(params=[*BOTH, "mhd"])
 async def w(request: pytest.FixtureRequest, tmp_path: Path):
+    """On both engines by XDS.b, and once by MHD."""
+    if request.param == "mhd":
+        async with world(tmp_path, door="mhd") as made:
+            yield made
+        return
     async with world(tmp_path, place=fresh(request.param, request).place) as made:
         yield made
 
@@ -47,7 +52,7 @@ async def test_a_reported_exam_in_the_pacs_reaches_the_index_once(w: World) -> N
     await w.settle()
     assert (await w.last(STUDY)).state is State.PUBLISHED
     assert [status for _, status in await w.entries(EXAM)] == ["Approved"]
-    assert w.index.switches.counts["ITI-41"] == 1
+    assert w.index.switches.counts[w.provide] == 1
 
 
 async def test_i01_what_is_acknowledged_can_be_read_back_by_another_connection(w: World) -> None:
@@ -88,7 +93,7 @@ async def test_ff54_a_pacs_that_gives_no_answer_decides_nothing(w: World) -> Non
     waiting = await w.last(STUDY)
     assert (waiting.state, waiting.reason) == (State.SETTLING, "pacs-timeout")
     assert await w.count("manifest") == 0
-    assert w.index.switches.counts["ITI-41"] == 0
+    assert w.index.switches.counts[w.provide] == 0
 
 
 async def test_the_same_message_again_gets_the_first_answer_and_changes_nothing(w: World) -> None:
@@ -280,17 +285,17 @@ async def test_a_message_that_cannot_be_read_is_kept_answered_and_disturbs_nobod
 
 async def test_ff20_the_index_commits_then_the_connection_dies_one_entry(w: World) -> None:
     w.pacs.hold(EXAM)
-    w.index.switches.set(Switch(name=Fault.COMMIT_THEN_RESET, on=("ITI-41",), times=1))
+    w.index.switches.set(Switch(name=Fault.COMMIT_THEN_RESET, on=(w.provide,), times=1))
     await w.report(EXAM)
     await w.settle()
     assert (await w.last(STUDY)).state is State.PUBLISHED
     assert len(await w.entries(EXAM)) == 1
-    assert w.index.switches.counts["ITI-41"] == 1
+    assert w.index.switches.counts[w.provide] == 1
 
 
 async def test_ff21_a_retry_sends_the_bytes_of_the_first_attempt(w: World) -> None:
     w.pacs.hold(EXAM)
-    w.index.switches.set(Switch(name=Fault.BUSY, on=("ITI-41",), times=2))
+    w.index.switches.set(Switch(name=Fault.BUSY, on=(w.provide,), times=2))
     sent: list[bytes] = []
     original = w.client.provide_and_register
 
@@ -308,14 +313,14 @@ async def test_ff21_a_retry_sends_the_bytes_of_the_first_attempt(w: World) -> No
 
 async def test_i05_an_absent_answer_lets_the_same_unique_id_go_again(w: World) -> None:
     w.pacs.hold(EXAM)
-    w.index.switches.set(Switch(name=Fault.DROP_BEFORE, on=("ITI-41",), times=1))
+    w.index.switches.set(Switch(name=Fault.DROP_BEFORE, on=(w.provide,), times=1))
     await w.report(EXAM)
     await w.settle()
     entries = await w.entries(EXAM)
     assert [status for _, status in entries] == ["Approved"]
     row = await w.store.read(lambda tx: tx.rows("SELECT unique_id FROM manifest"))
     assert [entries[0][0]] == [one["unique_id"] for one in row]
-    assert w.index.switches.counts["ITI-41"] == 2
+    assert w.index.switches.counts[w.provide] == 2
 
 
 async def test_f09_an_entry_not_shown_yet_is_not_sent_again(w: World) -> None:
@@ -324,18 +329,18 @@ async def test_f09_an_entry_not_shown_yet_is_not_sent_again(w: World) -> None:
     await w.report(EXAM)
     await w.settle()
     assert (await w.last(STUDY)).state is State.PUBLISHED
-    assert w.index.switches.counts["ITI-41"] == 1
+    assert w.index.switches.counts[w.provide] == 1
 
 
 async def test_f10_a_refusal_nobody_knows_is_held_for_a_person_not_retried(w: World) -> None:
     w.pacs.hold(EXAM)
-    w.index.switches.set(Switch(name=Fault.REFUSE, code="SomethingNew", on=("ITI-41",)))
+    w.index.switches.set(Switch(name=Fault.REFUSE, code="SomethingNew", on=(w.provide,)))
     await w.report(EXAM)
     await w.settle()
     held = await w.last(STUDY)
     assert held.state is State.BLOCKED
     assert "SomethingNew" in held.reason
-    assert w.index.switches.counts["ITI-41"] == 1
+    assert w.index.switches.counts[w.provide] == 1
 
 
 async def test_ff14_late_images_change_the_manifest_whatever_the_counts_said(w: World) -> None:
@@ -518,13 +523,13 @@ async def test_i10_a_lost_send_is_not_repeated_over_a_later_opposition_or_confli
     w: World, second: dict[str, object], reason: str
 ) -> None:
     w.pacs.hold(EXAM)
-    w.index.switches.set(Switch(name=Fault.DROP_BEFORE, on=("ITI-41",), times=1))
+    w.index.switches.set(Switch(name=Fault.DROP_BEFORE, on=(w.provide,), times=1))
     await w.report(EXAM)
-    while not w.index.switches.counts["ITI-41"]:
+    while not w.index.switches.counts[w.provide]:
         await w.engine.step()
     await w.report(replace(EXAM, document_id="1.2.250.1.213.4.5.9.1.9777", **second))
     await w.settle()
-    assert w.index.switches.counts["ITI-41"] == 1
+    assert w.index.switches.counts[w.provide] == 1
     assert await w.entries(EXAM) == []
     assert (await w.last(STUDY)).reason == reason
 
@@ -534,7 +539,7 @@ async def test_ff19_what_the_pacs_says_against_one_study_holds_the_other_studies
     both = replace(EXAM, studies=("1.2.3.1", "1.2.3.2"), orders=orders)
     w.pacs.hold(replace(both, studies=("1.2.3.1",), orders=orders[:1]))
     w.pacs.hold(replace(both, studies=("1.2.3.2",), orders=orders[1:]), birth_date="19990101")
-    w.index.switches.set(Switch(name=Fault.BUSY, on=("ITI-41",), times=3))
+    w.index.switches.set(Switch(name=Fault.BUSY, on=(w.provide,), times=3))
     await w.report(both)
     await w.settle()
     assert await w.entries(EXAM) == []
@@ -567,7 +572,7 @@ async def test_i06_a_version_that_may_have_landed_is_replaced_never_doubled(w: W
 
     w.client.provide_and_register = landed_yet_busy  # type: ignore[method-assign]
     await w.report(EXAM)
-    while not w.index.switches.counts["ITI-41"]:
+    while not w.index.switches.counts[w.provide]:
         await w.engine.step()
     w.pacs.hold(EXAM, instances=5)
     await w.report(replace(EXAM, document_id="1.2.250.1.213.4.5.9.1.9777"))
@@ -612,15 +617,15 @@ async def test_ff24_an_index_that_takes_everything_and_shows_nothing_is_not_sent
     await w.settle(rounds=900, step_s=5.0)
     held = await w.last(STUDY)
     assert (held.state, held.reason) == (State.BLOCKED, "never-shown")
-    assert w.index.switches.counts["ITI-41"] == 10
+    assert w.index.switches.counts[w.provide] == 10
 
 
 async def test_i17_a_clock_that_was_ahead_does_not_freeze_a_lost_send(w: World) -> None:
     w.pacs.hold(EXAM)
     w.clock.jump(timedelta(days=365))
-    w.index.switches.set(Switch(name=Fault.DROP_BEFORE, on=("ITI-41",), times=1))
+    w.index.switches.set(Switch(name=Fault.DROP_BEFORE, on=(w.provide,), times=1))
     await w.report(EXAM)
-    while not w.index.switches.counts["ITI-41"]:
+    while not w.index.switches.counts[w.provide]:
         await w.engine.step()
     w.clock.jump(timedelta(days=-365))
     await w.settle(rounds=200)
@@ -680,11 +685,11 @@ async def test_a_warning_is_noted_once_however_long_the_index_is_silent(tmp_path
         await w.report(EXAM)
         await w.settle()
         w.pacs.hold(EXAM, instances=5, name="AUTRE^ODETTE")
-        w.index.switches.set(Switch(name=Fault.HTML_MAINTENANCE, on=("ITI-18",), times=6))
+        w.index.switches.set(Switch(name=Fault.HTML_MAINTENANCE, on=(w.query,), times=6))
         await w.report(replace(EXAM, document_id="1.2.250.1.213.4.5.9.1.9777"))
         await w.settle()
         assert (await w.last(STUDY)).state is State.PUBLISHED
-        assert w.index.switches.counts["ITI-18"] > 6
+        assert w.index.switches.counts[w.query] > 6
         noted = await w.store.read(lambda tx: evidence_of(tx, TENANT, STUDY))
         warnings = [one.summary for one in noted if one.kind == "identity-warning"]
         assert len(warnings) == 2  # one for each valid report that the PACS contradicts

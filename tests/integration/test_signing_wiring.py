@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from gateway.peers import index_client
-from gateway.settings import IndexNodeSettings, IndexSettings, VihfSettings, load
+from gateway.settings import IndexNodeSettings, IndexXds, VihfSettings, load
 from gateway.wiring import index_house
 from indexer.ports import EntryAbsent, EntryUnknown
 from security.keys.lab_pki import LabAuthority
@@ -38,7 +39,7 @@ async def test_a_node_that_asks_for_assertions_serves_who_brings_one_and_nobody_
     assert isinstance(node, IndexNodeSettings)
     async with index_house(node) as house, house.doors() as doors:
         where = f"http://{doors['index']}/xds"
-        plain = IndexSettings(
+        plain = IndexXds(
             registry_url=f"{where}/registry",
             repository_url=f"{where}/repository",
             repository_unique_id=node.repository_unique_id,
@@ -56,6 +57,11 @@ async def test_a_node_that_asks_for_assertions_serves_who_brings_one_and_nobody_
             client = index_client(tenant.model_copy(update={"index": index}))
             answers.append(await client.find_document("2.25.1"))
             await client.aclose()
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"http://{doors['index']}/fhir/metadata") as answer,
+        ):
+            assert answer.status == 404  # the other door knows no assertion, so it is not there
     assert isinstance(answers[0], EntryUnknown)
     assert answers[0].reason == "soap-sender"
     assert answers[1] == EntryAbsent()

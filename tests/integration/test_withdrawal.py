@@ -25,9 +25,9 @@ STUDY = EXAM.studies[0]
 SECOND = replace(EXAM, document_id="1.2.250.1.213.4.5.9.1.9777")
 
 
-@pytest.fixture
-async def w(tmp_path: Path):
-    async with world(tmp_path) as made:
+@pytest.fixture(params=["xds", "mhd"])
+async def w(request: pytest.FixtureRequest, tmp_path: Path):
+    async with world(tmp_path, door=request.param) as made:
         yield made
 
 
@@ -72,7 +72,7 @@ async def test_a_published_exam_is_withdrawn_and_people_see_it(w: World) -> None
     assert await w.entries(EXAM) == []
     assert await state_of(w) is ExamState.WITHDRAWN
     assert (await kinds_noted(w))[-3:] == ["withdrawal-asked", "withdrawal-built", "withdrawn"]
-    assert w.index.switches.counts["ITI-57"] == 1
+    assert w.index.switches.counts[w.take_back] == 1
 
 
 async def test_what_was_never_published_needs_no_withdrawal_and_no_request(w: World) -> None:
@@ -87,7 +87,7 @@ async def test_what_was_never_published_needs_no_withdrawal_and_no_request(w: Wo
 
 async def test_i10_a_withdrawal_overrides_what_was_not_sent_yet(w: World) -> None:
     await publish(w)
-    w.index.switches.set(Switch(name=Fault.DROP_BEFORE, on=("ITI-41",)))
+    w.index.switches.set(Switch(name=Fault.DROP_BEFORE, on=(w.provide,)))
     await add_images(w)
     await w.settle(rounds=2)
     await ask(w)
@@ -112,8 +112,8 @@ async def test_i10_a_withdrawal_passes_an_exam_that_is_held(w: World) -> None:
 async def test_i10_what_is_refused_while_a_withdrawal_waits_gives_way_to_it(w: World) -> None:
     await publish(w)
     w.index.switches.set(
-        Switch(name=Fault.DELAY, seconds=0.4, on=("ITI-41",)),
-        Switch(name=Fault.REFUSE, code="XDSPatientIdDoesNotMatch", on=("ITI-41",)),
+        Switch(name=Fault.DELAY, seconds=0.4, on=(w.provide,)),
+        Switch(name=Fault.REFUSE, code="XDSPatientIdDoesNotMatch", on=(w.provide,)),
     )
     await add_images(w)
     await w.engine.step()
@@ -132,12 +132,12 @@ async def test_i10_what_is_refused_while_a_withdrawal_waits_gives_way_to_it(w: W
 @pytest.mark.parametrize("fault", [Fault.COMMIT_THEN_RESET, Fault.HTML_MAINTENANCE, Fault.EMPTY_200, Fault.HTTP_503])
 async def test_f07_an_ambiguous_answer_is_asked_about_before_anything_is_sent_again(w: World, fault: Fault) -> None:
     await publish(w)
-    w.index.switches.set(Switch(name=fault, seconds=1, on=("ITI-57",), times=1))
+    w.index.switches.set(Switch(name=fault, seconds=1, on=(w.take_back,), times=1))
     await ask(w)
     await w.settle()
     assert await state_of(w) is ExamState.WITHDRAWN
     assert await w.entries(EXAM) == []
-    assert w.index.switches.counts["ITI-57"] == (1 if fault is Fault.COMMIT_THEN_RESET else 2)
+    assert w.index.switches.counts[w.take_back] == (1 if fault is Fault.COMMIT_THEN_RESET else 2)
 
 
 async def test_i05_every_attempt_carries_the_same_bytes(w: World, monkeypatch) -> None:
@@ -150,7 +150,7 @@ async def test_i05_every_attempt_carries_the_same_bytes(w: World, monkeypatch) -
 
     monkeypatch.setattr(w.client, "update_status", noting)
     await publish(w)
-    w.index.switches.set(Switch(name=Fault.EMPTY_200, on=("ITI-57",), times=2))
+    w.index.switches.set(Switch(name=Fault.EMPTY_200, on=(w.take_back,), times=2))
     await ask(w)
     await w.settle()
     assert len(sent) == 3
@@ -164,18 +164,18 @@ async def test_f09_an_index_that_shows_it_for_a_while_is_not_asked_twice(w: Worl
     await ask(w)
     await w.settle(step_s=1.0)
     assert await state_of(w) is ExamState.WITHDRAWN
-    assert w.index.switches.counts["ITI-57"] == 1
+    assert w.index.switches.counts[w.take_back] == 1
 
 
 async def test_ff54_an_index_that_does_not_answer_decides_nothing(w: World) -> None:
     await publish(w)
-    w.index.switches.set(Switch(name=Fault.HTML_MAINTENANCE, on=("ITI-18",)))
+    w.index.switches.set(Switch(name=Fault.HTML_MAINTENANCE, on=(w.query,)))
     await ask(w)
     await w.settle(rounds=8)
     waiting = await w.last(STUDY)
     assert waiting.state is State.SETTLING
     assert waiting.reason.startswith("index-")
-    assert "ITI-57" not in w.index.switches.counts
+    assert w.take_back not in w.index.switches.counts
     w.index.switches.set()
     await w.settle()
     assert await state_of(w) is ExamState.WITHDRAWN
@@ -184,7 +184,7 @@ async def test_ff54_an_index_that_does_not_answer_decides_nothing(w: World) -> N
 async def test_ff22_a_version_that_landed_unseen_is_the_one_that_is_withdrawn(w: World) -> None:
     await publish(w)
     await add_images(w)
-    w.index.switches.set(Switch(name=Fault.COMMIT_THEN_RESET, on=("ITI-41",)))
+    w.index.switches.set(Switch(name=Fault.COMMIT_THEN_RESET, on=(w.provide,)))
     await w.engine.step()
     await w.engine.step()
     correction = await w.last(STUDY)
@@ -216,7 +216,7 @@ async def _there_and_back_twice(w: World) -> None:
     await ask(w)
     await w.settle()
     assert await w.entries(EXAM) == []
-    assert w.index.switches.counts["ITI-57"] == 2
+    assert w.index.switches.counts[w.take_back] == 2
 
 
 async def test_a_second_withdrawal_finds_nothing_to_do(w: World) -> None:
@@ -227,7 +227,7 @@ async def test_a_second_withdrawal_finds_nothing_to_do(w: World) -> None:
     await w.settle()
     assert (await w.last(STUDY)).reason == "never-published"
     assert await state_of(w) is ExamState.WITHDRAWN
-    assert w.index.switches.counts["ITI-57"] == 1
+    assert w.index.switches.counts[w.take_back] == 1
 
 
 async def test_an_entry_somebody_else_replaced_is_for_a_person(w: World) -> None:
@@ -241,7 +241,7 @@ async def test_an_entry_somebody_else_replaced_is_for_a_person(w: World) -> None
     w.client.find_document = deprecated
     await w.settle()
     assert (await w.last(STUDY)).reason == "entry-deprecated-by-others"
-    assert "ITI-57" not in w.index.switches.counts
+    assert w.take_back not in w.index.switches.counts
 
 
 async def test_an_entry_that_lastingly_disappeared_counts_as_withdrawn(w: World) -> None:
@@ -252,7 +252,7 @@ async def test_an_entry_that_lastingly_disappeared_counts_as_withdrawn(w: World)
     assert (await w.last(STUDY)).reason == "entry-missing"
     await w.settle()
     assert await state_of(w) is ExamState.WITHDRAWN
-    assert "ITI-57" not in w.index.switches.counts
+    assert w.take_back not in w.index.switches.counts
 
 
 async def test_ff24_an_index_that_takes_it_and_never_hides_it_is_not_asked_for_ever(w: World, monkeypatch) -> None:
@@ -267,12 +267,12 @@ async def test_ff24_an_index_that_takes_it_and_never_hides_it_is_not_asked_for_e
     await w.settle(rounds=600, step_s=20.0)
     held = await w.last(STUDY)
     assert (held.state, held.reason) == (State.BLOCKED, "never-withdrawn")
-    assert w.index.switches.counts["ITI-57"] <= 10
+    assert w.index.switches.counts[w.take_back] <= 10
 
 
 async def test_a_refusal_for_good_waits_for_a_person(w: World) -> None:
     await publish(w)
-    w.index.switches.set(Switch(name=Fault.REFUSE, code="LocalPolicyRestrictionError", on=("ITI-57",)))
+    w.index.switches.set(Switch(name=Fault.REFUSE, code="LocalPolicyRestrictionError", on=(w.take_back,)))
     await ask(w)
     await w.settle()
     dead = await w.last(STUDY)
@@ -322,4 +322,4 @@ async def test_f01_kill_in_the_middle_of_a_withdrawal_is_healed_by_a_restart(tmp
                 assert await child.wait() == code
         assert await w.entries(EXAM) == []
         sends = 2 if point == "attempt-committed" else 1
-        assert w.index.switches.counts["ITI-57"] <= sends
+        assert w.index.switches.counts[w.take_back] <= sends

@@ -22,7 +22,8 @@ from indexer import gate
 from indexer.admission import Admission
 from indexer.assemble import Site
 from indexer.ledger import Ledger
-from indexer.ports import StudySource
+from indexer.mhd.client import MhdClient, MhdEndpoint
+from indexer.ports import NationalIndex, StudySource
 from indexer.publication import Policy, Publication
 from indexer.report import Coded, Organization
 from indexer.study import Absent, Address, Found, Instance, PacsPatient, Series, Study, StudyAnswer
@@ -96,7 +97,8 @@ class MemoryPacs:
 
 @dataclass
 class World:
-    """The parts, and what people do with them."""
+    """The parts, and what people do with them. ``provide``, ``query``, ``take_back``: the transactions of the
+    gateway's door to the index; what people ask of the index is always asked by ITI-18."""
 
     clock: Hands
     store: Store
@@ -105,10 +107,13 @@ class World:
     pacs: MemoryPacs
     intake: Intake
     engine: Engine
-    client: XdsClient
+    client: XdsClient | MhdClient
     index: LabIndex
     admission: Admission
     policy: Policy
+    provide: str = "ITI-41"
+    query: str = "ITI-18"
+    take_back: str = "ITI-57"
     _sent: int = 0
 
     def restart(self, mode: Literal["live", "shadow"]) -> None:
@@ -234,7 +239,13 @@ def trial_plan(policy: Policy, **changes: Any) -> Plan:
 
 
 def kinds_of(
-    policy: Policy, store: Store, ledger: Ledger, *, sources: Sequence[StudySource], index: XdsClient, clock: Hands
+    policy: Policy,
+    store: Store,
+    ledger: Ledger,
+    *,
+    sources: Sequence[StudySource],
+    index: NationalIndex,
+    clock: Hands,
 ) -> dict[str, JobKind]:
     """The tenant's kinds of job, as the gateway wires them."""
     publication = Publication(
@@ -256,23 +267,11 @@ def kinds_of(
     return {publication.name: publication, withdrawal.name: withdrawal}
 
 
-@asynccontextmanager
-async def world(
-    folder: Path,
-    *,
-    rules: gate.Rules | None = None,
-    visibility_s: float = 10.0,
-    source: StudySource | None = None,
-    place: StorePlace | None = None,
-) -> AsyncIterator[World]:
-    """A world in ``folder``; everything is closed at the end. ``source``: asked instead of the PACS in memory.
-    ``place``: where its database is instead."""
-    clock = Hands()
-    rules = rules or gate.Rules(test_identity="off")
-    store = await open_store(place or folder / "gateway.db", COMPONENTS)
-    vault = await Vault.load(store, b"k" * 32, [TENANT], clock)
-    index = await LabIndex(folder / "index", clock=clock).__aenter__()
-    client = XdsClient(
+def index_client(index: LabIndex, door: Literal["xds", "mhd"]) -> XdsClient | MhdClient:
+    """The gateway's client of the laboratory's index."""
+    if door == "mhd":
+        return MhdClient(MhdEndpoint(base_url=index.fhir_url, connect_timeout_s=2.0, total_timeout_s=3.0))
+    return XdsClient(
         XdsEndpoint(
             registry_url=f"{index.url}/registry",
             repository_url=f"{index.url}/repository",
@@ -281,9 +280,30 @@ async def world(
             total_timeout_s=3.0,
         )
     )
+
+
+@asynccontextmanager
+async def world(
+    folder: Path,
+    *,
+    rules: gate.Rules | None = None,
+    visibility_s: float = 10.0,
+    source: StudySource | None = None,
+    place: StorePlace | None = None,
+    door: Literal["xds", "mhd"] = "xds",
+    **policy_changes: Any,
+) -> AsyncIterator[World]:
+    """A world in ``folder``; everything is closed at the end. ``source``: asked instead of the PACS in memory.
+    ``place``: where its database is instead; ``door``: by which the gateway reaches the index."""
+    clock = Hands()
+    rules = rules or gate.Rules(test_identity="off")
+    store = await open_store(place or folder / "gateway.db", COMPONENTS)
+    vault = await Vault.load(store, b"k" * 32, [TENANT], clock)
+    index = await LabIndex(folder / "index", clock=clock).__aenter__()
+    client = index_client(index, door)
     ledger = Ledger(vault)
     pacs = MemoryPacs()
-    policy = make_policy(rules, visibility_s)
+    policy = replace(make_policy(rules, visibility_s), **policy_changes)
     admission = Admission(tenant=TENANT, ledger=ledger, rules=rules)
     kinds = kinds_of(policy, store, ledger, sources=[source or pacs], index=client, clock=clock)
     engine = Engine(
@@ -317,6 +337,9 @@ async def world(
             index=index,
             admission=admission,
             policy=policy,
+            provide="ITI-65" if door == "mhd" else "ITI-41",
+            take_back="ITI-65 withdrawal" if door == "mhd" else "ITI-57",
+            query="ITI-67" if door == "mhd" else "ITI-18",
         )
     finally:
         await client.aclose()

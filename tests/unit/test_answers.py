@@ -99,9 +99,7 @@ def test_success_with_warnings_is_accepted_and_names_them() -> None:
     ],
 )
 def test_a_busy_code_may_be_retried(code: str) -> None:
-    assert refused(code) == Rejected(
-        lasting=False, known=True, codes=(code,), detail=f"RegistryResponse Failure: {code}"
-    )
+    assert refused(code) == Rejected(lasting=False, known=True, codes=(code,), detail=f"the index refused: {code}")
 
 
 @pytest.mark.parametrize(
@@ -142,7 +140,7 @@ def test_a_code_that_could_be_text_is_not_repeated() -> None:
 
 def test_a_failure_without_any_error_is_held() -> None:
     assert refused() == Rejected(
-        lasting=False, known=False, codes=("no-code",), detail="RegistryResponse Failure: without an error"
+        lasting=False, known=False, codes=("no-code",), detail="the index refused: without an error"
     )
 
 
@@ -194,7 +192,7 @@ F10_CORPUS: dict[str, tuple[Reply, IndexAnswer | str]] = {
             lasting=True,
             known=True,
             codes=("XDSRegistryMetadataError",),
-            detail="RegistryResponse Failure: XDSRegistryMetadataError",
+            detail="the index refused: XDSRegistryMetadataError",
         ),
     ),
     "HTTP 200 with a maintenance page": (raw(b"<html>Maintenance until 6 pm</html>"), "unreadable-answer"),

@@ -9,9 +9,9 @@ import pytest
 from lxml import etree
 
 from indexer.registry.answers import XdsRefusal
-from indexer.registry.objects import read_submission
 from indexer.registry.queries import fitting_entries, fitting_sets, like, parse_query
 from indexer.xds import vocabulary as v
+from indexer.xds.objects import read_submission
 from tests.fixtures.xds_submissions import ONDINE, Draft, adhoc_query
 
 APPROVED = f"('{v.STATUS_APPROVED}')"

@@ -9,15 +9,6 @@ from dataclasses import replace
 import pytest
 from lxml import etree
 
-from indexer.registry.objects import (
-    DocumentEntry,
-    element,
-    read_entry,
-    read_submission,
-    resolved,
-    serialised,
-    with_slots,
-)
 from indexer.registry.validate import (
     Held,
     HeldObject,
@@ -29,6 +20,15 @@ from indexer.registry.validate import (
     patient_of,
 )
 from indexer.xds import vocabulary as v
+from indexer.xds.objects import (
+    DocumentEntry,
+    element,
+    read_entry,
+    read_submission,
+    resolved,
+    serialised,
+    with_slots,
+)
 from security.errors import BadInput
 from tests.fixtures.xds_submissions import APND, JULES, MANIFEST, ONDINE, RIM, RPLC, Draft, code, external, slot
 

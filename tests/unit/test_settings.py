@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from gateway.settings import (
     ConfigurationError,
     IdentityRules,
-    IndexSettings,
+    IndexXds,
     PacsDimse,
     PacsOrthanc,
     Problem,
@@ -327,7 +327,7 @@ def test_what_is_no_address_is_refused(wrong):
 
 
 def test_the_switchable_identity_rules_are_those_of_the_gate():
-    rules = {field.name: field.default for field in dataclasses.fields(Rules)}
+    rules = {field.name: field.default for field in dataclasses.fields(Rules) if field.name != "domain"}
 
     assert IdentityRules().model_dump() == rules
 
@@ -390,6 +390,7 @@ def test_the_example_file_can_be_used_once_its_secrets_exist(tmp_path):
 def test_the_example_file_shows_every_key(tmp_path):
     known = long(tmp_path).model_dump()
     known["store"] |= {"postgres": load(placed(tmp_path, FILE.sub("", complete())), {}).store.postgres.model_dump()}
+    known["tenants"]["chu"]["trial"].pop("patient_id")  # instead of matricule, outside drim-m
     known["index_node"]["store"].pop("postgres")  # the same section as that of the gateway, shown once
 
     assert shape(tomllib.loads(complete())) == shape(known)
@@ -403,7 +404,9 @@ def test_the_example_file_shows_the_true_defaults(tmp_path):
     assert full.alerts.model_copy(update={"mail": None, "webhook": None}) == lean.alerts
     shown, tenant = full.tenants["chu"], lean.tenants["chu"]
     assert shown.pacs.keys() - tenant.pacs.keys() == {"archive", "secours"}
-    assert shown.model_copy(update={"pacs": tenant.pacs, "trial": None, "index": tenant.index}) == tenant
+    dicom = shown.dicom.model_copy(update={"peers": {}})
+    changes = {"pacs": tenant.pacs, "trial": None, "dicom": dicom, "index": tenant.index}
+    assert shown.model_copy(update=changes) == tenant
     signing = {"sign_certificate_file": None, "sign_key_file": None, "vihf": None}
     assert shown.index.model_copy(update=signing) == tenant.index
     assert shown.pacs["principal"] == tenant.pacs["principal"]
@@ -424,15 +427,49 @@ def test_the_example_file_shows_the_true_defaults_of_what_it_leaves_out(tmp_path
 
 def test_the_index_is_reached_in_clear_only_on_this_machine():
     with pytest.raises(ValidationError, match="in clear"):
-        IndexSettings(
+        IndexXds(
             registry_url="http://index.example.org/r",
             repository_url="http://127.0.0.1:8081/r",
             repository_unique_id="1.2.3",
         )
 
 
+@pytest.mark.parametrize(
+    ("said", "key"),
+    [
+        ('form = "fhir"', "form"),
+        ('patient_domain = "1.2.3"', "patient_domain"),
+        ('profile = "mado"', "patient_domain"),
+        ('profile = "mado"\npatient_domain = "1.2.3"', "images.retrieve_location"),
+        ('profile = "xds-i"\npatient_domain = "1.2.3"', "images.retrieve_aet"),
+        ('profile = "xds-i"\nform = "fhir"\npatient_domain = "1.2.3"', "form"),
+    ],
+)
+def test_profiles_forms_and_patients_that_do_not_fit_are_named(tmp_path, said, key):
+    text = (CONF / "poterne.toml").read_text(encoding="utf-8").replace('mode = "shadow"', f'mode = "shadow"\n{said}')
+
+    with pytest.raises(ConfigurationError) as caught:
+        load(placed(tmp_path, text), {})
+
+    problems = {problem.key: problem for problem in caught.value.problems}
+    assert f"tenants.chu.{key}" in problems
+    assert all(problem.reason and problem.hint and problem.file for problem in problems.values())
+
+
+def test_an_index_without_kind_is_of_xds_and_mhd_takes_its_own_keys(tmp_path):
+    index = load(placed(tmp_path, (CONF / "poterne.toml").read_text(encoding="utf-8")), {}).tenants["chu"].index
+    assert (index.kind, index.address) == ("xds", "http://127.0.0.1:8081/xds/registry")
+    xds = (CONF / "poterne.toml").read_text(encoding="utf-8")
+    begin, end = xds.index("[tenants.chu.index]"), xds.index("[tenants.chu.publisher]")
+    mhd = xds[:begin] + '[tenants.chu.index]\nkind = "mhd"\nbase_url = "http://127.0.0.1:8081/fhir"\n' + xds[end:]
+    index = load(placed(tmp_path, mhd), {}).tenants["chu"].index
+    assert (index.kind, index.address) == ("mhd", "http://127.0.0.1:8081/fhir")
+    with pytest.raises(ConfigurationError, match=r"base_url: this key is required"):
+        load(placed(tmp_path, mhd.replace("base_url", "registry_url")), {})
+
+
 def test_an_assertion_is_asked_for_only_where_something_signs_it():
     vihf = {"lps_id": "1234567890"}
-    assert [key for key, _, _ in IndexSettings.between({"vihf": vihf})] == ["sign_certificate_file"]
-    assert [*IndexSettings.between({"vihf": vihf, "sign_certificate_file": "sign.pem"})] == []
-    assert [*IndexSettings.between({})] == []
+    assert [key for key, _, _ in IndexXds.between({"vihf": vihf})] == ["sign_certificate_file"]
+    assert [*IndexXds.between({"vihf": vihf, "sign_certificate_file": "sign.pem"})] == []
+    assert [*IndexXds.between({})] == []

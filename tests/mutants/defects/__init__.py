@@ -7,12 +7,15 @@ notice.
 from __future__ import annotations
 
 from tests.mutants.defects import (
+    dimse,
     doors,
     exams,
+    fhir,
     gate,
     hl7,
     index,
     kos,
+    mhd,
     outbox,
     pacs,
     protection,
@@ -25,6 +28,23 @@ from tests.mutants.defects.defect import Defect
 
 __all__ = ["DEFECTS", "Defect"]
 
-_ROOMS = (gate, exams, kos, index, registry, hl7, pacs, doors, service, signatures, outbox, store, protection)
+_ROOMS = (
+    gate,
+    exams,
+    kos,
+    fhir,
+    index,
+    mhd,
+    registry,
+    hl7,
+    pacs,
+    dimse,
+    doors,
+    service,
+    signatures,
+    outbox,
+    store,
+    protection,
+)
 
 DEFECTS: tuple[Defect, ...] = tuple(defect for room in _ROOMS for defect in room.DEFECTS)

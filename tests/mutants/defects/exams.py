@@ -334,7 +334,7 @@ DEFECTS = (
     identity(
         "trial-of-a-real-patient",
         _TRIAL,
-        "if authority is None or authority.production:",
+        "if not self._plan.rules.domain and (authority is None or authority.production):",
         "if authority is None:",
         integration("trial", "test_a_real_patient_is_refused_as_a_trial_patient"),
     ),

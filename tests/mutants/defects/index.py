@@ -6,7 +6,7 @@ from tests.mutants.defects.defect import access, identity, integration, loss, un
 
 _METADATA = "indexer/xds/metadata.py"
 _ANSWERS = "indexer/xds/answers.py"
-_CLIENT = "indexer/xds/client.py"
+_WIRE = "indexer/wire.py"
 _SOAP = "indexer/xds/soap.py"
 
 DEFECTS = (
@@ -72,7 +72,7 @@ DEFECTS = (
     ),
     loss(
         "lost-connection-taken-for-not-sent",
-        _CLIENT,
+        _WIRE,
         "    if sent:\n",
         "    if sent and late:\n",
         integration(
@@ -81,14 +81,14 @@ DEFECTS = (
     ),
     access(
         "redirect-followed",
-        _CLIENT,
+        _WIRE,
         "allow_redirects=False,",
         "allow_redirects=True,",
         integration("xds_client", "test_t26_a_redirect_is_not_followed"),
     ),
     access(
         "index-reached-in-clear",
-        _CLIENT,
+        _WIRE,
         'if parts.scheme == "http" and _is_loopback(parts.hostname or ""):',
         'if parts.scheme == "http":',
         integration("xds_client", "test_an_address_without_mutual_tls_is_refused_at_configuration"),

@@ -105,7 +105,7 @@ DEFECTS = (
     access(
         "withdrawal-overrides-nothing",
         _JOBS,
-        '        elif not job_class == JobClass.P0 < row["job_class"]:\n            continue\n',
+        '        elif not job_class == JobClass.P0 < row["asked_class"]:\n            continue\n',
         "        else:\n            continue\n",
         integration(
             "withdrawal",
@@ -116,7 +116,7 @@ DEFECTS = (
     access(
         "refused-job-sent-over-a-waiting-withdrawal",
         _JOBS,
-        "(kind = :kind OR job_class = 0 AND job_class < :job_class)",
+        "(kind = :kind OR asked_class = 0 AND asked_class < :asked_class)",
         "(kind = :kind OR job_class < 0 AND job_class < :job_class)",
         integration("withdrawal", "test_i10_what_is_refused_while_a_withdrawal_waits_gives_way_to_it"),
     ),

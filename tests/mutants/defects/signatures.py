@@ -20,6 +20,13 @@ _REFUSED = integration("registry_revision", "test_what_does_not_fit_is_refused_w
 
 DEFECTS = (
     access(
+        "fhir-door-open-where-assertions-are-demanded",
+        _APP,
+        "    if credentials is None:  # nothing",
+        "    if node is not None:  # nothing",
+        integration("signing_wiring", "test_a_node_that_asks_for_assertions_serves_who_brings_one_and_nobody_else"),
+    ),
+    access(
         "digest-of-what-is-signed-not-compared",
         _VERIFY,
         "    if not is_digest_of(one, data):",
@@ -190,8 +197,8 @@ DEFECTS = (
     access(
         "older-version-of-a-withdrawn-document-shown",
         _NODE,
-        "rows.change_versions(tx, self._tenant, patient_key, held.objects[target].logical_id, self._deleted_status)",
-        "rows.change_status(tx, self._tenant, patient_key, target, self._deleted_status)",
+        "rows.change_versions(tx, self._tenant, patient_key, held.objects[target].logical_id, self.deleted_status)",
+        "rows.change_status(tx, self._tenant, patient_key, target, self.deleted_status)",
         integration("registry_revision", "test_a_withdrawal_hides_every_version"),
     ),
     access(

@@ -19,6 +19,10 @@ CREATE TABLE outbox_prediction (
     PRIMARY KEY (tenant, made_at)
 );
 
+-- What a job was asked as. job_class is how it is scheduled now: it may have been hastened since.
+ALTER TABLE outbox_job ADD COLUMN asked_class BIGINT NOT NULL DEFAULT 1;
+UPDATE outbox_job SET asked_class = job_class;
+
 -- Jobs that wait for nothing but their turn, by class and deadline.
 CREATE INDEX outbox_backlog ON outbox_job (tenant, job_class, deadline, not_before)
     WHERE state IN ('SETTLING', 'READY', 'LEASED', 'SENT', 'UNKNOWN', 'RETRY_WAIT');

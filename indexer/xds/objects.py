@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from lxml import etree
 
@@ -77,6 +77,7 @@ class ExternalIdentifier:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistryObject:
     """What the three kinds share. ``id``: entryUUID, or a symbolic id before the registry assigned one.
+    ``kept_at``: when an index took it, milliseconds since 1970, 0 before that.
 
     ``repr`` shows the id only: the rest describes a patient.
     """
@@ -91,6 +92,7 @@ class RegistryObject:
     description: tuple[Text, ...] = ()
     classifications: tuple[Classification, ...] = ()
     identifiers: tuple[ExternalIdentifier, ...] = ()
+    kept_at: int = 0
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.id})"
@@ -356,7 +358,7 @@ def _put_text(root: etree._Element, tag: str, texts: Iterable[Text]) -> None:
             child.set(_LANG, text.language)
 
 
-def _read(kind: type[_R], element: etree._Element, **own: str) -> _R:
+def _read(kind: type[_R], element: etree._Element, **own: Any) -> _R:
     """An object of ``kind``: the fields every kind has, and its own."""
     version = element.find(_RIM + "VersionInfo")
     return kind(

@@ -1,0 +1,244 @@
+"""The DICOM door of one legal entity, as its settings describe it: spool, inbox, listener, certificates, audit.
+
+Holds no rule of its own. What happens to associations is counted and written to the audit trail a second later, one
+row for each kind and address: a flood of refused calls must not become a flood of rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import ssl
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from ipaddress import ip_network
+from pathlib import Path
+
+import structlog
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from gateway.dimse.inbox import ZONE
+from gateway.dimse.limits import Limits
+from gateway.dimse.listener import DimseListener
+from gateway.dimse.negotiation import Terms
+from gateway.dimse.peers import KnownPeer, PeerTable
+from gateway.dimse.services import Admitted, Services
+from gateway.dimse.storage import Storage
+from gateway.dimse.storage import Terms as StorageTerms
+from gateway.settings import DicomPeerSettings, DicomSettings, address
+from security import audit
+from security.clock import Clock
+from security.errors import Broken, Fault
+from security.keys.tls import CurrentContext, server_context
+from security.seal import Vault
+from security.spool import Spool
+from security.store.port import Store, Tx
+
+log = structlog.get_logger()
+
+_AUDIT_EVERY_S = 1.0
+_TLS_EVERY_S = 10.0
+_ADDRESSES_MAX = 1000
+
+
+class AssociationTrail:
+    """Audit rows of associations, gathered: what happened, from where, to whom, how often since the last row."""
+
+    def __init__(self, *, tenant: str, store: Store, clock: Clock) -> None:
+        self._tenant = tenant
+        self._store = store
+        self._clock = clock
+        self._counts: Counter[tuple[str, str, str, str]] = Counter()
+
+    def note(self, event: str, *, peer: str = "", origin: str = "", why: str = "") -> None:
+        """Count one; beyond a thousand addresses between two rows they are counted together."""
+        key = (event, peer, origin, why)
+        if key not in self._counts and len(self._counts) >= _ADDRESSES_MAX:
+            key = (event, peer, "many", why)
+        self._counts[key] += 1
+
+    async def run(self) -> None:
+        """Write what was counted, every second."""
+        while True:
+            await asyncio.sleep(_AUDIT_EVERY_S)
+            await self.write()
+
+    async def write(self) -> None:
+        """Write what was counted; what cannot be written now is kept for the next time."""
+        counts, self._counts = self._counts, Counter()
+        if not counts:
+            return
+        try:
+            await self._store.write(lambda tx: self._append(tx, counts))
+        except Fault as fault:
+            log.warning("dimse-audit-delayed", code=fault.code)
+            self._counts += counts
+
+    def _append(self, tx: Tx, counts: Counter[tuple[str, str, str, str]]) -> None:
+        for (event, peer, origin, why), number in counts.items():
+            audit.append(
+                tx,
+                audit.AuditRecord(
+                    tenant=self._tenant,
+                    zone=ZONE,
+                    at=self._clock.now(),
+                    event=f"dicom.association-{event}",
+                    actor=f"pacs-peer {peer}".strip(),
+                    outcome=0 if event == "accepted" else 4,
+                    object_type="address",
+                    object_id=origin,
+                    detail=f"{number} {why}".strip(),
+                ),
+            )
+
+
+@asynccontextmanager
+async def dicom_door(
+    settings: DicomSettings,
+    *,
+    tenant: str,
+    store: Store,
+    vault: Vault,
+    clock: Clock,
+    room: Callable[[], bool],
+    free_bytes_min: int,
+    observe: Callable[[str, str], None],
+) -> AsyncIterator[DimseListener]:
+    """The open door. ``room``: whether anything may be taken in; ``observe``: what happened, for the metrics.
+
+    Raises:
+        Broken: ``spool-place``, or a certificate or key that cannot be used.
+        OSError: the address cannot be bound.
+    """
+    assert settings.folder is not None  # a listener without one is refused when the configuration is read
+    folder = settings.folder
+    host, port = address(settings.listen)
+    async with AsyncExitStack() as stack:
+        context = _context(settings)
+        spool = await asyncio.to_thread(Spool.open, folder, tenant=tenant, vault=vault, free_bytes_min=free_bytes_min)
+        storage = Storage(
+            tenant=tenant,
+            store=store,
+            spool=spool,
+            terms={name: _storing(peer) for name, peer in settings.peers.items()},
+            clock=clock,
+            room=room,
+            observe=lambda outcome: observe("object", outcome),
+        )
+        stack.push_async_callback(storage.close)
+        await storage.start()
+        trail = AssociationTrail(tenant=tenant, store=store, clock=clock)
+        stack.push_async_callback(trail.write)
+        await _background(stack, trail.run(), name=f"dicom-audit-{tenant}")
+        if context is not None:
+            await _background(stack, _keep_current(context, settings), name=f"dicom-tls-{tenant}")
+        listener = await DimseListener.open(
+            host,
+            port,
+            PeerTable(
+                [_known(name, peer) for name, peer in settings.peers.items()],
+                called_aet=settings.ae_title,
+                is_secured=context is not None,
+            ),
+            Services(store=storage),
+            limits=Limits(
+                pdu_bytes_max=settings.pdu_bytes_max,
+                idle_s=settings.idle_s,
+                connections_max=settings.connections_max,
+                connections_per_address_max=settings.connections_per_address_max,
+            ),
+            tls=context,
+            observe=observe,
+            trail=trail.note,
+        )
+        stack.push_async_callback(listener.close)
+        yield listener
+
+
+async def _background(stack: AsyncExitStack, work: object, *, name: str) -> None:
+    """A task that ends with the door."""
+    assert asyncio.iscoroutine(work)
+    task: asyncio.Task[None] = asyncio.create_task(work, name=name)
+
+    async def end() -> None:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    stack.push_async_callback(end)
+
+
+def _storing(peer: DicomPeerSettings) -> StorageTerms:
+    return StorageTerms(
+        is_strict=peer.strict, objects_per_hour=peer.objects_per_hour, bytes_per_hour=peer.bytes_per_hour
+    )
+
+
+def _known(name: str, peer: DicomPeerSettings) -> KnownPeer:
+    return KnownPeer(
+        aet=peer.aet,
+        networks=tuple(ip_network(network) for network in peer.networks),
+        fingerprint=_fingerprint(peer.certificate_file) if peer.certificate_file else "",
+        admitted=Admitted(
+            name=name, terms=Terms(stores=True, deflated=peer.deflated), associations_max=peer.associations_max
+        ),
+    )
+
+
+def _fingerprint(path: Path) -> str:
+    """SHA-256 of the first certificate of a PEM file.
+
+    Raises:
+        Broken: ``peer-certificate``.
+    """
+    try:
+        certificate = x509.load_pem_x509_certificates(path.read_bytes())[0]
+    except (OSError, ValueError) as error:
+        raise Broken(
+            f"{path} holds no certificate that can be read", code="peer-certificate", hint="name a PEM file"
+        ) from error
+    return hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
+
+
+def _context(settings: DicomSettings) -> CurrentContext | None:
+    if settings.certificate_file and settings.key_file and settings.ca_file:
+        return CurrentContext(server_context(settings.certificate_file, settings.key_file, settings.ca_file))
+    return None
+
+
+async def _keep_current(context: CurrentContext, settings: DicomSettings) -> None:
+    """Take renewed certificate files into use; files that cannot be used change nothing and are named."""
+    seen = await asyncio.to_thread(_stamps, settings)
+    while True:
+        await asyncio.sleep(_TLS_EVERY_S)
+        now = await asyncio.to_thread(_stamps, settings)
+        if now == seen:
+            continue
+        seen = now
+        try:
+            context.exchange(await asyncio.to_thread(_fresh, settings))
+        except Broken as fault:
+            log.warning("dimse-tls-not-renewed", code=fault.code, hint=fault.hint)
+        else:
+            log.info("dimse-tls-renewed")
+
+
+def _fresh(settings: DicomSettings) -> ssl.SSLContext:
+    assert settings.certificate_file is not None
+    assert settings.key_file is not None
+    assert settings.ca_file is not None
+    return server_context(settings.certificate_file, settings.key_file, settings.ca_file)
+
+
+def _stamps(settings: DicomSettings) -> Mapping[str, tuple[int, int, int]]:
+    """Inode, time and size of each file, of those that are there."""
+    found: dict[str, tuple[int, int, int]] = {}
+    for path in (settings.certificate_file, settings.key_file, settings.ca_file):
+        with contextlib.suppress(OSError):
+            if path is not None:
+                status = path.stat()
+                found[str(path)] = (status.st_ino, status.st_mtime_ns, status.st_size)
+    return found

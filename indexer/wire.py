@@ -1,0 +1,210 @@
+"""One HTTP exchange with a configured peer: exactly one request, and what its end means for what we sent.
+
+Invariants:
+
+* one call is one HTTP request: no redirect is followed, nothing is re-sent, no proxy variable is read (T26);
+* before the first byte is handed to the connection a failure is ``NotSent``, from then on it is ``Ambiguous``
+  (FF-20, F07);
+* an answer is read up to a cap and never inflated (T24);
+* plain HTTP goes to loopback only; TLS shows our certificate.
+
+What an answer means stands with each door to the index (``indexer.xds.answers``, ``indexer.mhd.answers``); when to
+try again belongs to the outbox.
+"""
+
+from __future__ import annotations
+
+import io
+import ipaddress
+import os
+import re
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import SimpleNamespace
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from indexer.ports import Ambiguous, NotSent
+from security.clock import SystemClock
+from security.crash import crash_point
+from security.errors import Broken
+
+_KEEPALIVE_S = 10.0  # shorter than what servers keep, so that we rarely write into a connection they just closed
+_CHUNK = 64 * 1024
+_CERTIFICATE_ALERTS = frozenset(  # as OpenSSL spells the alerts of RFC 8446 §6.2
+    {
+        "SSLV3_ALERT_BAD_CERTIFICATE",
+        "SSLV3_ALERT_CERTIFICATE_EXPIRED",
+        "SSLV3_ALERT_CERTIFICATE_REVOKED",
+        "SSLV3_ALERT_CERTIFICATE_UNKNOWN",
+        "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE",
+        "TLSV13_ALERT_CERTIFICATE_REQUIRED",
+        "TLSV1_ALERT_ACCESS_DENIED",
+        "TLSV1_ALERT_UNKNOWN_CA",
+    }
+)
+BUSY_STATUSES = frozenset({408, 425, 429, 503})
+"""RFC 9110 §15.5.9 and §15.6.4, RFC 8470, RFC 6585: the request was not processed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpReply:
+    """One HTTP answer, its body as sent. Header values as received, "" when absent."""
+
+    http_status: int
+    content_type: str
+    data: bytes = field(repr=False)
+    retry_after: str = ""
+
+
+def retry_after_s(retry_after: str) -> float | None:
+    """Retry-After in its seconds form (RFC 9110 §10.2.3); a date is left to our own back-off."""
+    return float(retry_after) if re.fullmatch(r"[0-9]{1,9}", retry_after.strip()) else None
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far one request came; aiohttp's trace hook writes it."""
+
+    sent: bool = False
+
+
+class Wire:
+    """The connections to one peer. Use it on one event loop and close it.
+
+    ``tls``: our client certificate and the peer's trust anchors; None for loopback only. ``connect_timeout_s`` covers
+    name, TCP and TLS; ``total_timeout_s`` the whole exchange; ``response_bytes_max`` the body of an answer.
+    ``observe_date``: given the Date header (RFC 9110 §6.6.1) of each answer and when it arrived.
+    """
+
+    def __init__(
+        self,
+        *,
+        tls: ssl.SSLContext | None,
+        connect_timeout_s: float,
+        total_timeout_s: float,
+        response_bytes_max: int,
+        observe_date: Callable[[str, datetime], None],
+    ) -> None:
+        self._tls = tls
+        self._timeout = aiohttp.ClientTimeout(total=total_timeout_s, connect=connect_timeout_s)
+        self._response_bytes_max = response_bytes_max
+        self._observe_date = observe_date
+        self._session: aiohttp.ClientSession | None = None
+
+    async def aclose(self) -> None:
+        """Close every connection. Idempotent."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def exchange(
+        self, method: str, url: str, *, headers: Mapping[str, str], data: bytes | None = None, crash_at: str = ""
+    ) -> HttpReply | NotSent | Ambiguous:
+        """One request and the bytes of its answer."""
+        progress = _Progress()
+        try:
+            async with self._open_session().request(
+                method,
+                url,
+                # aiohttp warns about long bytes; a file is written in pieces
+                data=None if data is None else io.BytesIO(data),
+                headers=headers,
+                allow_redirects=False,
+                trace_request_ctx=progress,
+            ) as response:
+                if crash_at:
+                    crash_point(crash_at)
+                self._observe_date(response.headers.get("Date", ""), SystemClock().now())
+                answer = await self._read(response)
+        except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
+            return _failure(error, sent=progress.sent)
+        if answer is None:
+            return Ambiguous(
+                reason="answer-too-large", detail=f"more than {self._response_bytes_max} bytes of answer"
+            )
+        return HttpReply(
+            http_status=response.status,
+            content_type=response.headers.get("Content-Type", ""),
+            data=answer,
+            retry_after=response.headers.get("Retry-After", ""),
+        )
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes | None:
+        """The answer's body as sent, None when it is over the cap."""
+        answer = bytearray()
+        async for chunk in response.content.iter_chunked(_CHUNK):
+            answer += chunk
+            if len(answer) > self._response_bytes_max:
+                return None
+        return bytes(answer)
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            trace = aiohttp.TraceConfig()
+            trace.on_request_headers_sent.append(_note_sent)
+            self._session = aiohttp.ClientSession(
+                # aiohttp sets TCP_NODELAY on every connection; limits are the outbox's business
+                connector=aiohttp.TCPConnector(ssl=self._tls or True, limit=0, keepalive_timeout=_KEEPALIVE_S),
+                timeout=self._timeout,
+                headers={"Accept-Encoding": "identity"},
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                trust_env=False,
+                trace_configs=[trace],
+            )
+        return self._session
+
+
+def require_mutual_tls(url: str, tls: ssl.SSLContext | None) -> None:
+    """Refuse an address that would carry patients in clear.
+
+    Raises:
+        Broken: ``index-address`` it is not https, nor http on loopback, or https without ``tls``.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "http" and _is_loopback(parts.hostname or ""):
+        return
+    if parts.scheme != "https" or tls is None:
+        raise Broken(
+            f"index address {parts.scheme}://{parts.hostname}: mutual TLS is required",
+            code="index-address",
+            hint="configure an https address with certificate and trust anchors; http is for loopback only",
+        )
+
+
+async def _note_sent(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
+    """Just before aiohttp hands the request's head to the transport."""
+    context.trace_request_ctx.sent = True
+
+
+def _failure(error: BaseException, *, sent: bool) -> NotSent | Ambiguous:
+    """What a failed exchange means. The text of an error may quote the peer: its type and number do not."""
+    number = getattr(error, "errno", None)
+    detail = type(error).__name__ + (f": {os.strerror(number)}" if isinstance(number, int) and number > 0 else "")
+    # With TLS 1.3 our handshake ends before the peer has judged our certificate: its refusal arrives after the
+    # request was written, yet the peer's application never saw a byte of it (RFC 8446 §4.4.2.4).
+    if isinstance(error, aiohttp.ClientSSLError) or _refuses_our_certificate(error):
+        return NotSent(reason="tls-refused", detail=detail)
+    late = isinstance(error, TimeoutError)
+    if sent:
+        return Ambiguous(reason="timeout" if late else "connection-lost", detail=detail)
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return NotSent(reason="name-not-found", detail=detail)
+    return NotSent(reason="connect-timeout" if late else "no-connection", detail=detail)
+
+
+def _refuses_our_certificate(error: BaseException) -> bool:
+    """Whether the connection ended by a TLS alert about our certificate (RFC 8446 §6.2)."""
+    cause = error.__cause__
+    return isinstance(cause, ssl.SSLError) and cause.reason in _CERTIFICATE_ALERTS
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
