@@ -18,6 +18,7 @@ from gateway.settings import (
     DicomSettings,
     IndexNodeSettings,
     IndexSettings,
+    IndexXds,
     Problem,
     Settings,
     read,
@@ -53,14 +54,20 @@ def _unusable_pairs(path: Path | None, settings: Settings) -> Iterator[Problem]:
         sections |= {f"tenants.{name}.index": tenant.index, f"tenants.{name}.dicom": tenant.dicom}
     if settings.index_node:
         sections["index_node"] = settings.index_node
-    for key, section in sections.items():
-        if section.certificate_file is None or section.key_file is None:
+    pairs = [(f"{key}.key_file", one.certificate_file, one.key_file) for key, one in sections.items()]
+    pairs += [
+        (f"tenants.{name}.index.sign_key_file", tenant.index.sign_certificate_file, tenant.index.sign_key_file)
+        for name, tenant in settings.tenants.items()
+        if isinstance(tenant.index, IndexXds)
+    ]
+    for key, certificate, private in pairs:
+        if certificate is None or private is None:
             continue
         try:
-            signer = PemSigner(section.certificate_file, section.key_file, SystemClock())
+            signer = PemSigner(certificate, private, SystemClock())
             verify(signer.certificate, signer.algorithm, _PROBE, signer.sign(_PROBE))
         except Fault as fault:
-            yield Problem(file=str(path), key=f"{key}.key_file", reason=str(fault.args[0]), hint=fault.hint)
+            yield Problem(file=str(path), key=key, reason=str(fault.args[0]), hint=fault.hint)
 
 
 def as_text(found: Findings) -> str:

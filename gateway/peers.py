@@ -5,17 +5,31 @@ Nothing is opened here: an adapter connects when it is first asked.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from datetime import datetime
+from importlib.metadata import version
 
 from gateway.pacs.dicomweb import DicomWebPeer, DicomWebSource
 from gateway.pacs.dimse import DimsePeer, DimseSource
 from gateway.pacs.orthanc import OrthancPeer, OrthancSource
-from gateway.settings import IndexMhd, PacsDicomWeb, PacsDimse, PacsOrthanc, PacsSettings, TenantSettings
+from gateway.settings import (
+    IndexMhd,
+    IndexSettings,
+    IndexXds,
+    PacsDicomWeb,
+    PacsDimse,
+    PacsOrthanc,
+    PacsSettings,
+    TenantSettings,
+)
 from indexer.mhd.client import MhdClient, MhdEndpoint
 from indexer.xds.client import XdsClient, XdsEndpoint
+from indexer.xds.vihf import Claims, Errand, security_header
+from security.clock import Clock, SystemClock
 from security.identity import Uid
 from security.keys import tls
+from security.keys.signer import Signer, SigningPair
 from security.secrets import read_secret
 
 
@@ -80,7 +94,10 @@ def pacs_source(name: str, pacs: PacsSettings) -> OrthancSource | DicomWebSource
 
 
 def index_client(
-    tenant: TenantSettings, observe_date: Callable[[str, datetime], None] = lambda _header, _at: None
+    tenant: TenantSettings,
+    observe_date: Callable[[str, datetime], None] = lambda _header, _at: None,
+    *,
+    clock: Clock | None = None,
 ) -> XdsClient | MhdClient:
     """The client of the tenant's index, by its door. To be closed by its owner. ``observe_date``: as ``Wire`` has it.
 
@@ -114,7 +131,43 @@ def index_client(
             response_bytes_max=index.response_bytes_max,
         ),
         observe_date=observe_date,
+        assertion=_assertion(tenant, index, clock or SystemClock()),
     )
+
+
+def set_signer(index: IndexSettings, clock: Clock) -> Callable[[], Signer] | None:
+    """Who signs the submission sets of a tenant, None for nobody."""
+    pair = _signing_pair(index, clock) if isinstance(index, IndexXds) and index.sign_sets else None
+    return pair.signer if pair else None
+
+
+def _signing_pair(index: IndexXds, clock: Clock) -> SigningPair | None:
+    """What signs towards an index, None when nothing is signed."""
+    if index.sign_certificate_file is None or index.sign_key_file is None:
+        return None
+    return SigningPair(index.sign_certificate_file, index.sign_key_file, clock, digest=index.sign_digest)
+
+
+def _assertion(tenant: TenantSettings, index: IndexXds, clock: Clock) -> Callable[[Errand], bytes] | None:
+    """Makes the wsse:Security header of one request, None when the tenant sends none."""
+    asked, pair, publisher = index.vihf, _signing_pair(index, clock), tenant.publisher
+    if asked is None or pair is None:
+        return None
+    claims = Claims(
+        version=asked.version,
+        sector=publisher.facility_type,
+        structure_id=publisher.institution_id,
+        lps_id=asked.lps_id,
+        software=publisher.device_name,
+        model=publisher.manufacturer,
+        software_version=version("poterne"),
+        homologation=asked.homologation,
+    )
+
+    def header(errand: Errand) -> bytes:
+        return security_header(claims, errand, assertion_id=f"_{uuid.uuid4()}", now=clock.now(), signer=pair.signer())
+
+    return header
 
 
 def _password(pacs: PacsOrthanc | PacsDicomWeb) -> str:

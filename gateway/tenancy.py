@@ -16,7 +16,7 @@ from gateway.hl7.intake import Intake
 from gateway.pacs.changes import ChangeFollower
 from gateway.pacs.orthanc import OrthancPeer
 from gateway.pacs.probe import Peer, WeeklyProbe
-from gateway.peers import index_client, pacs_peer, pacs_source
+from gateway.peers import index_client, pacs_peer, pacs_source, set_signer
 from gateway.settings import PacsOrthanc, Settings, TenantSettings, TrialSettings
 from gateway.telemetry import Metrics
 from indexer import codes, gate, withdrawal
@@ -77,7 +77,7 @@ class Tenant:
 async def open_tenant(name: str, settings: TenantSettings, ground: Ground) -> AsyncIterator[Tenant]:
     """One tenant, its adapters closed at the end of the block."""
     async with AsyncExitStack() as stack:
-        client = index_client(settings, ground.observe_date(name))
+        client = index_client(settings, ground.observe_date(name), clock=ground.clock)
         stack.push_async_callback(client.aclose)
         sources = [pacs_source(pacs, asked) for pacs, asked in settings.pacs.items()]
         peers = {pacs: pacs_peer(pacs, asked) for pacs, asked in settings.pacs.items()}
@@ -88,7 +88,7 @@ async def open_tenant(name: str, settings: TenantSettings, ground: Ground) -> As
         }
         for closing in (*sources, *followers.values()):
             stack.push_async_callback(closing.close)
-        policy = _policy(name, settings, ground.settings)
+        policy = _policy(name, settings, ground)
         plan = _plan(name, settings.trial, settings, policy.rules) if settings.trial else None
         publication = Publication(
             policy=policy,
@@ -168,8 +168,8 @@ def _observer(metrics: Metrics) -> Callable[[str, str], None]:
     return observe
 
 
-def _policy(name: str, tenant: TenantSettings, settings: Settings) -> Policy:
-    publisher = tenant.publisher
+def _policy(name: str, tenant: TenantSettings, ground: Ground) -> Policy:
+    publisher, settings = tenant.publisher, ground.settings
     return Policy(
         tenant=name,
         timezone=ZoneInfo(tenant.timezone),
@@ -193,6 +193,7 @@ def _policy(name: str, tenant: TenantSettings, settings: Settings) -> Policy:
         mode=tenant.mode,
         profile=tenant.profile,
         form=tenant.form,
+        signer=set_signer(tenant.index, ground.clock),
     )
 
 

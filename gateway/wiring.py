@@ -39,11 +39,13 @@ from gateway.web.console import mount_console
 from gateway.web.health import build_ops_app
 from indexer.ledger import Ledger
 from indexer.registry.app import start as start_node
+from indexer.registry.credentials import Credentials
 from indexer.registry.node import REGISTRY, IndexNode
 from indexer.timeline import SHADOW
-from security.clock import SystemClock, to_ms
+from security.clock import Clock, SystemClock, to_ms
 from security.errors import Broken, Fault, Unavailable
 from security.keys import tls
+from security.keys.signer import pinned_certificates
 from security.outbox import jobs
 from security.outbox.engine import Engine, EngineSettings
 from security.outbox.retry import RetrySettings
@@ -52,6 +54,7 @@ from security.seal import Vault
 from security.secrets import read_kek, read_secret
 from security.store.opening import open_store
 from security.store.port import GROUND, Component, Store, Tx
+from security.xmlsig.verifying import Trust
 
 log = structlog.get_logger()
 
@@ -353,9 +356,10 @@ def _disk(settings: Settings, database: Path) -> DiskGuard:
 class IndexHouse:
     """One running index node."""
 
-    def __init__(self, node: IndexNode, settings: IndexNodeSettings) -> None:
+    def __init__(self, node: IndexNode, settings: IndexNodeSettings, credentials: Credentials | None) -> None:
         self._node = node
         self._settings = settings
+        self._credentials = credentials
 
     async def work(self, stop: asyncio.Event) -> None:
         """A node has no work of its own beside its door."""
@@ -367,7 +371,7 @@ class IndexHouse:
         host, port = address(self._settings.listen)
         context = _server_tls(self._settings)
         with _binding("index_node.listen", self._settings.listen):
-            running = await start_node(self._node, host=host, port=port, tls=context)
+            running = await start_node(self._node, host=host, port=port, tls=context, credentials=self._credentials)
         try:
             where = f"{host}:{running.port}"
             log.info("door-open", door="index", address=where, tls=context is not None, note=_LOOPBACK)
@@ -391,7 +395,15 @@ async def index_house(settings: IndexNodeSettings) -> AsyncIterator[IndexHouse]:
             repository_unique_id=settings.repository_unique_id,
             resubmission=settings.resubmission,
         )
-        yield IndexHouse(node, settings)
+        yield IndexHouse(node, settings, _credentials(settings, clock))
+
+
+def _credentials(settings: IndexNodeSettings, clock: Clock) -> Credentials | None:
+    """Who the node believes, None when it asks for no assertion."""
+    if settings.assertion_certificates_file is None:
+        return None
+    certificates = pinned_certificates(settings.assertion_certificates_file)
+    return Credentials(Trust(certificates=certificates, accepts_sha1=settings.assertion_sha1), clock)
 
 
 async def _store(stack: AsyncExitStack, settings: StoreSettings, components: Sequence[Component]) -> Store:

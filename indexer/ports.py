@@ -51,7 +51,8 @@ class Submission:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusChange:
-    """Another availabilityStatus for one entry: stored before the first attempt, re-sent unchanged (I5).
+    """A change of one entry (ITI-57), mostly of its availabilityStatus: stored before the first attempt, re-sent
+    unchanged (I5).
 
     ``metadata``: bytes of the ``lcm:SubmitObjectsRequest`` element; ``unique_id``: XDSDocumentEntry.uniqueId of the
     entry, by which the effect is confirmed; ``entry_uuid``: the entry it names.

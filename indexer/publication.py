@@ -53,8 +53,8 @@ class Policy:
     ``visibility``: how long an entry the index accepted, or may have accepted, can stay invisible to queries
     before it counts as absent (F09). ``pacs_retry_*``: how soon a PACS that does not have the study, or did
     not answer, is asked again: doubling from base to cap. ``mode``: ``shadow`` sends nothing. ``profile``: the
-    network's rules for document and metadata; ``form``: in which the manifest is written; ``sign``: signs every
-    submission set, None for none.
+    network's rules for document and metadata; ``form``: in which the manifest is written; ``signer``: who signs the
+    submission set, asked for each one, None for nobody.
     """
 
     tenant: str
@@ -68,7 +68,7 @@ class Policy:
     mode: Literal["live", "shadow"] = "live"
     profile: Profile = "drim-m"
     form: FormName = "kos"
-    sign: SetSigner | None = None
+    signer: Callable[[], SetSigner] | None = None
 
     @property
     def patience(self) -> standing.Patience:
@@ -295,10 +295,12 @@ class Publication:
                 policy.publisher,
                 dialect=DIALECTS[policy.profile],
                 form=policy.form,
-                sign=policy.sign,
+                sign=policy.signer() if policy.signer else None,
             )
             sent = replace(sent, sender=sender)
-        except (BadInput, Broken) as fault:  # Broken: the certificate that signs is not valid now
+        except Broken as fault:  # the certificate that signs: the exam goes on by itself once it was renewed
+            return self._ask_again(job, f"sign-{fault.code}", str(fault.args[0]))
+        except BadInput as fault:
             return Answer(event=Event.HELD, reason=fault.code, detail=str(fault))
 
         instances = sum(len(series.instances) for series in manifest.series)

@@ -156,6 +156,8 @@ MISSING: dict[str, str] = {
     " send one that replaces it",
     "metadata-character": "a value of the report holds a character that the index cannot take: correct the report,"
     " then send one that replaces it",
+    "metadata-no-patient-id": "the patient has neither a qualified INS nor an identifier of a known issuer: complete"
+    " PID-3 at its source, then send the report again",
     "internal-fault": "this is a defect: keep the log and report it",
 }
 """What would let the exam go on, by reason; a prefix rule covers the families."""
@@ -170,6 +172,20 @@ _FAMILIES: tuple[tuple[str, str], ...] = (
     ),
     ("pacs-", f"a clean answer of the PACS under [tenants.<name>.pacs.<pacs>]; {_AGAIN}"),
     ("index-tls-refused", f"the index refuses our certificate, or we refuse its own: poterne check; {_AGAIN}"),
+    (
+        "index-certificate-",
+        (
+            "what signs our requests is not valid now: renew sign_certificate_file and sign_key_file under"
+            f" [tenants.<name>.index]; {_AGAIN}"
+        ),
+    ),
+    (
+        "sign-",
+        (
+            "what signs our submissions is not valid now: renew sign_certificate_file and sign_key_file under"
+            f" [tenants.<name>.index]; {_AGAIN}"
+        ),
+    ),
     ("index-", f"a clean answer of the index under [tenants.<name>.index]; {_AGAIN} unless the exam is held"),
 )
 

@@ -24,10 +24,10 @@ def certificate_ends(settings: Settings) -> dict[str, datetime]:
 
 
 def certificate_files(section: Section, at: str = "") -> Iterator[tuple[str, Path]]:
-    """Every ``certificate_file`` of the configuration with its dotted key."""
+    """Every certificate of ours in the configuration with its dotted key."""
     for name in type(section).model_fields:
         value, key = getattr(section, name), f"{at}{name}"
-        if name == "certificate_file" and value is not None:
+        if name in {"certificate_file", "sign_certificate_file"} and value is not None:
             yield key, value
         elif isinstance(value, Section):
             yield from certificate_files(value, f"{key}.")

@@ -44,6 +44,7 @@ from gateway.settings.models import (
     StoreSettings,
     TenantSettings,
     TrialSettings,
+    VihfSettings,
     WebhookSettings,
     schema_text,
 )
@@ -81,6 +82,7 @@ __all__ = [
     "StoreSettings",
     "TenantSettings",
     "TrialSettings",
+    "VihfSettings",
     "WebhookSettings",
     "address",
     "judge",

@@ -306,10 +306,20 @@ class PacsDimse(Section):
 PacsSettings = Annotated[PacsOrthanc | PacsDicomWeb | PacsDimse, Field(discriminator="kind")]
 
 
+class VihfSettings(Section):
+    """The assertion (VIHF) that says who asks, beside every request to the index."""
+
+    version: Literal["3.0", "4.0"] = Field(default="4.0", description="VIHF_Version.")
+    lps_id: Text = Field(description="LPS_ID: identifier of this software at the index.")
+    homologation: str = Field(
+        default="", max_length=256, description="LPS_ID_HOMOLOGATION_DMP; empty = leave it out."
+    )
+
+
 class IndexXds(Section):
     """An index reached by XDS.b (SOAP)."""
 
-    together = (("ca_file", "certificate_file", "key_file"),)
+    together = (("ca_file", "certificate_file", "key_file"), ("sign_certificate_file", "sign_key_file"))
     rising = (("connect_timeout_s", "total_timeout_s"),)
     deadline = "total_timeout_s"
 
@@ -328,6 +338,26 @@ class IndexXds(Section):
         le=256 * 1024 * 1024,
         description="Bytes of one answer; more is refused.",
     )
+    sign_certificate_file: PemFile | None = Field(
+        default=None, description="Certificate (SIGN) of what we sign; none = nothing is signed."
+    )
+    sign_key_file: SecretFile | None = Field(default=None, description="Its private key, mode 0600 or less.")
+    sign_digest: Literal["sha256", "sha1"] = Field(
+        default="sha256", description="Digest of signatures; sha1 only for an index that knows nothing better."
+    )
+    sign_sets: bool = Field(
+        default=True, description="Add a signature document to every submission when there is a SIGN certificate."
+    )
+    vihf: VihfSettings | None = Field(default=None, description="Assertion beside every request; none = without.")
+
+    @classmethod
+    def between(cls, table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+        if table.get("vihf") and not table.get("sign_certificate_file"):
+            yield (
+                "sign_certificate_file",
+                "is absent though an assertion (vihf) is asked for",
+                "name the SIGN certificate and its key: an assertion is signed",
+            )
 
     @property
     def address(self) -> str:
@@ -503,6 +533,11 @@ class IndexNodeSettings(Section):
     ca_file: PemFile | None = Field(default=None, description="Authorities that may sign a client's certificate.")
     certificate_file: PemFile | None = Field(default=None, description="Its certificate.")
     key_file: SecretFile | None = Field(default=None, description="Its private key, mode 0600 or less.")
+    assertion_certificates_file: PemFile | None = Field(
+        default=None,
+        description="Certificates whose assertions (VIHF) are believed; none = none is asked for.",
+    )
+    assertion_sha1: bool = Field(default=False, description="Believe assertions signed with SHA-1 too.")
     resubmission: Literal["success", "duplicate-error"] = Field(
         default="duplicate-error", description="Answer to the same document sent again, byte for byte."
     )

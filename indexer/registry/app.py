@@ -7,6 +7,7 @@ Invariants:
 * every request gets one answer that relates to its MessageID; what cannot be read gets a SOAP Fault (400), what
   we cannot do now another one (500, 503);
 * a log line holds the action, the outcome and error codes: no identifier, no value;
+* where an assertion is demanded, nothing is done before it was verified;
 * loopback only: the doors that authenticate peers stand in front of it, not in it.
 """
 
@@ -33,6 +34,7 @@ from indexer.registry.answers import (
     retrieve_response,
 )
 from indexer.registry.body import BODY_BYTES_MAX, read_body
+from indexer.registry.credentials import Credentials
 from indexer.registry.fhir.door import FhirNode, add_routes
 from indexer.xds import soap
 from indexer.xds import vocabulary as v
@@ -77,9 +79,14 @@ _REGISTRY = frozenset({v.ITI_18, v.ITI_42, v.ITI_57})
 
 
 def application(
-    node: Node, *, body_bytes_max: int = BODY_BYTES_MAX, middlewares: Sequence[Middleware] = ()
+    node: Node,
+    *,
+    body_bytes_max: int = BODY_BYTES_MAX,
+    middlewares: Sequence[Middleware] = (),
+    credentials: Credentials | None = None,
 ) -> web.Application:
-    """The node's routes. ``middlewares``: only a laboratory has any."""
+    """The node's routes. ``middlewares``: only a laboratory has any. ``credentials``: demands an assertion, and shuts
+    the FHIR door, which knows none."""
     app = web.Application(client_max_size=body_bytes_max, middlewares=middlewares)
     transactions = _transactions(node)
     for path, actions in (
@@ -88,9 +95,10 @@ def application(
         ("/xds", _REPOSITORY | _REGISTRY),
     ):
         there = {action: transactions[action] for action in actions}
-        app.router.add_post(path, _handler(there, body_bytes_max))
+        app.router.add_post(path, _handler(there, body_bytes_max, credentials))
 
-    add_routes(app, node)
+    if credentials is None:  # nothing that FHIR carries could be such an assertion: the other door stays shut
+        add_routes(app, node)
 
     async def live(_: web.Request) -> web.Response:
         return web.Response(text="live\n")
@@ -155,7 +163,7 @@ def _outcome(answer: RegistryAnswer | QueryAnswer | RetrieveAnswer) -> str:
 
 
 def _handler(
-    transactions: dict[str, _Transaction], body_bytes_max: int
+    transactions: dict[str, _Transaction], body_bytes_max: int, credentials: Credentials | None
 ) -> Callable[[web.Request], Awaitable[web.Response]]:
     limits = Limits(part_bytes=body_bytes_max, total_bytes=body_bytes_max)
 
@@ -163,8 +171,15 @@ def _handler(
         data = await read_body(request)
         relates_to = ""
         try:
-            envelope = soap.decode(request.headers.get("Content-Type", ""), data, limits=limits)
+            envelope = soap.decode(
+                request.headers.get("Content-Type", ""),
+                data,
+                limits=limits,
+                understands_security=credentials is not None,
+            )
             relates_to = envelope.message_id
+            if credentials is not None:
+                credentials.check(envelope)
             reply = await transactions.get(envelope.action, _unserved)(envelope)
         except BadInput as bad:
             log.info("request refused", extra={"code": bad.code})
@@ -228,6 +243,7 @@ async def start(
     tls: ssl.SSLContext | None = None,
     body_bytes_max: int = BODY_BYTES_MAX,
     middlewares: Sequence[Middleware] = (),
+    credentials: Credentials | None = None,
 ) -> Running:
     """Listen. ``port`` 0 takes a free one, told by the result. The store stays the caller's to close.
 
@@ -241,7 +257,7 @@ async def start(
             code="index-not-loopback",
             hint="use 127.0.0.1 or ::1",
         )
-    app = application(node, body_bytes_max=body_bytes_max, middlewares=middlewares)
+    app = application(node, body_bytes_max=body_bytes_max, middlewares=middlewares, credentials=credentials)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S, auto_decompress=False)
     await runner.setup()
     try:

@@ -96,7 +96,7 @@ def _operation_faults(submission: Submission) -> Iterator[RegistryError]:
         elif count > 1:
             yield _error("XDSMetadataUpdateOperationError", "one entry is revised twice in one message")
     for number, link in enumerate(submission.associations, start=1):
-        if not _is_number(link):
+        if link.type == v.HAS_MEMBER and not _is_number(link):
             yield _error(
                 "XDSMetadataVersionError", f"{v.SLOT_PREVIOUS_VERSION} is not one number", f"Association[{number}]"
             )

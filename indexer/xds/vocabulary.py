@@ -109,6 +109,7 @@ TRANSIENT_CODES = frozenset(
         "XDSRegistryOutOfResources",
         "XDSRepositoryOutOfResources",
         "XDSUnavailableCommunity",
+        "UnavailableRecipient",
     }
 )
 """The same bytes may be taken later."""
@@ -131,22 +132,28 @@ INTERNAL_CODES = frozenset({"XDSRegistryError", "XDSRepositoryError"})
 
 LASTING_CODES = frozenset(
     {
+        "FHIRDocumentNotSupported",
         "InvalidDocumentContent",
         "LocalPolicyRestrictionError",
+        "ReferencesExistException",
+        "UnknownRecipient",
         "UnmodifiableMetadataError",
         "UnresolvedReferenceException",
         "XDSDocumentUniqueIdError",
+        "XDSMetadataIdentifierError",
         "XDSMetadataUpdateError",
         "XDSMetadataUpdateOperationError",
         "XDSMetadataVersionError",
         "XDSMissingDocument",
         "XDSMissingDocumentMetadata",
         "XDSMissingHomeCommunityId",
+        "XDSObjectTypeError",
         "XDSPatientIDReconciliationError",
         "XDSPatientIdDoesNotMatch",
         "XDSRegistryDeprecatedDocumentError",
         "XDSRegistryDuplicateUniqueIdInMessage",
         "XDSRegistryMetadataError",
+        "XDSRemoveDocumentsError",
         "XDSRepositoryDuplicateUniqueIdInMessage",
         "XDSRepositoryMetadataError",
         "XDSResultNotSinglePatient",
@@ -157,6 +164,7 @@ LASTING_CODES = frozenset(
         "XDSUnknownPatientId",
         "XDSUnknownRepositoryId",
         "XDSUnknownStoredQuery",
+        "XDSUnreferencedObjectException",
     }
 )
 """Only other content, or a person, can change the answer."""

@@ -118,6 +118,38 @@ class PemSigner:
             )
 
 
+class SigningPair:
+    """The files of a certificate and its key, read again when they change: a renewed pair needs no restart."""
+
+    def __init__(
+        self, certificate: Path, key: Path, clock: Clock, *, digest: Literal["sha256", "sha1"] = "sha256"
+    ) -> None:
+        self._certificate = certificate
+        self._key = key
+        self._clock = clock
+        self._digest = digest
+        self._read: tuple[tuple[int, int], PemSigner] | None = None
+
+    def signer(self) -> PemSigner:
+        """The signer as the files are now: whoever makes one signature takes it once.
+
+        Raises:
+            Broken: as ``PemSigner`` does.
+        """
+        try:
+            stamp = (self._certificate.stat().st_mtime_ns, self._key.stat().st_mtime_ns)
+        except OSError as error:
+            raise Broken(
+                f"{error.filename} cannot be read: {error.strerror}",
+                code="key-unusable",
+                hint="put the certificate and its key back",
+            ) from error
+        if self._read is None or self._read[0] != stamp:
+            signer = PemSigner(self._certificate, self._key, self._clock, digest=self._digest)
+            self._read = (stamp, signer)
+        return self._read[1]
+
+
 def verify(
     certificate: x509.Certificate, algorithm: str, data: bytes, signature: bytes, *, accepts_sha1: bool = False
 ) -> None:
@@ -167,6 +199,22 @@ _HASHES: dict[str, HashAlgorithm] = {
     "ecdsa-with-SHA384": SHA384(),
 }
 _KEY_HINT = f"use an EC key on P-256 or P-384, or RSA of at least {RSA_BITS_MIN} bits"
+
+
+def pinned_certificates(path: Path) -> tuple[x509.Certificate, ...]:
+    """Every certificate of a PEM file, for whoever believes exactly these.
+
+    Raises:
+        Broken: ``key-unusable``.
+    """
+    try:
+        return tuple(x509.load_pem_x509_certificates(path.read_bytes()))
+    except (OSError, ValueError) as error:
+        raise Broken(
+            f"{path} holds no readable certificates in PEM form",
+            code="key-unusable",
+            hint="give the certificates one after the other, in PEM form",
+        ) from error
 
 
 def _certificate(path: Path) -> x509.Certificate:

@@ -13,6 +13,7 @@ import aiohttp
 from lxml import etree
 
 from indexer.registry.app import start
+from indexer.registry.credentials import Credentials
 from indexer.registry.node import REGISTRY, IndexNode
 from indexer.xds import soap
 from indexer.xds import vocabulary as v
@@ -144,7 +145,9 @@ def ids(body: etree._Element, kind: str = "ExtrinsicObject") -> list[str]:
 
 
 @asynccontextmanager
-async def running(place: StorePlace, **settings: Any) -> AsyncIterator[Peer]:
+async def running(
+    place: StorePlace, *, credentials: Credentials | None = None, **settings: Any
+) -> AsyncIterator[Peer]:
     """A node on the database at ``place`` (a directory: on a file in it) and a peer to ask it; the same place again
     holds what it held."""
     database = place / "index.db" if isinstance(place, Path) else place
@@ -152,7 +155,7 @@ async def running(place: StorePlace, **settings: Any) -> AsyncIterator[Peer]:
     vault = await Vault.load(store, KEK, ["region"], SystemClock())
     store.statements.clear()
     node = IndexNode(store, vault, SystemClock(), tenant="region", repository_unique_id=REPOSITORY, **settings)
-    server = await start(node, host="127.0.0.1", port=0)
+    server = await start(node, host="127.0.0.1", port=0, credentials=credentials)
     try:
         async with aiohttp.ClientSession() as session:
             yield Peer(session, server.port, store)

@@ -13,12 +13,16 @@ from lxml import etree
 
 from indexer.xds import soap
 from indexer.xds import vocabulary as v
+from indexer.xds.metadata import submission
 from tests.corpus import corpus
 from tests.fixtures.xds_submissions import MANIFEST, ONDINE, Draft
 from tests.integration.registry_lab import DSB, REPOSITORY, RIM, ids, outcome, provide, retrieve_set, running
+from tests.unit.test_metadata import CONTEXT, EDITION, PUBLISHER
+from tests.unit.test_metadata import MANIFEST as STUDY
 
 pytestmark = pytest.mark.corpus
 
+RAD_69 = "urn:ihe:rad:2009:RetrieveImagingDocumentSet"
 FIND = {
     "$XDSDocumentEntryPatientId": f"'{ONDINE}'",
     "$XDSDocumentEntryStatus": f"('{v.STATUS_APPROVED}')",
@@ -166,3 +170,72 @@ async def test_a_national_sample_is_kept_once_its_documents_are_there(peer, name
     found = await peer.query(v.FIND_DOCUMENTS, FIND | {"$XDSDocumentEntryPatientId": f"'{patient}'"})
     assert len(ids(found)) == 2
     assert found.find(f".//{DSB}Document") is None
+
+
+SAMPLES = {  # file → (action under which it is sent, status, what is said of it and why that is right)
+    "ipf-iti18-injection-value.xml": (v.ITI_18, "Failure", {"XDSRegistryError"}),  # a value that is no patient
+    "ipf-iti41-provideandregister-inline.xml": (v.ITI_41, "Failure", {"XDSRepositoryMetadataError"}),  # hash "1234…"
+    "ipf-submitobjects.xml": (v.ITI_42, "Failure", {"XDSRegistryMetadataError"}),  # torn scheme, no bytes anywhere
+    "ipf-iti57-update.xml": (  # entry and association changed in one message; a sourcePatientId that is no CX
+        v.ITI_57,
+        "Failure",
+        {"XDSMetadataUpdateOperationError", "XDSRegistryMetadataError"},
+    ),
+    "toolkit-IDS-DEPT002-a.metadata-ebrim21.xml": (v.ITI_42, "fault", {"xds-body"}),  # another ebRIM than XDS.b's
+    "toolkit-ids_4810.rad69-request.xml": (RAD_69, "fault", {"xds-action"}),  # images are asked of the image source
+    "toolkit-ids_4811.rad69-request-large.xml": (RAD_69, "fault", {"xds-action"}),
+    "toolkit-iig_5400.rad69-request-homecommunity.xml": (RAD_69, "fault", {"xds-action"}),
+}
+
+
+def test_every_sample_has_its_row():
+    assert {path.name for path in corpus("ihe", "xds-xml").glob("*.xml")} == SAMPLES.keys()
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+async def test_each_sample_of_other_people_is_answered_for_a_stated_reason(peer, name):
+    action, status, codes = SAMPLES[name]
+    content_type, data = soap.encode_request(
+        action=action, to="urn:x", message_id="urn:uuid:1", body=etree.tostring(sample(name)), mtom=False
+    )
+    http, answered_type, answered = await peer.post(data, content_type)
+    if status == "fault":
+        assert http == 400
+        assert {code for code in codes if code.encode() in answered} == codes
+        return
+    body = soap.decode(answered_type, answered).body
+    assert (outcome(body)[0], set(outcome(body)[1])) == (status, codes)
+
+
+def test_our_signature_entry_says_what_the_national_sample_says(signer):
+    def facts(entry):
+        return {
+            "mime": entry.get("mimeType"),
+            "slots": {s.get("name") for s in entry.iterchildren(RIM + "Slot")}
+            - {"submissionTime", "sourcePatientInfo"},
+            "language": entry.findtext(f"{RIM}Slot[@name='languageCode']/{RIM}ValueList/{RIM}Value"),
+            "title": entry.find(f"{RIM}Name/{RIM}LocalizedString").get("value"),
+            "codes": sorted(
+                (
+                    c.get("classificationScheme"),
+                    c.get("nodeRepresentation"),
+                    c.findtext(f"{RIM}Slot/{RIM}ValueList/{RIM}Value"),
+                    c.find(f"{RIM}Name/{RIM}LocalizedString").get("value"),
+                )
+                for c in entry.iterchildren(RIM + "Classification")
+                if c.get("nodeRepresentation")
+            ),
+        }
+
+    theirs = etree.parse(corpus("drim-m", "xds", "publication_visible.xml")).getroot()
+    ours = etree.fromstring(submission(STUDY, CONTEXT, EDITION, b"kos", PUBLISHER, sign=signer).metadata)
+    first, second = ([*root.iter(RIM + "ExtrinsicObject")][1] for root in (theirs, ours))
+    assert facts(second) == facts(first)
+    shapes = [
+        [
+            (a.get("associationType"), a.find(f"{RIM}Slot/{RIM}ValueList/{RIM}Value").text)
+            for a in root.iter(RIM + "Association")
+        ]
+        for root in (theirs, ours)
+    ]
+    assert shapes[0] == shapes[1]

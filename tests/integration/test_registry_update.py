@@ -135,9 +135,9 @@ async def test_another_update_than_a_withdrawal_is_refused(peer, held, bent, cod
     assert await get(peer) == [held]
 
 
-async def test_a_new_version_of_an_entry_is_refused_as_an_operation_it_does_not_know(peer, held):
+async def test_a_new_document_or_two_operations_at_once_are_no_update(peer, held):
     new = Draft(unique_id="2.25.100003", set_unique_id="2.25.400003")
-    assert "XDSMetadataUpdateOperationError" in (await ask(peer, etree.tostring(new.request)))[1]
+    assert "XDSMetadataUpdateError" in (await ask(peer, etree.tostring(new.request)))[1]
     assert "XDSMetadataUpdateOperationError" in (await ask(peer, update(held, extra=new._entry())))[1]
     assert await get(peer) == [held]
 

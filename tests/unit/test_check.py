@@ -389,3 +389,26 @@ def test_ff47_an_expired_certificate_is_named(tmp_path: Path) -> None:
 
     assert "expired at" in problem.reason
     assert problem.hint == "install the renewed certificate and its key"
+
+
+def test_f14_an_expired_certificate_that_signs_is_named(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    old = LabAuthority.create(tmp_path / "sign", now=now).issue(
+        "sign", not_before=now - timedelta(days=3), not_after=now - timedelta(days=1)
+    )
+    signing = f'sign_certificate_file = "{old.certificate}"\nsign_key_file = "{old.key}"\nca_file ='
+    path = write(tmp_path, changed("ca_file =", signing))
+
+    [problem] = check.findings(path, {}).problems
+
+    assert problem.key == "tenants.fantome.index.sign_key_file"
+    assert "expired" in problem.reason
+
+
+def test_ff47_an_assertion_that_nothing_signs_is_named(tmp_path: Path) -> None:
+    vihf = section("tenants.fantome.index.vihf", {"lps_id": "0123456789"})
+    path = write(tmp_path, changed("[tenants.fantome.publisher]", f"{vihf}\n[tenants.fantome.publisher]"))
+
+    [problem] = check.findings(path, {}).problems
+
+    assert problem.key == "tenants.fantome.index.sign_certificate_file"

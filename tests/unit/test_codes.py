@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 from pydicom.sr._concepts_dict import concepts
 
-from indexer.codes import TableName, table
+from indexer.codes import TableName, displayed, table
 from indexer.report import Coded
 from security import conf
 from security.conf import conf_dir
@@ -134,3 +134,33 @@ def test_an_installation_without_its_data_says_so(monkeypatch: pytest.MonkeyPatc
     assert caught.value.code == "conf-missing"
     (tmp_path / "share" / "poterne" / "conf").mkdir(parents=True)
     assert conf_dir() == tmp_path / "share" / "poterne" / "conf"
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "display"),
+    [
+        ("format-ihe", "urn:ihe:rad:MADO:fhir-manifest:2026", "MADO FHIR manifest"),
+        ("study", "18748-4", "Diagnostic imaging study"),
+        ("specialty", "394914008", "Radiology"),
+        ("procedure-loinc", "24727-0", "CT Head W contrast IV"),
+        ("procedure-ccam", "QEQK001", "Mammographie bilatérale"),
+        ("role", "AUTOMATE", "Automate"),
+    ],
+)
+def test_the_tables_of_the_other_networks_hold_what_we_write(name, code, display):
+    assert table(name).coded(code).display == display
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "near"), [("procedure-ccam", "QEQK002", "QEQK001"), ("role", "AUTOMAT", "AUTOMATE")]
+)
+def test_a_code_that_is_almost_one_of_ours_is_refused_and_the_right_one_named(name, code, near):
+    with pytest.raises(BadInput) as caught:
+        table(name).coded(code)
+    assert caught.value.hint.startswith(f"did you mean '{near}'?")
+
+
+def test_what_a_report_states_with_a_display_passes_untouched():
+    own = Coded(code="QEQK001", system="1.2.250.1.213.2.5", display="Mammo, nos mots")
+    assert displayed(own) == own
+    assert displayed(Coded(code="QEQK001", system="2.25.1")).display == "QEQK001"  # their system, not the CCAM

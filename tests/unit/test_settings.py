@@ -359,8 +359,12 @@ def complete() -> str:
 
 def placed(folder: Path, text: str) -> Path:
     """The file with the secrets that the example names."""
-    path = write(folder, text)
     (folder / "secrets").mkdir(exist_ok=True)
+    for name, content in (("certificate", "-----BEGIN CERTIFICATE-----"), ("key", "-----BEGIN PRIVATE KEY-----")):
+        (folder / "secrets" / f"sign-{name}").write_text(content)
+        (folder / "secrets" / f"sign-{name}").chmod(0o600)
+        text = text.replace(f'\nsign_{name}_file = ""', f'\nsign_{name}_file = "secrets/sign-{name}"')
+    path = write(folder, text)
     for name in ("kek", "index-kek"):
         (folder / "secrets" / name).write_text("5a" * 32)
         (folder / "secrets" / name).chmod(0o600)
@@ -401,7 +405,10 @@ def test_the_example_file_shows_the_true_defaults(tmp_path):
     shown, tenant = full.tenants["chu"], lean.tenants["chu"]
     assert shown.pacs.keys() - tenant.pacs.keys() == {"archive", "secours"}
     dicom = shown.dicom.model_copy(update={"peers": {}})
-    assert shown.model_copy(update={"pacs": tenant.pacs, "trial": None, "dicom": dicom}) == tenant
+    changes = {"pacs": tenant.pacs, "trial": None, "dicom": dicom, "index": tenant.index}
+    assert shown.model_copy(update=changes) == tenant
+    signing = {"sign_certificate_file": None, "sign_key_file": None, "vihf": None}
+    assert shown.index.model_copy(update=signing) == tenant.index
     assert shown.pacs["principal"] == tenant.pacs["principal"]
 
 
@@ -410,7 +417,8 @@ def test_the_example_file_shows_the_true_defaults_of_what_it_leaves_out(tmp_path
     pacs, server = full.tenants["chu"].pacs, load(placed(tmp_path, FILE.sub("", complete())), {}).store.postgres
 
     alerts, node = full.alerts, full.index_node
-    for shown in (pacs["archive"], pacs["secours"], node, alerts.mail, alerts.webhook, server):
+    vihf = full.tenants["chu"].index.vihf
+    for shown in (pacs["archive"], pacs["secours"], node, vihf, alerts.mail, alerts.webhook, server):
         fields = type(shown).model_fields
         assert {n: getattr(shown, n) for n in fields if not fields[n].is_required()} == {
             n: field.default for n, field in fields.items() if not field.is_required()
@@ -458,3 +466,10 @@ def test_an_index_without_kind_is_of_xds_and_mhd_takes_its_own_keys(tmp_path):
     assert (index.kind, index.address) == ("mhd", "http://127.0.0.1:8081/fhir")
     with pytest.raises(ConfigurationError, match=r"base_url: this key is required"):
         load(placed(tmp_path, mhd.replace("base_url", "registry_url")), {})
+
+
+def test_an_assertion_is_asked_for_only_where_something_signs_it():
+    vihf = {"lps_id": "1234567890"}
+    assert [key for key, _, _ in IndexXds.between({"vihf": vihf})] == ["sign_certificate_file"]
+    assert [*IndexXds.between({"vihf": vihf, "sign_certificate_file": "sign.pem"})] == []
+    assert [*IndexXds.between({})] == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import apsw
 import pytest
 
 from gateway.components import COMPONENTS
@@ -117,3 +118,22 @@ def test_every_migration_has_its_twin() -> None:
             for engine in ("sqlite", "postgres")
         }
         assert here["sqlite"] == here["postgres"], folder
+
+
+def test_f21_an_index_of_before_keeps_its_objects_and_takes_versions() -> None:
+    folder = Path(__file__).resolve().parents[2] / "indexer/registry/migrations/sqlite"
+    database = apsw.Connection(":memory:")
+    database.execute((folder / "0001_registry.sql").read_text())
+    insert = (
+        "INSERT INTO registry_object (tenant, patient_key, entry_uuid, kind, unique_id, logical_id, version, status,"
+        " object_type, hash, size, submitted_at, content) VALUES ('t', x'01', ?, 'entry', '2.25.1', 'urn:uuid:a', ?,"
+        " 'approved', 'o', 'h', 7, 9, x'02')"
+    )
+    database.execute(insert, ("urn:uuid:a", 1))
+    before = database.execute("SELECT * FROM registry_object").fetchall()
+    database.execute((folder / "0002_versions.sql").read_text())
+    assert database.execute("SELECT * FROM registry_object").fetchall() == before
+    database.execute(insert, ("urn:uuid:b", 2))
+    with pytest.raises(apsw.ConstraintError):
+        database.execute(insert, ("urn:uuid:c", 2))
+    database.close()

@@ -21,12 +21,30 @@ from tests.mutants.defects import (
     protection,
     registry,
     service,
+    signatures,
     store,
 )
 from tests.mutants.defects.defect import Defect
 
 __all__ = ["DEFECTS", "Defect"]
 
-_ROOMS = (gate, exams, kos, fhir, index, mhd, registry, hl7, pacs, dimse, doors, service, outbox, store, protection)
+_ROOMS = (
+    gate,
+    exams,
+    kos,
+    fhir,
+    index,
+    mhd,
+    registry,
+    hl7,
+    pacs,
+    dimse,
+    doors,
+    service,
+    signatures,
+    outbox,
+    store,
+    protection,
+)
 
 DEFECTS: tuple[Defect, ...] = tuple(defect for room in _ROOMS for defect in room.DEFECTS)

@@ -13,13 +13,13 @@ DEFECTS = (
     identity(
         "unqualified-ins-written-into-the-metadata",
         _METADATA,
-        'if ins is None or ins.status != "VALI":',
-        "if ins is None:",
+        'if ins is not None and ins.status == "VALI":',
+        "if ins is not None:",
         unit("metadata", "test_an_identity_that_is_not_qualified_is_never_published"),
     ),
     identity(
         "delimiter-in-a-name-not-escaped",
-        _METADATA,
+        "indexer/xds/ebrim.py",
         "return text.translate(_HL7_ESCAPES)",
         "return text",
         unit("metadata", "test_delimiters_in_a_name_cannot_move_it_to_another_component"),
