@@ -121,7 +121,7 @@ def run(
     terms, zone = terms_of(wish, site)
     targets = outputs.targets(wish)
     documents.check_free(targets.values(), force=outputs.force)
-    look = look_at(paths, charset=wish.charset, progress=progress)
+    look = look_at(paths, charset=wish.charset, progress=progress, outputs=tuple(targets.values()))
     problems = [*look.problems, *look.collection.problems(terms)]
     manifest = None
     if all(problem.is_remark for problem in problems):
@@ -145,11 +145,17 @@ def run(
     return 0 if is_done else 1
 
 
-def look_at(paths: Sequence[Path], *, charset: str, progress: Callable[[str], None]) -> Look:
-    """Every file, its header only."""
+def look_at(
+    paths: Sequence[Path], *, charset: str, progress: Callable[[str], None], outputs: Sequence[Path] = ()
+) -> Look:
+    """Every file, its header only. ``outputs``: left out, lest a manifest made again list its forerunner."""
     look = Look()
+    written = {path.resolve() for path in outputs}
     for path in folder.files_of(paths):
         look.files += 1
+        if written and path.resolve() in written:
+            look.skipped.append(Skipped(path=path, why=folder.OUTPUT))
+            continue
         if look.files % _FILES_PER_WORD == 0:
             progress(str(look.files))
         try:

@@ -35,6 +35,7 @@ from indexer.study import Address
 from security.clock import Clock
 from security.errors import BadInput, Broken, Refused
 from security.identity import Ins, PatientIdentity
+from security.ins import check_key
 
 _SUFFIXES: dict[str, Form] = {".json": "fhir", ".dcm": "kos", ".kos": "kos"}
 _NO_OID = N_(
@@ -143,10 +144,18 @@ def convert(
     """The document as ``target``. ``is_qualified``: the person says that the INS in it is qualified.
 
     Raises:
-        BadInput: the target cannot say what the manifest must say; its code is the id of the rule.
+        BadInput: the target cannot say what the manifest must say; its code is the id of the rule. ``ins-key``: for
+            drim-m, the INS is no matricule.
         Broken: ``conversion-differs`` what was written names another patient, study or set of instances.
     """
     manifest = filled(reading, terms, is_qualified=is_qualified)
+    ins = manifest.patient.ins
+    if target.profile == "drim-m" and ins is not None and not check_key(ins.matricule):
+        raise BadInput(
+            "the INS in the document is no matricule with its key",
+            code="ins-key",
+            hint="find out which matricule is the patient's, and make the document again",
+        )
     made = _imprint(reading, target, clock, manufacturer)
     data = forms.encode(target, manifest, made)
     changed = tuple(dict.fromkeys(differences(manifest, forms.read(data).manifest)))
@@ -165,11 +174,10 @@ def convert(
 
 
 def why(path: str, target: Target) -> str:
-    """Why a path is lost, by the table of the target: its own line, or that of what it stands under or holds."""
-    for key, why in target.loses.items():
-        known = key.partition(",")[0]
+    """Why a path is lost, by the tables of the target: its own line, or that of what it stands under or holds."""
+    for known, reason in (*target.loses.items(), *target.narrows.items()):
         if path == known or path.startswith(f"{known}.") or known.startswith(f"{path}."):
-            return why
+            return reason
     return ""
 
 
@@ -290,7 +298,7 @@ def _text(out: Path, converted: Converted, words: Words) -> Iterator[str]:
         yield words("Said by the document and not carried by this form:")
     for path, why in lost:
         yield f"  {path} — {words(why) if why else words('cut to what fits its place, or written otherwise')}"
-    others = [path for path in converted.target.loses if path.partition(",")[0] not in dict(lost)]
+    others = [path for path in converted.target.loses if path not in dict(lost)]
     if others:
         yield words("Not said by this document, and not carried either: {paths}", paths="; ".join(others))
     if converted.broken:

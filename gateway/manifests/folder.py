@@ -33,6 +33,7 @@ from security.parse.dicom import charsets, parse_untrusted, text
 NOT_DICOM = N_("no DICOM file")
 DICOMDIR = N_("a DICOMDIR: what it lists is read from the files themselves")
 NOT_REGULAR = N_("no regular file")
+OUTPUT = N_("the file that is to be written")
 
 _STUDY = ("StudyDate", "StudyTime", "StudyDescription", "StudyID", "ReferringPhysicianName", "TimezoneOffsetFromUTC")
 _SERIES = ("SeriesNumber", "SeriesDescription", "BodyPartExamined", "SeriesDate", "SeriesTime")

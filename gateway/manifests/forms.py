@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from functools import cache
-from types import MappingProxyType
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 from indexer import fhir, kos
 from indexer.manifest import Imprint, StudyManifest
@@ -41,7 +39,12 @@ class Target:
     @property
     def loses(self) -> Mapping[str, str]:
         """Why, by path below ``StudyManifest``, of everything it cannot carry."""
-        return kos.LOSES[self.profile] if self.form == "kos" else _fhir_loses()
+        return kos.LOSES[self.profile] if self.form == "kos" else fhir.LOSES
+
+    @property
+    def narrows(self) -> Mapping[str, str]:
+        """How, by path, of what it carries and yet writes otherwise in some cases."""
+        return {} if self.form == "kos" else fhir.NARROWS
 
 
 TARGETS = (
@@ -96,33 +99,6 @@ def encode(target: Target, manifest: StudyManifest, made: Imprint) -> bytes:
     if target.form == "fhir":
         return fhir.encode(manifest, made)
     return kos.encode(manifest, made, profile=target.profile, codes=target.codes)
-
-
-@cache
-def _fhir_loses() -> Mapping[str, str]:
-    """``fhir.LOSES`` by path: it names fields by their class, and conditions behind a comma."""
-    named = dict(_named(StudyManifest))
-    found: dict[str, str] = {}
-    for key, why in fhir.LOSES.items():
-        field, comma, condition = key.partition(",")
-        paths = [path for path, name in named.items() if name == field] or [field]
-        found |= {f"{path}{comma}{condition}": why for path in paths}
-    return MappingProxyType(found)
-
-
-def _named(kind: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Every path below a dataclass with its name as ``Class.field``."""
-    for name, hint in get_type_hints(kind).items():
-        yield prefix + name, f"{kind.__name__}.{name}"
-        for inner in _within(hint):
-            if is_dataclass(inner):
-                yield from _named(inner, f"{prefix}{name}.")
-
-
-def _within(hint: Any) -> Iterator[Any]:
-    yield hint
-    for argument in get_args(hint):
-        yield from _within(argument)
 
 
 def differences(one: Any, other: Any, path: str = "") -> Iterator[str]:

@@ -244,6 +244,15 @@ def test_bad_usage_is_2_and_writes_nothing(folder: Path, tmp_path: Path, words: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["exam"]
 
 
+def test_a_manifest_written_into_its_folder_again_does_not_list_itself(folder: Path):
+    words = ("--profile", "mado", "--kos", str(folder / "out.dcm"), "--force", "--json")
+
+    first, second = (json.loads(build(folder, *words).stdout) for _ in "12")
+
+    assert first["instances"] == second["instances"] == 7
+    assert [one["why"] for one in second["skipped"]] == ["the file that is to be written"]
+
+
 CHAIN = [
     ("mado", ("--codes", "99IHE"), "two.json", ()),
     ("mado", (), "two.json", ()),

@@ -34,21 +34,21 @@ def test_every_path_a_page_names_exists(page: str) -> None:
     assert missing == []
 
 
-_HEAD = ("| what | how |", "|---|---|")
+_HEAD = ("| field | how |", "|---|---|")
 
 
 def _carried() -> list[str]:
-    """What some form does not carry: field, one column for each target, and why; then what FHIR alone changes."""
+    """What some form does not carry: field, one column for each target, and why; then what a Bundle narrows."""
     targets = [target for target in TARGETS if target.codes != "99IHE"]
     names = [str(target).partition(" (")[0] for target in targets]
     lines = [f"| field | {' | '.join(names)} | why not |", "|---" * (len(targets) + 2) + "|"]
     keys = dict.fromkeys(key for target in targets for key in target.loses)
-    for path in (key for key in keys if "," not in key and key[0].islower()):
+    for path in keys:
         above = [path, *(path.rsplit(".", n)[0] for n in range(1, path.count(".") + 1))]
         why = [next((target.loses[one] for one in above if one in target.loses), "") for target in targets]
         marks = ["—" if reason else "✓" for reason in why]
         lines.append(f"| `{path}` | {' | '.join(marks)} | {'; '.join(dict.fromkeys(filter(None, why)))} |")
-    return lines + [f"| {key} | {fhir} |" for key, fhir in TARGETS[-1].loses.items() if "," in key]
+    return lines + [f"| `{path}` | {how} |" for path, how in TARGETS[-1].narrows.items()]
 
 
 def test_the_page_of_manifests_says_what_each_form_carries() -> None:

@@ -47,6 +47,17 @@ def test_no_form_but_drim_m_qualifies_an_ins(manifest: StudyManifest):
     assert convert(documents["drim-m"], national).data
 
 
+def test_an_ins_without_its_key_goes_into_no_national_manifest(manifest: StudyManifest):
+    assert manifest.patient.ins is not None
+    wrong = replace(manifest.patient.ins, matricule=manifest_files.MATRICULE[:-1] + "8")
+    data = manifest_files.documents(replace(manifest, patient=replace(manifest.patient, ins=wrong)))["drim-m"]
+
+    with pytest.raises(BadInput) as raised:
+        convert(data, Target(form="kos", profile="drim-m"), is_qualified=True)
+    assert raised.value.code == "ins-key"
+    assert wrong.matricule not in str(raised.value)
+
+
 @pytest.mark.parametrize(
     "other",
     [

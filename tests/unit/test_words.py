@@ -33,7 +33,7 @@ BELOW = {
     *release.WHY_NOT.values(),
     release._ABSENCE,
     *(text for rule in RULES.values() for text in (rule.says, rule.remedy)),
-    *(why for target in TARGETS for why in target.loses.values()),
+    *(why for target in TARGETS for why in (*target.loses.values(), *target.narrows.values())),
 }
 """Texts for people that are said below the gateway, in plain English."""
 
