@@ -14,7 +14,7 @@ from pydicom import dcmread
 
 from gateway.manifests import forms
 from gateway.manifests.forms import differences
-from tests.acceptance.test_commands import Ran, poterne
+from tests.acceptance.test_commands import ANSWERS, Ran, poterne
 from tests.fixtures.manifest_files import INS_OPTIONS, MATRICULE, OPTIONS, STUDY, exam
 
 PERSON = ("FANTÔME", "Zoé", "IPP0042", "19700228", MATRICULE)
@@ -242,6 +242,20 @@ def test_bad_usage_is_2_and_writes_nothing(folder: Path, tmp_path: Path, words: 
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["exam"]
+
+
+def test_what_a_site_always_states_may_come_from_its_configuration(folder: Path, tmp_path: Path):
+    assert poterne("init", str(tmp_path / "site"), *ANSWERS).returncode == 0
+    conf, out = str(tmp_path / "site" / "poterne.toml"), tmp_path / "out.dcm"
+
+    ran = poterne(
+        "manifest", "build", str(folder), "--profile", "drim-m", *INS_OPTIONS, "--conf", conf, "--kos", str(out)
+    )
+
+    assert (ran.returncode, ran.stderr) == (0, "")
+    manifest = forms.read(out.read_bytes()).manifest
+    assert (manifest.institution.name, manifest.institution.identifier) == ("Centre FANTÔME", "101999999")
+    assert manifest.address.base.startswith("http")
 
 
 def test_a_manifest_written_into_its_folder_again_does_not_list_itself(folder: Path):
