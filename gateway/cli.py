@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.lab import DemoFault
+from gateway.manifests import options
 from gateway.settings import ConfigurationError, Settings, load
 from security.errors import Fault
 
 if TYPE_CHECKING:
     from gateway.i18n import Words
+    from gateway.settings import TenantSettings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -43,6 +45,10 @@ queue_app = typer.Typer(rich_markup_mode=None, help="The publication queue.")
 app.add_typer(queue_app, name="queue", invoke_without_command=True)
 pacs_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The PACS beside which this gateway stands.")
 app.add_typer(pacs_app, name="pacs")
+manifest_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Manifest documents: made from files, checked, converted."
+)
+app.add_typer(manifest_app, name="manifest")
 
 Conf = Annotated[Path | None, typer.Option("--conf", help="Configuration file (TOML); conf.d/*.toml beside it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print facts as JSON.")]
@@ -372,6 +378,151 @@ def backload(
             )
         )
     )
+
+
+@manifest_app.command("build")
+def manifest_build(
+    paths: options.Paths,
+    profile: options.ProfileOption = None,
+    kos: options.KosOut = None,
+    fhir: options.FhirOut = None,
+    codes: options.Codes = None,
+    ins: options.Ins = "",
+    ins_authority: options.InsAuthority = options.INS_AUTHORITY,
+    patient_issuer: options.PatientIssuer = "",
+    accession: options.Accession = "",
+    accession_issuer: options.AccessionIssuer = "",
+    placer_issuer: options.PlacerIssuer = "",
+    institution: options.Institution = "",
+    institution_id: options.InstitutionId = "",
+    institution_system: options.InstitutionSystem = "",
+    retrieve_url: options.RetrieveUrl = "",
+    retrieve_location: options.RetrieveLocation = "",
+    retrieve_aet: options.RetrieveAet = "",
+    viewer_url: options.ViewerUrl = "",
+    region: options.Region = None,
+    zone: options.Zone = "",
+    charset: options.Charset = options.CHARSET,
+    force: options.Force = False,
+    conf: Conf = None,
+    tenant: Tenant = "",
+    as_json: AsJson = False,
+    lang: Lang = None,
+) -> None:
+    """Make the manifest of a study from its DICOM files; without --kos and --fhir, say what it would hold."""
+    from gateway.manifests import build
+    from security.clock import SystemClock
+
+    words = _words(lang)
+    wish = build.Wish(
+        profile=profile,
+        codes=codes or "DCM",
+        ins=ins,
+        ins_authority=ins_authority,
+        patient_issuer=patient_issuer,
+        accession=accession,
+        accession_issuer=accession_issuer,
+        placer_issuer=placer_issuer,
+        institution=institution,
+        institution_id=institution_id,
+        institution_system=institution_system,
+        retrieve_url=retrieve_url,
+        retrieve_location=retrieve_location,
+        retrieve_aet=retrieve_aet,
+        viewer_url=viewer_url,
+        regions=tuple(region or ()),
+        timezone=zone,
+        charset=charset,
+    )
+    code = build.run(
+        paths,
+        wish,
+        build.Outputs(kos=kos, fhir=fhir, force=force),
+        words,
+        site=_site(conf, tenant, words),
+        as_json=as_json,
+        clock=SystemClock(),
+        progress=_progress,
+    )
+    raise typer.Exit(code)
+
+
+@manifest_app.command("check")
+def manifest_check(
+    document: options.Document, profile: options.ProfileOption = None, as_json: AsJson = False, lang: Lang = None
+) -> None:
+    """Hold a manifest document against the rules of its form and profile, without any network."""
+    from gateway.manifests import checking
+
+    raise typer.Exit(checking.run(document, _words(lang), profile=profile, as_json=as_json))
+
+
+@manifest_app.command("convert")
+def manifest_convert(
+    source: options.Source,
+    out: options.Out,
+    form: options.FormOption = None,
+    profile: options.ProfileOption = None,
+    codes: options.Codes = None,
+    ins_qualified: options.Qualified = False,
+    patient_issuer: options.PatientIssuer = "",
+    accession: options.Accession = "",
+    accession_issuer: options.AccessionIssuer = "",
+    placer_issuer: options.PlacerIssuer = "",
+    institution: options.Institution = "",
+    institution_id: options.InstitutionId = "",
+    institution_system: options.InstitutionSystem = "",
+    retrieve_url: options.RetrieveUrl = "",
+    retrieve_location: options.RetrieveLocation = "",
+    retrieve_aet: options.RetrieveAet = "",
+    viewer_url: options.ViewerUrl = "",
+    region: options.Region = None,
+    force: options.Force = False,
+    conf: Conf = None,
+    tenant: Tenant = "",
+    as_json: AsJson = False,
+    lang: Lang = None,
+) -> None:
+    """Write a manifest document again in another form or profile, and say what that one cannot carry."""
+    from gateway.manifests import build, conversion
+    from security.clock import SystemClock
+
+    words = _words(lang)
+    wish = build.Wish(
+        patient_issuer=patient_issuer,
+        accession=accession,
+        accession_issuer=accession_issuer,
+        placer_issuer=placer_issuer,
+        institution=institution,
+        institution_id=institution_id,
+        institution_system=institution_system,
+        retrieve_url=retrieve_url,
+        retrieve_location=retrieve_location,
+        retrieve_aet=retrieve_aet,
+        viewer_url=viewer_url,
+        regions=tuple(region or ()),
+    )
+    asked = conversion.Request(
+        source=source,
+        out=out,
+        form=form,
+        profile=profile,
+        codes=codes,
+        is_qualified=ins_qualified,
+        force=force,
+    )
+    site = _site(conf, tenant, words)
+    raise typer.Exit(conversion.run(asked, wish, words, site=site, as_json=as_json, clock=SystemClock()))
+
+
+def _site(conf: Path | None, tenant: str, words: Words) -> TenantSettings | None:
+    """The tenant whose site values a document takes; None without --conf: no configuration is looked for."""
+    if conf is None:
+        return None
+    from gateway import views
+
+    settings = _settings(conf)
+    return settings.tenants[views.one_tenant(settings, tenant, words)]
 
 
 def _progress(told: str) -> None:

@@ -169,22 +169,11 @@ def _observer(metrics: Metrics) -> Callable[[str, str], None]:
 
 
 def _policy(name: str, tenant: TenantSettings, ground: Ground) -> Policy:
-    publisher, settings = tenant.publisher, ground.settings
+    settings = ground.settings
     return Policy(
         tenant=name,
         timezone=ZoneInfo(tenant.timezone),
-        site=Site(
-            institution=Organization(
-                identifier=publisher.institution_id,
-                system=publisher.institution_system,
-                name=publisher.institution_name,
-            ),
-            address=Address(
-                base=tenant.images.retrieve_base,
-                location=tenant.images.retrieve_location,
-                ae_title=tenant.images.retrieve_aet,
-            ),
-        ),
+        site=site_of(tenant),
         publisher=_publisher(tenant),
         rules=gate.Rules(**tenant.identity.model_dump(), domain=tenant.patient_domain),
         visibility=timedelta(seconds=settings.outbox.visibility_s),
@@ -194,6 +183,23 @@ def _policy(name: str, tenant: TenantSettings, ground: Ground) -> Policy:
         profile=tenant.profile,
         form=tenant.form,
         signer=set_signer(tenant.index, ground.clock),
+    )
+
+
+def site_of(tenant: TenantSettings) -> Site:
+    """The tenant's part of a manifest: who makes it, where its images are fetched."""
+    publisher = tenant.publisher
+    return Site(
+        institution=Organization(
+            identifier=publisher.institution_id,
+            system=publisher.institution_system,
+            name=publisher.institution_name,
+        ),
+        address=Address(
+            base=tenant.images.retrieve_base,
+            location=tenant.images.retrieve_location,
+            ae_title=tenant.images.retrieve_aet,
+        ),
     )
 
 

@@ -59,7 +59,7 @@ def assemble(
     orders = dict.fromkeys(order for report in reports for order in orders_of(report, study))
     if not orders:
         raise _refused(study, "none of the orders reported is the one the PACS holds", "accession-unknown")
-    series = tuple(map(_placed, _sorted(study.series)))
+    series = tuple(map(placed, ordered(study.series)))
     stated = tuple(dict.fromkeys(region for report in reports for region in report.regions))
     timed = _newest(reports, lambda report: report if report.service_start is not None else None) or newest
     manifest = StudyManifest(
@@ -73,7 +73,7 @@ def assemble(
         orders=tuple(orders),
         series=series,
         procedures=_procedures(reports),
-        regions=stated or _coarse(series),
+        regions=stated or coarse(series),
         institution=site.institution,
         address=site.address,
     )
@@ -157,23 +157,23 @@ def _newest(reports: Sequence[Report], stated: Callable[[Report], T | None]) -> 
     return next((value for report in reversed(reports) if (value := stated(report)) is not None), None)
 
 
-def _sorted(series: Iterable[Series]) -> tuple[Series, ...]:
+def ordered(series: Iterable[Series]) -> tuple[Series, ...]:
     """Series, and instances in each, by (number, UID); those without a number last."""
-    ordered = sorted(series, key=lambda one: (_rank(one.number), one.uid))
+    ranked = sorted(series, key=lambda one: (_rank(one.number), one.uid))
     return tuple(
         replace(one, instances=tuple(sorted(one.instances, key=lambda i: (_rank(i.number), i.sop_instance))))
-        for one in ordered
+        for one in ranked
     )
 
 
-def _placed(series: Series) -> Series:
+def placed(series: Series) -> Series:
     """The series with the coded region that BodyPartExamined stands for (PS3.16 Annex L)."""
     known = table("body-part")
     code = known.aliases.get(series.body_part.strip().upper())
     return series if series.region is not None or code is None else replace(series, region=known.coded(code))
 
 
-def _coarse(series: Iterable[Series]) -> tuple[Coded, ...]:
+def coarse(series: Iterable[Series]) -> tuple[Coded, ...]:
     """The coarse regions in which the series' regions lie, in series order (CID IHE-MADO1)."""
     fine = table("body-part")
     regions = [one.region for one in series if one.region is not None and one.region.system == fine.system]

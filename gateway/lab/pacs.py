@@ -47,7 +47,10 @@ STUDY = (
     "StudyInstanceUID", "PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex",
     "AccessionNumber", "StudyDate", "StudyTime", "StudyDescription", "StudyID", "ReferringPhysicianName",
 )  # fmt: skip
-SERIES = ("SeriesInstanceUID", "Modality", "SeriesNumber", "SeriesDescription", "BodyPartExamined")
+SERIES = (
+    "SeriesInstanceUID", "Modality", "SeriesNumber", "SeriesDescription", "BodyPartExamined", "SeriesDate",
+    "SeriesTime", "Laterality",
+)  # fmt: skip
 IMAGE = ("SOPInstanceUID", "SOPClassUID", "InstanceNumber", "NumberOfFrames")
 COUNTS = ("NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances", "NumberOfSeriesRelatedInstances")
 _LEVELS = {  # level: keys it knows, its unique key, unique keys it demands
@@ -171,6 +174,11 @@ class LabPacs:
         """Keep many, given as bytes or files."""
         for data in objects:
             self.store(data.read_bytes() if isinstance(data, Path) else data)
+
+    def data_set(self, sop_instance: str) -> Dataset:
+        """The whole header of an object it holds."""
+        name = hashlib.sha256(sop_instance.encode()).hexdigest()
+        return parse_untrusted(self._folder / f"{name}.dcm", what="object of the lab PACS")
 
     def delete_study(self, study_uid: str) -> None:
         """Remove a study for good."""

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
+from pydicom import Dataset
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 
 from gateway.lab.pacs import COUNTS, IMAGE, SERIES, STUDY, LabPacs, PacsFault, Row, endless, miscounted
@@ -47,7 +48,10 @@ _QIDO = (
     (re.compile(f"/dicom-web/studies/{_UID}/instances"), "IMAGE"),
     (re.compile(f"/dicom-web/studies/{_UID}/series/{_UID}/instances"), "IMAGE"),
 )
+_METADATA = re.compile(f"/dicom-web/studies/{_UID}/series/{_UID}/instances/{_UID}/metadata")
 _ORTHANC_STUDY = re.compile("/studies/([0-9a-f]{40})(/series|/module-patient|)")
+_ORTHANC_SERIES = re.compile("/series/([0-9a-f]{40})/module")
+_ORTHANC_INSTANCE = re.compile("/instances/([0-9a-f]{40})/tags")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,7 +219,32 @@ def _reply(face: LabPacsHttp, method: str, target: str, body: bytes) -> _Reply |
         return _Reply(body={"Name": "Poterne lab", "Version": "1.10.1"})
     if named := _ORTHANC_STUDY.fullmatch(address.path):
         return _orthanc_study(face.pacs, named[1], named[2])
+    return _told(face.pacs, address.path)
+
+
+def _told(pacs: LabPacs, path: str) -> _Reply | None:
+    """What is asked of one series or one instance."""
+    if named := _METADATA.fullmatch(path):
+        keys = dict(zip(("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"), named.groups(), strict=True))
+        held = pacs.matches("IMAGE", keys)
+        rows = [pacs.data_set(row["SOPInstanceUID"]).to_json_dict() for row in held]
+        return _Reply(body=rows, media_type="application/dicom+json")
+    if named := _ORTHANC_SERIES.fullmatch(path):
+        of_series = [row for row in pacs.matches("SERIES", {}) if _identifier(row["SeriesInstanceUID"]) == named[1]]
+        return _Reply(body=_tags(of_series[0], SERIES)) if of_series else None
+    if named := _ORTHANC_INSTANCE.fullmatch(path):
+        of_image = [row for row in pacs.matches("IMAGE", {}) if _image_entry(row)["ID"] == named[1]]
+        return _Reply(body=_simplified(pacs.data_set(of_image[0]["SOPInstanceUID"]))) if of_image else None
     return None
+
+
+def _simplified(found: Dataset) -> dict[str, Any]:
+    """A data set as Orthanc simplifies it: texts by keyword, sequences as lists."""
+    return {
+        element.keyword: [_simplified(item) for item in element.value] if element.VR == "SQ" else str(element.value)
+        for element in found
+        if element.keyword
+    }
 
 
 def _found(pacs: LabPacs, level: str, keys: Row) -> list[Row]:
@@ -332,7 +361,7 @@ def _series_entry(pacs: LabPacs, row: Row) -> dict[str, Any]:
     return {
         "ID": _identifier(row["SeriesInstanceUID"]),
         "Instances": [_image_entry(each)["ID"] for each in _below(pacs, "IMAGE", row)],
-        "MainDicomTags": _tags(row, SERIES),
+        "MainDicomTags": _tags(row, SERIES[:-1]),  # Laterality is not in the index
         "ParentStudy": _identifier(row["StudyInstanceUID"]),
         "Type": "Series",
     }

@@ -10,7 +10,7 @@ Invariants:
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
@@ -28,6 +28,7 @@ from pydicom.uid import (
     EnhancedCTImageStorage,
     EnhancedMRImageStorage,
     ExplicitVRLittleEndian,
+    KeyObjectSelectionDocumentStorage,
     MRImageStorage,
     NuclearMedicineImageStorage,
     PositronEmissionTomographyImageStorage,
@@ -116,6 +117,8 @@ class LabStudy:
             "AccessionNumber": accession,
             "StudyDate": date,
             "StudyTime": time,
+            "SeriesDate": date,
+            "SeriesTime": time,
             "StudyDescription": description,
             "StudyID": study_id,
             "ReferringPhysicianName": referring_physician,
@@ -129,12 +132,19 @@ class LabStudy:
         frames: int | None = None,
         description: str = "",
         body_part: str = "",
+        laterality: str = "",
     ) -> Uid:
         """A new series of drawn images, each of ``frames`` frames (None: single-frame class). Returns its UID."""
         series = self._next_series()
         for number in range(1, instances + 1):
             self.add_image(
-                modality, series=series, number=number, frames=frames, description=description, body_part=body_part
+                modality,
+                series=series,
+                number=number,
+                frames=frames,
+                description=description,
+                body_part=body_part,
+                laterality=laterality,
             )
         return series
 
@@ -147,6 +157,7 @@ class LabStudy:
         frames: int | None = None,
         description: str = "",
         body_part: str = "",
+        laterality: str = "",
     ) -> LabObject:
         """One more drawn image in ``series``; a series may mix SOP classes."""
         image = Dataset()
@@ -158,8 +169,31 @@ class LabStudy:
         image.WindowCenter, image.WindowWidth = 1024, 2048
         if frames is not None:
             image.NumberOfFrames = frames
+        if laterality:
+            image.Laterality = laterality
         image.add_new("PixelData", "OW", b"".join(_disc(number + frame) for frame in range(frames or 1)))
         return self._add(image, modality, series, number, description=description, body_part=body_part)
+
+    def add_note(
+        self, title: tuple[str, str], *, description: str = "", references: Sequence[LabObject]
+    ) -> LabObject:
+        """A key-image note in a series of its own (PS3.16 TID 2010). ``title``: code of CID 7010 and its meaning."""
+        note = Dataset()
+        note.SOPClassUID = KeyObjectSelectionDocumentStorage
+        note.ValueType, note.ContinuityOfContent = "CONTAINER", "SEPARATE"
+        note.ConceptNameCodeSequence = [_concept(*title)]
+        note.ContentSequence = []
+        for one in references:
+            pointed, item = Dataset(), Dataset()
+            pointed.ReferencedSOPClassUID, pointed.ReferencedSOPInstanceUID = one.sop_class, one.sop_instance
+            item.RelationshipType, item.ValueType, item.ReferencedSOPSequence = "CONTAINS", "IMAGE", [pointed]
+            note.ContentSequence.append(item)
+        if description:
+            text = Dataset()
+            text.RelationshipType, text.ValueType, text.TextValue = "CONTAINS", "TEXT", description
+            text.ConceptNameCodeSequence = [_concept("113012", "Key Object Description")]
+            note.ContentSequence.append(text)
+        return self._add(note, "KO", self._next_series(), 1, description="", body_part="")
 
     def adopt(self, bundled: str, *, series: Uid | None = None, number: int = 1, description: str = "") -> LabObject:
         """Take the pixels of a test file in pydicom's wheel, say ``CT_small.dcm``, into a (new) series."""
@@ -225,6 +259,12 @@ class LabStudy:
         )
         self.objects.append(made)
         return made
+
+
+def _concept(code: str, meaning: str) -> Dataset:
+    concept = Dataset()
+    concept.CodeValue, concept.CodingSchemeDesignator, concept.CodeMeaning = code, "DCM", meaning
+    return concept
 
 
 @lru_cache(maxsize=64)

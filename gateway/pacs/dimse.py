@@ -62,7 +62,10 @@ _STUDY_KEYS = (
     "StudyInstanceUID", "PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex",
     "AccessionNumber", "StudyDate", "StudyTime", "StudyDescription", "StudyID", "ReferringPhysicianName",
 )  # fmt: skip
-_SERIES_KEYS = ("SeriesInstanceUID", "Modality", "SeriesNumber", "SeriesDescription", "BodyPartExamined")
+_SERIES_KEYS = (
+    "SeriesInstanceUID", "Modality", "SeriesNumber", "SeriesDescription", "BodyPartExamined", "SeriesDate",
+    "SeriesTime", "Laterality",
+)  # fmt: skip
 _CALENDAR_KEYS = ("StudyInstanceUID", "StudyTime", "ModalitiesInStudy", "AccessionNumber")
 _IMAGE_KEYS = ("SOPInstanceUID", "SOPClassUID", "InstanceNumber", "NumberOfFrames")
 
@@ -194,6 +197,9 @@ class _Question:
                     number_text=row["SeriesNumber"].value,
                     description=row["SeriesDescription"].value,
                     body_part=row["BodyPartExamined"].value,
+                    date=row["SeriesDate"].value,
+                    time=row["SeriesTime"].value,
+                    laterality=row["Laterality"].value,
                     instances=self._instances(study, series_uid),
                 )
             )

@@ -4,7 +4,10 @@ Invariants:
 
 * identity text is exact or there is no answer: ``undecodable-identity`` (FF-10); in a comment U+FFFD may stand;
 * each UID is a UID, each series has instances, no UID appears twice, all belong to the study asked for;
-* counts a PACS states are never looked at: what counts is the list of instances (FF-14).
+* counts a PACS states are never looked at: what counts is the list of instances (FF-14);
+* a key-image note that could be told a moment later makes the answer ``Unknown``, so that a manifest never loses
+  what it said before to a passing fault; a peer that does not tell it, or tells no note, leaves ``note`` None: the
+  instance is listed all the same, and an exam does not wait for ever for a remark on its images.
 
 Pure; each adapter owns its wire. ``Inconclusive`` never leaves the adapters: it becomes ``Unknown``.
 """
@@ -12,14 +15,17 @@ Pure; each adapter owns its wire. ``Inconclusive`` never leaves the adapters: it
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 
-from indexer.study import Instance, ListedStudy, PacsPatient, Series, Study, Unknown
+from indexer.notes import KEY_OBJECT_SELECTION, NOTES_MAX, Item, note
+from indexer.study import Instance, KeyNote, ListedStudy, PacsPatient, Series, Study, Unknown
 from security.errors import BadInput
 from security.identity import Uid
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,12}")  # ASCII: int() reads every script's digits
+_PASSING = re.compile(r"timeout|unreachable|http-(408|429|50[^1]|5[^0].)")  # reasons that a second try may not meet
+_SIDES = frozenset({"L", "R", "B"})  # PS3.3 C.7.3.1.1.1 and C.10.4
 
 
 class Inconclusive(Exception):
@@ -76,14 +82,40 @@ def number(value: str) -> int | None:
     return int(digits) if _INTEGER.fullmatch(digits) else None
 
 
-def instance(*, sop_class: str, sop_instance: str, number_text: str, frames_text: str) -> Instance:
+def instance(
+    *, sop_class: str, sop_instance: str, number_text: str, frames_text: str, told: KeyNote | None = None
+) -> Instance:
     """One instance as the peer lists it. Raises ``Inconclusive`` (``bad-answer``)."""
     return Instance(
         sop_class=uid(sop_class, keyword="SOPClassUID"),
         sop_instance=uid(sop_instance, keyword="SOPInstanceUID"),
         number=number(number_text),
         frames=number(frames_text),
+        note=told,
     )
+
+
+def notes(sop_classes: Mapping[str, str], ask: Callable[[str], Item]) -> dict[str, KeyNote]:
+    """What the key-image notes among these instances say, by their keys.
+
+    ``sop_classes``: SOPClassUID of each instance, by the key the adapter asks it by; at most ``NOTES_MAX`` are asked.
+
+    Raises:
+        Inconclusive: a note is not told now and may be told later.
+    """
+    found = {}
+    for key in sorted(key for key, sop_class in sop_classes.items() if sop_class == KEY_OBJECT_SELECTION)[:NOTES_MAX]:
+        try:
+            told = note(ask(key))
+        except BadInput:
+            continue
+        except Inconclusive as silent:
+            if _PASSING.fullmatch(silent.reason):
+                raise
+            continue
+        if told is not None:
+            found[key] = told
+    return found
 
 
 def series(
@@ -94,6 +126,9 @@ def series(
     description: str,
     body_part: str,
     instances: Iterable[Instance],
+    date: str = "",
+    time: str = "",
+    laterality: str = "",
 ) -> Series:
     """One series with its instances in order. Raises ``Inconclusive`` (``bad-answer``)."""
     ordered = tuple(sorted(instances, key=lambda each: (_order(each.number), each.sop_instance)))
@@ -105,6 +140,9 @@ def series(
         number=number(number_text),
         description=description,
         body_part=body_part,
+        date=date,
+        time=time,
+        laterality=laterality if laterality in _SIDES else "",
         instances=ordered,
     )
 

@@ -14,6 +14,9 @@ reads every file and grows with enhanced multi-frame headers · ``/studies/{id}/
 classes · ``/studies/{id}/shared-tags`` 0.1 s, SOP class only if all instances share it. Hence bulk-content
 (Orthanc ≥ 1.9.4).
 
+Beyond that, one ``/series/{id}/module`` per series (Laterality is not in the index) and one ``/instances/{id}/tags``
+per key-image note: each reads one file.
+
 Texts come as UTF-8, converted by Orthanc from each file's character set; ``DefaultEncoding`` of Orthanc decides
 where a file states none.
 """
@@ -21,7 +24,7 @@ where a file states none.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -32,12 +35,13 @@ from gateway.pacs import door
 from gateway.pacs.door import Inconclusive
 from gateway.pacs.http import HttpExchange, HttpPeer
 from gateway.pacs.source import PacsSource
-from indexer.study import Absent, Found, Instance, ListedStudy, PacsPatient, Series, Study, StudyAnswer
+from indexer.study import Absent, Found, Instance, KeyNote, ListedStudy, PacsPatient, Series, Study, StudyAnswer
 from security.errors import BadInput
 from security.identity import Uid
 from security.parse.json import member
 
 _MEDIA_TYPES = ("application/json",)
+_NAMED = ("/studies/", "/series/", "/instances/")  # below these stands what the peer named a moment ago
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,13 +139,38 @@ class OrthancClient:
         body = {"Resources": [orthanc_id], "Level": "Instance", "Metadata": True}
         return _list(self._json("POST", "/tools/bulk-content", json=body), what="/tools/bulk-content")
 
+    def series_module(self, series_id: str) -> dict[str, Any]:
+        """``GET /series/{id}/module``: has Laterality, which the index does not keep."""
+        return _object(self._json("GET", f"/series/{series_id}/module?simplify"), what="/series/{id}/module")
+
+    def note(self, instance_id: str) -> SimplifiedItem:
+        """``GET /instances/{id}/tags``: the whole data set of a key-image note."""
+        path = f"/instances/{instance_id}/tags?simplify"
+        return SimplifiedItem(_object(self._json("GET", path), what="/instances/{id}/tags"))
+
     def find(self, level: str, day: date) -> list[Any]:
         """``POST /tools/find``: everything of a level on a StudyDate, expanded; no ``Limit``, so never cut short."""
         body = {"Level": level, "Expand": True, "Query": {"StudyDate": f"{day:%Y%m%d}"}}
         return _list(self._json("POST", "/tools/find", json=body), what="/tools/find")
 
     def _json(self, method: str, path: str, **body: Any) -> Any:
-        return self._exchange.json(method, path, listed=path.startswith("/studies/"), **body).value
+        return self._exchange.json(method, path, listed=path.startswith(_NAMED), **body).value
+
+
+@dataclass(frozen=True, slots=True)
+class SimplifiedItem:
+    """A data set as Orthanc simplifies it (``indexer.notes.Item``)."""
+
+    tags: dict[str, Any]
+
+    def text(self, keyword: str) -> str:
+        """The value of an element, "" when absent."""
+        return _tag(self.tags, keyword)
+
+    def items(self, keyword: str) -> Sequence[SimplifiedItem]:
+        """The items of a sequence, none when absent."""
+        listed = self.tags.get(keyword, [])
+        return [SimplifiedItem(_object(each, what=keyword)) for each in _list(listed, what=keyword)]
 
 
 def _list(value: Any, *, what: str) -> list[Any]:
@@ -191,24 +220,27 @@ def _study(orthanc: OrthancClient, asked: Uid, orthanc_id: str) -> Study:
         description=_tag(tags, "StudyDescription"),
         study_id=_tag(tags, "StudyID"),
         referring_physician=_tag(tags, "ReferringPhysicianName"),
-        series=_series(orthanc.series(orthanc_id), orthanc.instances(orthanc_id)),
+        series=_series(orthanc, orthanc.series(orthanc_id), orthanc.instances(orthanc_id)),
     )
 
 
-def _series(listed: list[Any], bulk: list[Any]) -> list[Series]:
+def _series(orthanc: OrthancClient, listed: list[Any], bulk: list[Any]) -> list[Series]:
     """Joins the two listings; they are two moments, so they must agree."""
     members: defaultdict[str, list[Instance]] = defaultdict(list)
     identifiers: defaultdict[str, set[str]] = defaultdict(set)
     for entry in bulk:
-        parent = member(entry, "ParentSeries", str, what="bulk-content")
-        identifiers[parent].add(member(entry, "ID", str, what="bulk-content"))
-        members[parent].append(_instance(entry))
+        identifiers[member(entry, "ParentSeries", str, what="bulk-content")].add(
+            member(entry, "ID", str, what="bulk-content")
+        )
     stated = {
         member(entry, "ID", str, what="series"): set(_texts(member(entry, "Instances", list, what="series")))
         for entry in listed
     }
     if stated != identifiers:
         raise Inconclusive("changing", "instances came or went while the study was read")
+    notes = door.notes({_sop_instance(entry): _sop_class(entry) for entry in bulk}, _note_by_uid(orthanc, bulk))
+    for entry in bulk:
+        members[member(entry, "ParentSeries", str, what="bulk-content")].append(_instance(entry, notes))
     return [
         door.series(
             series_uid=_tag(tags, "SeriesInstanceUID"),
@@ -216,20 +248,40 @@ def _series(listed: list[Any], bulk: list[Any]) -> list[Series]:
             number_text=_tag(tags, "SeriesNumber"),
             description=_tag(tags, "SeriesDescription"),
             body_part=_tag(tags, "BodyPartExamined"),
-            instances=members[member(entry, "ID", str, what="series")],
+            date=_tag(tags, "SeriesDate"),
+            time=_tag(tags, "SeriesTime"),
+            laterality=_tag(orthanc.series_module(identifier), "Laterality"),
+            instances=members[identifier],
         )
         for entry in listed
         for tags in [member(entry, "MainDicomTags", dict, what="series")]
+        for identifier in [member(entry, "ID", str, what="series")]
     ]
 
 
-def _instance(entry: Any) -> Instance:
+def _note_by_uid(orthanc: OrthancClient, bulk: list[Any]) -> Callable[[str], SimplifiedItem]:
+    """Asks for a note by its SOPInstanceUID, which orders the same at every PACS."""
+    identifiers = {_sop_instance(entry): member(entry, "ID", str, what="bulk-content") for entry in bulk}
+    return lambda uid: orthanc.note(identifiers[uid])
+
+
+def _sop_instance(entry: Any) -> str:
+    return _tag(member(entry, "MainDicomTags", dict, what="bulk-content"), "SOPInstanceUID")
+
+
+def _sop_class(entry: Any) -> str:
+    return _tag(member(entry, "Metadata", dict, what="bulk-content"), "SopClassUid")
+
+
+def _instance(entry: Any, notes: dict[str, KeyNote]) -> Instance:
     tags = member(entry, "MainDicomTags", dict, what="bulk-content")
+    uid = _sop_instance(entry)
     return door.instance(
-        sop_class=_tag(member(entry, "Metadata", dict, what="bulk-content"), "SopClassUid"),
-        sop_instance=_tag(tags, "SOPInstanceUID"),
+        sop_class=_sop_class(entry),
+        sop_instance=uid,
         number_text=_tag(tags, "InstanceNumber"),
         frames_text=_tag(tags, "NumberOfFrames"),
+        told=notes.get(uid),
     )
 
 

@@ -38,7 +38,7 @@ def patient(root: Node, *, national: bool) -> PatientIdentity:
         else:
             root.note("kos-other-ins", "OtherPatientIDsSequence")
             locals_.append(one)
-    if not listed:
+    if not root.text("PatientID"):
         root.note("kos-no-patient-id", "PatientID")
     return PatientIdentity(traits=_traits(root, national=national), ins=ins, local_ids=tuple(locals_))
 

@@ -209,6 +209,11 @@ _ESCAPED = re.compile(rb"^[^\x1b]+|\x1b[^\x1b]*")
 _DELIMITERS = re.compile(rb"([\^=\\\r\n\t\f].*)", re.DOTALL)  # each returns to the first set, PS3.5 6.1.2.5.3
 
 
+def charset_known(term: str) -> bool:
+    """Whether this is a defined term of (0008,0005) that ``text`` decodes by (PS3.3 C.12.1.1.2)."""
+    return _respelled(term) in _CHARSETS
+
+
 def charsets(data_set: Dataset, *, default: str) -> tuple[str, ...]:
     """The defined terms of (0008,0005), ``default`` when the data set states none (FF-10)."""
     element = data_set.get_item("SpecificCharacterSet") if "SpecificCharacterSet" in data_set else None

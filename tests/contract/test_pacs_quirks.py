@@ -207,6 +207,7 @@ def test_every_quirk_stands_in_the_tables_and_none_makes_a_study_appear():
 def _held(pacs: LabPacs, **changes: str) -> Uid:
     study = invented(**changes)
     study.add_series("CT", instances=2)
+    study.add_note(("113000", "Of Interest"), references=study.objects[:1])
     pacs.load(made.data for made in study.objects)
     return study.uid
 

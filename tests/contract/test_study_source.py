@@ -11,8 +11,10 @@ from itertools import count
 
 import pytest
 
+from gateway.pacs.dimse import DimseSource
 from gateway.pacs.source import PacsSource
-from indexer.study import Absent, Found, ListedStudy
+from indexer.report import Coded
+from indexer.study import Absent, Found, KeyNote, ListedStudy
 from security.identity import Uid
 from tests.support.pacs import (
     dicomweb_peer,
@@ -256,3 +258,39 @@ async def test_the_studies_of_a_day_are_listed_by_time_without_those_of_its_neig
 
 async def test_a_day_without_studies_is_an_empty_list(pacs: Subject):
     assert await pacs.source.studies_on(next(DAYS)) == ()
+
+
+async def test_a_series_tells_when_it_was_made_and_of_which_side(pacs: Subject):
+    study = invented(date="20260112", time="093015")
+    study.add_series("DX", laterality="L")
+    study.add_series("DX")
+    pacs.load(made.data for made in study.objects)
+
+    answer = await pacs.source.find(study.uid)
+
+    assert isinstance(answer, Found)
+    told = [(series.date, series.time, series.laterality) for series in answer.study.series]
+    assert told == [("20260112", "093015", "L"), ("20260112", "093015", "")]
+
+
+async def test_a_key_image_note_tells_what_it_points_at_where_the_door_shows_content(pacs: Subject):
+    study = invented()
+    study.add_series("CT", instances=3)
+    pointed = study.objects[1:3]
+    made = study.add_note(("113000", "Of Interest"), description="Nodule à l'été", references=pointed)
+    pacs.load(each.data for each in study.objects)
+
+    answer = await pacs.source.find(study.uid)
+
+    assert isinstance(answer, Found)
+    by_uid = {one.sop_instance: one for series in answer.study.series for one in series.instances}
+    assert len(by_uid) == 4
+    if isinstance(pacs.source, DimseSource):  # a query shows no content
+        assert {one.note for one in by_uid.values()} == {None}
+        return
+    assert [uid for uid, one in by_uid.items() if one.note is not None] == [made.sop_instance]
+    assert by_uid[made.sop_instance].note == KeyNote(
+        title=Coded(code="113000", system="1.2.840.10008.2.16.4", display="Of Interest"),
+        description="Nodule à l'été",
+        references=tuple(one.sop_instance for one in pointed),
+    )

@@ -344,9 +344,10 @@ async def test_queries_hold_no_escape_and_ask_for_what_a_search_leaves_out():
         f"/studies?StudyInstanceUID={STUDY}&includefield=00100021&includefield=00081030&limit=2",
         KIND,
     )
+    series = "&".join(f"includefield={tag}" for tag in ("0008103E", "00180015", "00080021", "00080031", "00200060"))
     assert [path for path, _ in asked[1:]] == [
-        f"/studies/{STUDY}/series?includefield=0008103E&includefield=00180015&limit=5000&offset=0",
-        f"/studies/{STUDY}/series?includefield=0008103E&includefield=00180015&limit=5000&offset=1",
+        f"/studies/{STUDY}/series?{series}&limit=5000&offset=0",
+        f"/studies/{STUDY}/series?{series}&limit=5000&offset=1",
         f"/studies/{STUDY}/instances?includefield=0020000E&includefield=00280008&limit=5000&offset=0",
         f"/studies/{STUDY}/instances?includefield=0020000E&includefield=00280008&limit=5000&offset=1",
     ]

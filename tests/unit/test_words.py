@@ -18,6 +18,7 @@ from babel.messages.pofile import read_po
 
 import gateway
 from gateway.i18n import LANGUAGES, words
+from gateway.manifests.forms import RULES, TARGETS
 from gateway.web import vocabulary
 from gateway.web.console.pages import DONE
 from indexer import release, timeline
@@ -31,6 +32,8 @@ BELOW = {
     *(text for _, text in timeline._FAMILIES),
     *release.WHY_NOT.values(),
     release._ABSENCE,
+    *(text for rule in RULES.values() for text in (rule.says, rule.remedy)),
+    *(why for target in TARGETS for why in (*target.loses.values(), *target.narrows.values())),
 }
 """Texts for people that are said below the gateway, in plain English."""
 
