@@ -46,7 +46,7 @@ from gateway.dimse.states import State
 log = structlog.get_logger()
 
 _QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None)  # Linux; lost after each acknowledgement, so set again
-_DROPPED_MAX = 1024 * 1024
+_DROPPED_MAX = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,10 +17,6 @@ from ssl import SSLContext
 from typing import Any, Self
 
 import psutil
-from pydicom.uid import UID
-from pynetdicom import AE
-from pynetdicom.association import Association
-from pynetdicom.dimse_primitives import C_STORE
 
 from gateway.components import COMPONENTS
 from gateway.dimse import inbox
@@ -213,6 +209,8 @@ class DoorProcess:
 
 def echo_s(port: int, *, address: str = "127.0.0.1", aet: str = "SCU") -> float:
     """Seconds that an honest peer's association, C-ECHO and release take, from the source address given."""
+    from pynetdicom import AE  # here: a door in a process of its own does without the library, and is measured so
+
     entity = AE(ae_title=aet)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 20
     entity.add_requested_context("1.2.840.10008.1.1")
@@ -229,6 +227,8 @@ def echo_s(port: int, *, address: str = "127.0.0.1", aet: str = "SCU") -> float:
 def send(port: int, objects: Iterable[tuple[str, str, str, bytes]], *, aet: str = "SCU", **more: Any) -> list[int]:
     """C-STORE each (SOP class, instance, transfer syntax, data set) on one association; their statuses. The data sets go
     out as they are; -1 where the association broke."""
+    from pynetdicom import AE
+
     wanted = list(objects)
     entity = AE(ae_title=aet)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 60
@@ -245,8 +245,11 @@ def send(port: int, objects: Iterable[tuple[str, str, str, bytes]], *, aet: str 
             association.release()
 
 
-def _stored(association: Association, number: int, sop_class: str, sop: str, syntax: str, body: bytes) -> int:
+def _stored(association: Any, number: int, sop_class: str, sop: str, syntax: str, body: bytes) -> int:
     """One C-STORE by pynetdicom's own message classes, without a Dataset."""
+    from pydicom.uid import UID
+    from pynetdicom.dimse_primitives import C_STORE
+
     if not association.is_established:
         return -1
     context = association._get_valid_context(sop_class, syntax, "scu", allow_conversion=False)
