@@ -128,7 +128,8 @@ class Admission:
 
         An exam that the index shows is withdrawn; when the patient takes it back, it is published anew.
         """
-        known = replace(patient, local_ids=with_issuer(patient.local_ids))
+        tied = self._persons.current(tx, self._tenant, patient)
+        known = replace(patient, local_ids=with_issuer(tied.local_ids))
         reports = self._ledger.reports_of_patient(tx, self._tenant, known) if consent.opposition else []
         before = self._opposed(tx, reports)
         self._consents.record(tx, self._tenant, consent, patient, control_id=by.control_id, now=by.at)

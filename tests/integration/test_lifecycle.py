@@ -489,7 +489,9 @@ async def test_i10_an_opposition_reaches_what_a_merge_ties_to_it(w: World) -> No
     await publish(w, OF_OLD)
     await adt(w, replace(NEW, ins=None), "A40", prior=OLD, id_="M1")
     w.clock.advance(5)
-    await w.raw(build_adt_consent(OLD, opposition="IO", at=said(w), sent_at=said(w), control_id="C1"))
+    await w.raw(
+        build_adt_consent(replace(NEW, ins=None), opposition="IO", at=said(w), sent_at=said(w), control_id="C1")
+    )
     await w.settle()
     assert await approved(w) == 0
 

@@ -34,9 +34,7 @@ def test_nothing_wrong_is_no_condition() -> None:
 
 
 def test_held_and_failed_exams_are_counted_by_tenant_and_reason() -> None:
-    assert found(
-        held={("chu", "identity-pacs-name"): 3, ("ght", "kept-out"): 1}, failed={("chu", "x"): 7}
-    ) == [
+    assert found(held={("chu", "identity-pacs-name"): 3, ("ght", "kept-out"): 1}, failed={("chu", "x"): 7}) == [
         ("chu", Kind.HELD, "identity-pacs-name", 3, 0),
         ("ght", Kind.HELD, "kept-out", 1, 0),
         ("chu", Kind.FAILED, "x", 7, 1),

@@ -83,11 +83,11 @@ DEFECTS = (
         integration(_LIFE, "test_an_unqualified_correction_corrects_nothing"),
     ),
     identity(
-        "circle-of-merges-keeps-the-first",
+        "undone-merge-stays",
         _PERSONS,
-        "                into.pop(local, None)\n",
-        "                if local in into:\n                    break\n",
-        unit("persons", "test_ff28_a_merge_turned_round_turns_the_first_one_over"),
+        "                    del into[prior]\n",
+        "                    into[prior] = now\n",
+        unit("persons", "test_ff28_an_undo_takes_apart_what_it_names_and_nothing_else"),
     ),
     access(
         "opposed-patient-stays-in-the-index",
