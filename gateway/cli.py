@@ -218,22 +218,31 @@ def init(
 
 @app.command()
 def exam(
-    study_uid: str,
+    what: Annotated[list[str], typer.Argument(metavar="[withdraw|republish] STUDY", help="The StudyInstanceUID.")],
     conf: Conf = None,
     tenant: Annotated[str, typer.Option(help="Legal entity; needed when several know the study.")] = "",
     retry: Annotated[
         str, typer.Option(help="Try it again now, for this reason; accepts nothing that is in question.")
     ] = "",
+    reason: Annotated[str, typer.Option(help="Why it is withdrawn or republished; kept in the audit trail.")] = "",
     as_json: AsJson = False,
     lang: Lang = None,
 ) -> None:
-    """One exam's timeline: each step, its evidence, what is missing, next try."""
+    """Why an exam is where it is: each event, decision and exchange with its reason, what is missing, next try.
+
+    withdraw takes it out of the index, until republish lets it back; both need --reason.
+    """
     from gateway import commands, views
 
     settings, words = _settings(conf), _words(lang)
-    if retry:
+    *verb, study_uid = what
+    if verb not in ([], ["withdraw"], ["republish"]) or (verb and (retry or not reason)):
+        raise typer.BadParameter("expected [withdraw|republish] STUDY, and --reason with either")
+    if verb or retry:
         name = views.one_tenant(settings, tenant, words)
-        raise typer.Exit(asyncio.run(commands.retry(settings, words, tenant=name, study=study_uid, reason=retry)))
+        asked, why = (verb[0], reason) if verb else ("retry", retry)
+        doing = commands.about_exam(settings, words, asked, tenant=name, study=study_uid, reason=why)
+        raise typer.Exit(asyncio.run(doing))
     raise typer.Exit(asyncio.run(views.exam(settings, study_uid, words, tenant=tenant, as_json=as_json)))
 
 

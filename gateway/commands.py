@@ -53,11 +53,22 @@ async def resume(settings: Settings, words: Words, *, tenant: str) -> int:
     return 0
 
 
-async def retry(settings: Settings, words: Words, *, tenant: str, study: str, reason: str) -> int:
-    """Try an exam again now."""
+_EXAM_ORDERS: dict[str, str] = {
+    "retry": N_("{study} is tried again now."),
+    "withdraw": N_("{study} leaves the index, and stays out until poterne exam republish."),
+    "republish": N_("{study} is looked at again, and published if its reports and the PACS allow it."),
+}
+
+
+async def about_exam(settings: Settings, words: Words, what: str, *, tenant: str, study: str, reason: str) -> int:
+    """Try an exam again (``retry``), take it out of the index (``withdraw``) or let it back (``republish``).
+
+    Raises:
+        Unavailable: ``not-running``. Refused, BadInput: as the operation says.
+    """
     async with wiring.orders(settings) as order:
-        await order("retry", {"tenant": tenant, "study": study, "actor": _actor(), "reason": reason})
-    typer.echo(words("{study} is tried again now.", study=study))
+        await order(what, {"tenant": tenant, "study": study, "actor": _actor(), "reason": reason})
+    typer.echo(words(_EXAM_ORDERS[what], study=study))
     return 0
 
 

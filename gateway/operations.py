@@ -19,7 +19,7 @@ from gateway.i18n import words
 from gateway.pacs.probe import ProbeReport, report_facts, run_probe
 from gateway.tenancy import Tenant
 from gateway.web.desk import OpenAlert, TenantFacts
-from indexer import exams, release, timeline, trial
+from indexer import exams, exclusion, release, timeline, trial
 from security import audit
 from security.clock import Clock
 from security.errors import BadInput, Refused
@@ -128,6 +128,16 @@ class Operations:
         admission, now = self._tenant(tenant).admission, self._clock.now()
         await self._act(lambda tx: release.retry(tx, admission, study, actor=actor, reason=reason, now=now))
 
+    async def withdraw(self, tenant: str, study: str, *, actor: str, reason: str) -> None:
+        """Take an exam out of the index and keep it out."""
+        admission, now = self._tenant(tenant).admission, self._clock.now()
+        await self._act(lambda tx: exclusion.withdraw(tx, admission, study, actor=actor, reason=reason, now=now))
+
+    async def republish(self, tenant: str, study: str, *, actor: str, reason: str) -> None:
+        """Let an exam back into the index."""
+        admission, now = self._tenant(tenant).admission, self._clock.now()
+        await self._act(lambda tx: exclusion.republish(tx, admission, study, actor=actor, reason=reason, now=now))
+
     async def pause(self, tenant: str, *, actor: str, reason: str) -> None:
         """Let nothing of the tenant begin."""
         self._tenant(tenant)
@@ -185,13 +195,12 @@ class Operations:
         async def resume(facts: Facts, _say: Say) -> None:
             await self.resume(_fact(facts, "tenant"), actor=_fact(facts, "actor"))
 
-        async def retry(facts: Facts, _say: Say) -> None:
-            await self.retry(
-                _fact(facts, "tenant"),
-                _fact(facts, "study"),
-                actor=_fact(facts, "actor"),
-                reason=_fact(facts, "reason"),
-            )
+        def about_exam(act: Callable[..., Awaitable[None]]) -> Callable[[Facts, Say], Awaitable[None]]:
+            async def asked(facts: Facts, _say: Say) -> None:
+                where = (_fact(facts, "tenant"), _fact(facts, "study"))
+                await act(*where, actor=_fact(facts, "actor"), reason=_fact(facts, "reason"))
+
+            return asked
 
         async def take(facts: Facts, _say: Say) -> list[str]:
             try:
@@ -225,7 +234,9 @@ class Operations:
         return {
             "pause": pause,
             "resume": resume,
-            "retry": retry,
+            "retry": about_exam(self.retry),
+            "withdraw": about_exam(self.withdraw),
+            "republish": about_exam(self.republish),
             "take": take,
             "try-out": try_out,
             "take-back": take_back,

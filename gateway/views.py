@@ -103,12 +103,30 @@ async def exam(settings: Settings, study_uid: str, words: Words, *, tenant: str,
             )
             return 2
         seen = await store.read(lambda tx: exams.one(tx, asked[0], study)) if asked else None
+        asked_of_index = await store.read(lambda tx: exams.exchanges(tx, asked[0], study)) if asked else []
     if seen is None or not seen.steps:
         typer.echo(_unknown(study, tenant, known, words), err=True)
         return 1
     zone = _zone(settings, asked[0]).key
-    typer.echo(json.dumps(_plain(asdict(seen)), ensure_ascii=False) if as_json else exam_text(seen, words, zone))
+    if as_json:
+        facts = {**asdict(seen), "exchanges": [asdict(one) for one in asked_of_index]}
+        typer.echo(json.dumps(_plain(facts), ensure_ascii=False))
+        return 0
+    typer.echo("\n".join([exam_text(seen, words, zone), *_exchange_lines(asked_of_index, words, ZoneInfo(zone))]))
     return 0
+
+
+def _exchange_lines(asked: Sequence[exams.Exchange], words: Words, zone: tzinfo) -> list[str]:
+    """What was asked of the index and what it answered, one line for each attempt."""
+    lines = [words("Asked of the index (the bytes are kept sealed):")] if asked else []
+    for one in asked:
+        about = f"→ {one.entry_uuid}" if one.entry_uuid else ""
+        answer = " ".join(part for part in (one.outcome or "…", one.reason) if part)
+        lines.append(
+            f"  {one.began_at.astimezone(zone):%Y-%m-%d %H:%M:%S}  {one.transaction}  v{one.version}  {one.unique_id}"
+            f" {about}  {answer}"
+        )
+    return [_printable(line) for line in lines]
 
 
 def _zone(settings: Settings, tenant: str) -> ZoneInfo:

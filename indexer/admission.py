@@ -1,11 +1,16 @@
 """What a readable report changes: the one way in, whoever brings it (a message, a person's release, a replay).
 
+An exam's whole life comes through here too: reports withdrawn, orders cancelled, oppositions, merges and corrections
+of patients, a person's word. What follows for the exam is read off ``decision``.
+
 Invariants:
 
 * everything happens inside the caller's transaction: report, evidence, conflicts and jobs, or nothing;
 * the same report again is one effect, judged again; where two envelopes of one document state different flags, the
   stricter of the two counts from then on, and only a report that replaces it can state less;
-* a report that the gate holds is stored, and holds every exam it speaks of; so is one whose patient opposed.
+* a report that the gate holds is stored, and holds every exam it speaks of; so is one whose patient opposed;
+* what must leave the index is asked for in the transaction of the event that says so, before anything else of the
+  exam (I10); a report once withdrawn or replaced never comes back by itself, whatever is said late or again.
 
 Who may bring a report, and what is answered, is left to the doors.
 """
@@ -14,19 +19,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
-from indexer import gate
+from indexer import gate, knowledge, presence, withdrawal
 from indexer.assemble import strictest
 from indexer.consent import Consent, Consents, with_issuer
+from indexer.decision import ANNOUNCING, Arrival, Do, decide
 from indexer.ledger import HeldReport, Ledger, StatedReport, digest
+from indexer.persons import Persons, Statement
 from indexer.publication import job_kind
 from indexer.report import Report
-from security.identity import PatientIdentity
+from security.identity import PatientIdentity, Uid
 from security.outbox import jobs
 from security.outbox.port import JobClass
-from security.outbox.states import TERMINAL, State
+from security.outbox.states import State
 from security.store.port import ReadTx, Tx
+
+_NEVER_CORRECTED = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +64,7 @@ class Admission:
         self._ledger = ledger
         self._rules = rules
         self._consents = Consents(ledger)
+        self._persons = Persons(ledger)
 
     @property
     def tenant(self) -> str:
@@ -116,10 +126,10 @@ class Admission:
         """Keep what the patient decided. Every report that an opposition holds from now on, or no longer, is judged
         again, and its exams say so.
 
-        An exam that the index shows keeps what it has: it must be withdrawn there, which only evidence asks for. What
-        else would go out of it is decided anew (``publication``).
+        An exam that the index shows is withdrawn; when the patient takes it back, it is published anew.
         """
-        known = replace(patient, local_ids=with_issuer(patient.local_ids))
+        tied = self._persons.current(tx, self._tenant, patient)
+        known = replace(patient, local_ids=with_issuer(tied.local_ids))
         reports = self._ledger.reports_of_patient(tx, self._tenant, known) if consent.opposition else []
         before = self._opposed(tx, reports)
         self._consents.record(tx, self._tenant, consent, patient, control_id=by.control_id, now=by.at)
@@ -130,7 +140,12 @@ class Admission:
             kind = "patient-opposed" if is_opposed else "patient-not-opposed"
             self._note(tx, by, study, kind, f"by message {by.control_id}")
         for held in changed:
-            self._heed_about(tx, by, held, is_opposed=held.report_id in after)
+            if held.report_id not in after:
+                self._judge_again(tx, by, held.stated, held)
+            elif held.status == "valid" or held.reason == "patient-opposed":
+                self._opposing(tx, by, held)
+            elif held.status == "held":
+                self._follow_on(tx, by, held.stated.report.studies, Arrival.OPPOSITION, held=held.reason)
 
     def _opposed(self, tx: ReadTx, reports: Sequence[HeldReport]) -> frozenset[str]:
         """Those whose patient opposes now; each identity is looked up once, however many reports state it."""
@@ -138,8 +153,13 @@ class Admission:
         for held in reports:
             patients = held.stated.patients
             if patients not in found:
-                found[patients] = self._consents.is_opposed(tx, self._tenant, patients)
+                found[patients] = self._is_opposed(tx, held.stated)
         return frozenset(held.report_id for held in reports if found[held.stated.patients])
+
+    def _is_opposed(self, tx: ReadTx, stated: StatedReport) -> bool:
+        """Whether the patient opposes, under any identity stated or that the register ties to it."""
+        tied = self._persons.current(tx, self._tenant, stated.envelope)
+        return self._consents.is_opposed(tx, self._tenant, (*stated.patients, tied))
 
     def _opposing(self, tx: Tx, by: Carrier, held: HeldReport) -> gate.Verdict:
         """Hold a report for its patient's word alone: what else may be said against it is asked when that ends."""
@@ -147,27 +167,6 @@ class Admission:
         self._ledger.restate(tx, self._tenant, held.stated, status="held", reason=verdict.reason)
         self._follow(tx, by, held.stated, verdict)
         return verdict
-
-    def _heed_about(self, tx: Tx, by: Carrier, held: HeldReport, *, is_opposed: bool) -> None:
-        if self._is_open_to_opposition(tx, held):
-            verdict = self._opposing(tx, by, held) if is_opposed else self._judge_again(tx, by, held.stated, held)
-            if verdict.holds or held.status == "held":
-                return
-        if held.status == "valid":
-            under_way = [study for study in held.stated.report.studies if self._is_under_way(tx, study)]
-            self._enqueue(tx, by, under_way, State.SETTLING)
-
-    def _is_open_to_opposition(self, tx: ReadTx, held: HeldReport) -> bool:
-        if held.status == "held":
-            return held.reason == "patient-opposed"
-        shown = (self._ledger.published(tx, self._tenant, study) for study in held.stated.report.studies)
-        return held.status == "valid" and not all(shown)
-
-    def _is_under_way(self, tx: ReadTx, study: str) -> bool:
-        """Whether something of the study is still to go out, or is held."""
-        kind = job_kind(self._tenant)
-        lane = jobs.lane_jobs(tx, tenant=self._tenant, lane=study)
-        return any(job.kind == kind and job.state not in TERMINAL for job in lane)
 
     def reconsider(self, tx: Tx, held: HeldReport, by: Carrier) -> gate.Verdict:
         """Judge a held report again as it was stated last, because a person decided or something else has changed."""
@@ -177,19 +176,179 @@ class Admission:
         """The gate's verdict, less what a person accepted, and whether the patient opposed under any identity the
         message states."""
         report_id = str(content.report.document_id)
+        known = self._ledger.report(tx, self._tenant, report_id)
+        came_at = known[0].received_at if known else None
         waived = frozenset[bytes].intersection(
             *(self._ledger.waivers(tx, self._tenant, report_id, study, "message") for study in content.report.studies)
         )
         verdict = gate.accepting(
-            gate.before_ack(
-                envelope=content.envelope,
-                report=content.report,
-                held=self._ledger.held_for(tx, self._tenant, content),
-                rules=self._rules,
-            ),
-            lambda conflict: self._ledger.mark(self._tenant, conflict) in waived,
+            self._weighed(tx, content, came_at), lambda conflict: self._ledger.mark(self._tenant, conflict) in waived
         )
-        return replace(verdict, is_opposed=self._consents.is_opposed(tx, self._tenant, content.patients))
+        return replace(verdict, is_opposed=self._is_opposed(tx, content))
+
+    def _weighed(self, tx: ReadTx, content: StatedReport, came_at: datetime | None) -> gate.Verdict:
+        """What the gate says. Where the register spoke of the patient, the message is weighed as it is, and as the
+        register has the patient now against everybody who has the same identifiers, the register itself included."""
+        envelope, report = content.envelope, content.report
+        person = self._persons.person(tx, self._tenant, content.local_ids)
+        if person is None:
+            held = self._ledger.held_for(tx, self._tenant, content)
+            return gate.before_ack(envelope=envelope, report=report, held=held, rules=self._rules)
+        now = self.as_known(tx, content, came_at)
+        witnesses = [
+            replace(one, patient=self._persons.current(tx, self._tenant, one.patient))
+            for one in self._ledger.held_for(tx, self._tenant, now)
+        ]
+        if person.stated is not None:
+            ins, theirs = report.patient.ins, person.stated.ins
+            is_same = ins is not None and theirs is not None and ins.matricule == theirs.matricule
+            shares: frozenset[gate.Share] = frozenset({"local-id", "ins"} if is_same else {"local-id"})
+            witnesses.append(gate.Held(patient=person.stated, source="identity register", shares=shares))
+        itself = gate.before_ack(envelope=envelope, report=report, held=(), rules=self._rules)
+        others = gate.before_ack(envelope=now.envelope, report=now.report, held=witnesses, rules=self._rules)
+        return gate.Verdict(conflicts=tuple(dict.fromkeys((*itself.conflicts, *others.conflicts))))
+
+    def as_known(self, tx: ReadTx, content: StatedReport, came_at: datetime | None) -> StatedReport:
+        """The same, both its patients as the register has them now. ``came_at``: when the report first came, None for
+        one that comes now: it must agree with what the register says, nothing in it is corrected."""
+        since = came_at or _NEVER_CORRECTED
+        envelope, patient = (self._persons.current(tx, self._tenant, one, since=since) for one in content.patients)
+        return replace(content, envelope=envelope, report=replace(content.report, patient=patient))
+
+    # -- what ends or changes an exam ------------------------------------------------------------------------
+
+    def withdraw_report(self, tx: Tx, content: StatedReport, by: Carrier) -> str:
+        """A source takes a report back (MDM^T04, ORC CA, OBX-11 D); "" when it is so, also when it was before.
+
+        Else why not: ``unknown-report``; ``wrong-version`` another report replaced it: that one is to be withdrawn;
+        ``ins-conflict`` the withdrawal names another patient than the report.
+        """
+        report_id = str(content.report.document_id)
+        known = self._ledger.report(tx, self._tenant, report_id)
+        if known is None:
+            return "unknown-report"
+        held = known[0]
+        if held.status == "withdrawn":
+            return ""
+        if not _is_same_patient(held.stated, content):
+            return "ins-conflict"
+        if held.status == "replaced":
+            return "wrong-version"
+        self._ledger.set_report_status(tx, self._tenant, report_id, "withdrawn")
+        studies = held.stated.report.studies
+        for study in studies:
+            self._note(tx, by, study, "report-withdrawn", f"report {report_id} by message {by.control_id}")
+        self._follow_on(tx, by, studies, Arrival.REPORT_WITHDRAWN)
+        return ""
+
+    def announce(self, tx: Tx, study: str, arrived: Arrival, by: Carrier) -> None:
+        """An order or the PACS says that the exam changed or ended: the PACS is asked, and its answer decides.
+
+        ``arrived``: ORDER_CANCELLED and IMAGES_REJECTED let one clean absence count (design §4). Nothing happens to
+        an exam without a report.
+        """
+        if not self._ledger.is_exam(tx, self._tenant, study):
+            return
+        if arrived in ANNOUNCING:
+            presence.announce(tx, self._tenant, study, now=by.at)
+        self._follow_on(tx, by, [study], arrived)
+
+    def correct(self, tx: Tx, stated: Statement, by: Carrier) -> None:
+        """The register of patients merges two identities, undoes that, or corrects one: every report of theirs is
+        judged again. One that turns out to be another person's leaves the index first (P0) and is held; one of the
+        same person goes out again as the register has them now (FF-28)."""
+        tied = dict.fromkeys((*self._persons.tied(tx, self._tenant, stated), *stated.local_ids))
+        patient = PatientIdentity(traits=stated.patient.traits, local_ids=tuple(tied))
+        reports = [
+            held
+            for held in self._ledger.reports_of_patient(tx, self._tenant, patient)
+            if held.status in {"valid", "held"}
+        ]
+        before = {held.report_id: self.as_known(tx, held.stated, held.received_at) for held in reports}
+        if not self._persons.record(tx, self._tenant, stated, control_id=by.control_id):
+            return
+        for held in reports:
+            is_changed = self.as_known(tx, held.stated, held.received_at) != before[held.report_id]
+            self._corrected(tx, by, held, stated, is_changed=is_changed)
+
+    def _corrected(self, tx: Tx, by: Carrier, held: HeldReport, stated: Statement, *, is_changed: bool) -> None:
+        """One report after the register's word."""
+        verdict = self.judge(tx, held.stated)
+        status, studies = self._status(tx, held.stated, verdict), held.stated.report.studies
+        is_moved = (status, verdict.reason) != (held.status, held.reason)
+        if not is_moved and not is_changed:
+            return
+        for study in studies:
+            self._note(tx, by, study, f"identity-{stated.kind}", f"by message {by.control_id}")
+        if is_moved:
+            self._ledger.restate(tx, self._tenant, held.stated, status=status, reason=verdict.reason)
+        if verdict.conflicts and verdict.holds:
+            for study in studies:
+                self._ledger.note_conflicts(
+                    tx, self._tenant, study, kind="identity-conflict", conflicts=verdict.conflicts, now=by.at
+                )
+        if is_moved or status == "valid":
+            self._follow_on(tx, by, studies, Arrival.IDENTITY, held=verdict.reason, detail=verdict.summary())
+
+    def keep_out(self, tx: Tx, study: str, *, actor: str, now: datetime) -> None:
+        """A person takes the exam out of the index, until a person lets it back."""
+        presence.keep_out(tx, self._tenant, study, actor=actor)
+        self._follow_on(tx, _by_hand(now), [study], Arrival.PERSON_WITHDREW, actor=actor)
+
+    def let_in(self, tx: Tx, study: str, *, actor: str, now: datetime) -> None:
+        """A person lets the exam back: it is published anew when reports and PACS allow it."""
+        presence.let_in(tx, self._tenant, study)
+        self._follow_on(tx, _by_hand(now), [study], Arrival.PERSON_REPUBLISHED, actor=actor)
+
+    def _follow_on(
+        self,
+        tx: Tx,
+        by: Carrier,
+        studies: Sequence[str],
+        arrived: Arrival,
+        *,
+        held: str = "",
+        detail: str = "",
+        actor: str = jobs.ENGINE,
+    ) -> None:
+        """What an arrival means for each exam. ``held``: why the report that brought it holds them, "" when it does
+        not: the exam stops for it unless it leaves the index, and is seen to stop when somebody must act."""
+        for study in dict.fromkeys(studies):
+            known = knowledge.read(
+                tx,
+                self._tenant,
+                Uid(study),
+                ledger=self._ledger,
+                consents=self._consents,
+                persons=self._persons,
+            )
+            facts = known.facts(study, by.at)
+            said = decide(facts, arrived)
+            stops = held or (said.reason if said.do is Do.HOLD else "")
+            if said.do is Do.WITHDRAW:
+                withdrawal.request(
+                    tx,
+                    self._ledger,
+                    tenant=self._tenant,
+                    study=study,
+                    actor=actor,
+                    reason=said.words,
+                    now=by.at,
+                )
+                stops = facts.held
+                if not stops or facts.is_opposed or facts.is_kept_out:
+                    continue
+            elif said.do is Do.NOTHING and arrived is Arrival.PERSON_WITHDREW:
+                self._drop(tx, study, by, actor=actor)
+                continue
+            state = State.BLOCKED if stops else State.SETTLING
+            self._enqueue(tx, by, [study], state, reason=stops, detail=detail if held else said.words, actor=actor)
+
+    def _drop(self, tx: Tx, study: str, by: Carrier, *, actor: str) -> None:
+        """What a person took out and the index does not show: nothing of it goes out any more."""
+        withdrawal.request(
+            tx, self._ledger, tenant=self._tenant, study=study, actor=actor, reason="taken out by a person", now=by.at
+        )
 
     def _judge_again(self, tx: Tx, by: Carrier, content: StatedReport, known: HeldReport) -> gate.Verdict:
         """A report we know, by another message, with another time stamp, or after its patient spoke.
@@ -272,8 +431,9 @@ class Admission:
                 self._ledger.note_conflicts(
                     tx, self._tenant, study, kind=kind, conflicts=verdict.conflicts, now=by.at
                 )
-        state = State.BLOCKED if verdict.holds else State.SETTLING
-        self._enqueue(tx, by, studies, state, reason=verdict.reason, detail=verdict.summary())
+        self._follow_on(
+            tx, by, studies, Arrival.REPORT, held=verdict.reason if verdict.holds else "", detail=verdict.summary()
+        )
 
     def _note(self, tx: Tx, by: Carrier, study: str, kind: str, summary: str) -> None:
         self._ledger.note(tx, self._tenant, study, kind=kind, summary=summary, now=by.at)
@@ -287,6 +447,7 @@ class Admission:
         *,
         reason: str = "",
         detail: str = "",
+        actor: str = jobs.ENGINE,
     ) -> None:
         for study in dict.fromkeys(studies):
             jobs.enqueue(
@@ -299,6 +460,7 @@ class Admission:
                 state=state,
                 reason=reason,
                 detail=detail,
+                actor=actor,
             )
 
 
@@ -319,3 +481,17 @@ def _obeying_both(known: StatedReport, again: StatedReport) -> StatedReport:
     visibility = replace(strictest(stated), changes_confidentiality=changes)
     sender = again.report.sender or known.report.sender
     return replace(again, report=replace(again.report, visibility=visibility, sender=sender))
+
+
+def _is_same_patient(held: StatedReport, stated: StatedReport) -> bool:
+    """Whether a withdrawal speaks of the patient of the report: the same INS in report and in envelope, wherever both
+    state one; without any, a local identifier in common."""
+    pairs = [(one.ins, other.ins) for one in held.patients for other in stated.patients]
+    numbers = [(one.matricule, other.matricule) for one, other in pairs if one and other]
+    if numbers:
+        return all(one == other for one, other in numbers)
+    return not set(held.local_ids).isdisjoint(stated.local_ids)
+
+
+def _by_hand(now: datetime) -> Carrier:
+    return Carrier(control_id="", zone="ops", at=now)

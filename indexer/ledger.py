@@ -55,7 +55,7 @@ class StatedReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldReport:
-    """A stored report: what it states and where it stands.
+    """A stored report: what it states, when it came and where it stands.
 
     ``contested``: why the PACS contradicts it, by study; judged again each time that study settles.
     """
@@ -65,6 +65,7 @@ class HeldReport:
     reason: str
     contested: Mapping[str, str]
     stated: StatedReport
+    received_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -374,7 +375,9 @@ class Ledger:
 
     def is_replaced(self, tx: ReadTx, tenant: str, stated: StatedReport) -> bool:
         """Whether a report of the same person that we hold says it replaces this one, which arrives after it."""
-        return any(held.status in {"valid", "replaced"} for held in self.replacements_of(tx, tenant, stated))
+        return any(
+            held.status in {"valid", "replaced", "withdrawn"} for held in self.replacements_of(tx, tenant, stated)
+        )
 
     def replacements_of(self, tx: ReadTx, tenant: str, stated: StatedReport) -> list[HeldReport]:
         """The reports of the same person that say they replace this one, oldest first, whatever their status."""
@@ -710,6 +713,7 @@ class Ledger:
             status=row["status"],
             reason=row["reason"],
             contested=contested,
+            received_at=from_ms(row["received_at"]),
             stated=self._opened(row["tenant"], row["report_id"], row["content"]),
         )
 

@@ -8,7 +8,8 @@ Invariants:
 * every message about an order is one dated row; the order's status is derived from its rows, never stored;
 * two messages speak of one order only if they share a number or the study, name the same patient, and nothing that
   both state differs: senders are known that give every order the same placer number;
-* an order for another person than the reports of its study changes nothing there: it is noted as a warning;
+* an order for another person than the reports of its study changes nothing there: it is noted as a warning, and its
+  cancellation is no reason to look at the exam;
 * names, numbers and reasons are sealed; equality look-ups go by blind index.
 """
 
@@ -22,6 +23,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from indexer.decision import Arrival
 from indexer.gate import Conflict
 from indexer.ledger import Ledger
 from indexer.report import Coded, Professional
@@ -197,8 +199,10 @@ class Orders:
         *,
         control_id: str,
         now: datetime,
-    ) -> None:
-        """Store what one message states, in its order, and note it on every exam it speaks of that we hold."""
+    ) -> dict[Uid, Arrival]:
+        """Store what one message states, in its order, and note it on every exam it speaks of that we hold. Returns
+        the exams whose order it cancels or changes, those of its own patient alone."""
+        touched: dict[Uid, Arrival] = {}
         replaced: list[int] = []  # by this message; which order replaces them comes after
         before = ""
         for order in _with_replaced(stated):
@@ -216,7 +220,12 @@ class Orders:
                     self._link(tx, tenant, old=old, new=numbers[-1])
             before = order.control
             if order.study is not None:
-                self._tell(tx, tenant, order.study, order, patient, control_id=control_id, now=now)
+                is_theirs = self._tell(tx, tenant, order.study, order, patient, control_id=control_id, now=now)
+                if is_theirs and order.status is OrderStatus.CANCELLED:
+                    touched[order.study] = Arrival.ORDER_CANCELLED
+                elif is_theirs and order.is_exam_change:
+                    touched.setdefault(order.study, Arrival.ORDER_CHANGED)
+        return touched
 
     def orders_of(self, tx: ReadTx, tenant: str, study: str) -> list[StoredOrder]:
         """Every order of the study, oldest first."""
@@ -378,10 +387,11 @@ class Orders:
         *,
         control_id: str,
         now: datetime,
-    ) -> None:
-        """Note the order on the exam, and the warning when it is for somebody else than the exam's reports."""
+    ) -> bool:
+        """Note the order on the exam, and the warning when it is for somebody else than the exam's reports; whether
+        it is an exam, and of the same patient."""
         if not self._ledger.is_exam(tx, tenant, study):
-            return
+            return False
         kind = _NOTES[order.status]
         if order.status is OrderStatus.CANCELLED and self._ledger.published(tx, tenant, study) is not None:
             kind = "exam-cancelled-in-ris"
@@ -393,6 +403,7 @@ class Orders:
         conflict = self._disagreement(tx, tenant, study, patient)
         if conflict is not None:
             self._ledger.note_conflicts(tx, tenant, study, kind="identity-warning", conflicts=(conflict,), now=now)
+        return conflict is None
 
     def _disagreement(self, tx: ReadTx, tenant: str, study: Uid, patient: PatientIdentity) -> Conflict | None:
         for held in self._ledger.reports_of(tx, tenant, study):

@@ -5,8 +5,9 @@ Its content is decided in ``settle`` from what is known then, and never again af
 
 Invariants:
 
-* nothing is prepared while a report of the study is held, or an opposition of the report (DESTDMP = N), of the
-  patient (ZFA) or an inconclusive PACS answer stands (FF-19, FF-54, I10);
+* what is to be done is read off ``decision``, step by step: nothing is prepared while a report of the study is held,
+  or an opposition of the report (DESTDMP = N), of the patient (ZFA) or an inconclusive PACS answer stands (FF-19,
+  FF-54, I10); an entry that must go is taken out by a withdrawal job, asked for in the same transaction;
 * the same content as the index already shows sends nothing (I6); changed content names the entry that is
   approved *now* (FF-22);
 * in shadow mode everything happens but the sending, and no request of any kind reaches the index: what is ready
@@ -17,18 +18,21 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-from indexer import fhir, gate, kos, standing
+from indexer import fhir, gate, knowledge, kos, presence, standing, withdrawal
 from indexer.assemble import Site, assemble
 from indexer.consent import Consents
+from indexer.decision import ABSENCE_APART, Decision, Do, Facts, Index, Pacs, decide
+from indexer.knowledge import Known
 from indexer.ledger import HeldReport, Ledger
 from indexer.manifest import Context, Edition, Imprint, StudyManifest, content_hash, edition, imprint
+from indexer.persons import Persons
 from indexer.ports import EntryAbsent, EntryAnswer, EntryFound, EntryUnknown, NationalIndex, StudySource
 from indexer.reading import Profile
 from indexer.report import Professional
@@ -79,20 +83,6 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Known:
-    """What the store says about one study. ``waived``: marks of the conflicts with the PACS that a person accepted,
-    by report. ``is_opposed``: the patient of a valid report opposes the index. ``is_trial``: we invented it
-    (``indexer.trial``)."""
-
-    reports: list[HeldReport]
-    waived: Mapping[str, frozenset[bytes]]
-    sendings: standing.Sendings
-    next_version: int
-    is_opposed: bool
-    is_trial: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Predecessor:
     """What a new version follows: the entry approved now, None when the index holds none of ours. ``effects``:
     what was learnt on the way."""
@@ -135,6 +125,7 @@ class Publication:
         self._store = store
         self._ledger = ledger
         self._consents = Consents(ledger)
+        self._persons = Persons(ledger)
         self._sources = sources
         self._trial = trial
         self._index = index
@@ -145,39 +136,80 @@ class Publication:
 
     async def settle(self, job: Job) -> Answer:
         """Decide what will be sent, or why nothing can be yet."""
-        study_uid = Uid(job.lane)
+        study_uid, asked_at = Uid(job.lane), self._clock.now()
         known = await self._store.read(lambda tx: self._known(tx, study_uid))
-        stop = stopped_by_reports(known, study_uid)
-        if stop:
-            return stop
+        facts = known.facts(study_uid, asked_at)
+        said = decide(facts)
+        if said.do is not Do.ASK:
+            return self._stopping(job, known, said)
         sources = self._trial if known.is_trial else self._sources
         found = await asyncio.gather(*(source.find(study_uid) for source in sources))
         answer = combine(list(zip((source.name for source in sources), found, strict=True)))
         self._observe("pacs", type(answer).__name__.lower())
         match answer:
             case Unknown(reason=reason, detail=detail):
-                return self._ask_again(job, f"pacs-{reason}", detail)
-            case Absent(evidence=evidence):
-                return self._ask_again(job, "pacs-has-no-such-study", evidence)
+                facts = replace(facts, pacs=Pacs.UNKNOWN, pacs_reason=f"pacs-{reason}")
+            case Absent(evidence=detail):
+                facts = replace(facts, pacs=Pacs.ABSENT)
             case Disagreeing(names=names):
-                return Answer(
-                    event=Event.HELD, reason="pacs-disagree", detail=f"{' and '.join(names)} hold different studies"
-                )
+                facts, detail = replace(facts, pacs=Pacs.DISAGREE), f"{' and '.join(names)} hold different studies"
             case Found(study=study):
-                return await self._prepare(job, known, study)
+                facts = replace(facts, pacs=Pacs.FOUND)
+                answered = await self._prepare(job, known, study, facts)
+                if not known.presence.is_in_question:
+                    return answered
+                seen = partial(presence.seen, tenant=job.tenant, study=job.lane, asked_at=asked_at)
+                return replace(answered, effects=_all(seen, answered.effects))
+        return self._without_images(job, known, decide(facts), facts, detail)
+
+    def _stopping(self, job: Job, known: Known, said: Decision, detail: str = "") -> Answer:
+        """What a decision that sends nothing means to the job: another one takes the entry out, a reason holds it, or
+        there is nothing to do."""
+        match said.do:
+            case Do.WITHDRAW:
+                take_out = partial(self._take_out, job=job, said=said)
+                return Answer(event=Event.UNNEEDED, reason=said.reason, detail=said.words, effects=take_out)
+            case Do.HOLD:
+                told = _about(known, said) or detail or said.words
+                return Answer(event=Event.HELD, reason=said.reason, detail=told)
+            case _:
+                return Answer(event=Event.UNNEEDED, reason=said.reason, detail=said.words)
+
+    def _take_out(self, tx: Tx, *, job: Job, said: Decision) -> None:
+        now = self._clock.now()
+        if said.reason in {"exam-ended", "images-gone"}:
+            presence.ended(tx, job.tenant, job.lane)
+        withdrawal.request(
+            tx, self._ledger, tenant=job.tenant, study=job.lane, actor=jobs.ENGINE, reason=said.words, now=now
+        )
+
+    def _without_images(self, job: Job, known: Known, said: Decision, facts: Facts, detail: str) -> Answer:
+        """The PACS gave nothing to publish. A clean absence of what is in the index is remembered: the second one
+        counts (FF-54)."""
+        now = self._clock.now()
+        is_waiting = said.do is Do.WAIT
+        answer = self._ask_again(job, said.reason, detail) if is_waiting else self._stopping(job, known, said, detail)
+        if facts.pacs is not Pacs.ABSENT or not facts.may_be_shown or said.do is Do.WITHDRAW:
+            return answer
+        note = partial(presence.lacks, tenant=job.tenant, study=job.lane, now=now)
+        if is_waiting:
+            since = known.presence.absent_at or now
+            answer = replace(answer, not_before=max(since + ABSENCE_APART, now + timedelta(seconds=1)))
+        return replace(answer, effects=_all(note, answer.effects))
 
     def _ask_again(self, job: Job, reason: str, detail: str) -> Answer:
         return self._policy.patience.again(job, reason=reason, detail=detail, now=self._clock.now())
 
-    async def _prepare(self, job: Job, known: _Known, study: Study) -> Answer:
+    async def _prepare(self, job: Job, known: Known, study: Study, facts: Facts) -> Answer:
         """The PACS has it: judge, assemble, compare with the index, encode."""
         now = self._clock.now()
-        valid = [one for one in known.reports if one.status == "valid"]
+        valid = known.valid
         judged = [(one, self._judged(one, study, known)) for one in valid]
         judge = partial(self._note_judgement, job=job, study=study, judged=judged, now=now)
         contradicted = next((verdict for _, verdict in judged if verdict.holds), None)
         if contradicted:
-            return Answer(event=Event.HELD, reason=contradicted.reason, detail=contradicted.summary(), effects=judge)
+            said = decide(replace(facts, contradiction=contradicted.reason))
+            return replace(self._stopping(job, known, said, contradicted.summary()), effects=judge)
         try:
             manifest, context = assemble(
                 [one.stated.report for one in valid],
@@ -189,7 +221,7 @@ class Publication:
         except BadInput as fault:
             return Answer(event=Event.HELD, reason=fault.code, detail=str(fault), effects=judge)
         digest = content_hash(manifest, context)
-        predecessor = await self._predecessor(job, known, digest)
+        predecessor = await self._predecessor(job, known, digest, facts)
         if isinstance(predecessor, Answer):
             if predecessor.event is Event.NOT_YET:
                 return predecessor  # the judgement is made again then, and noted once
@@ -207,7 +239,7 @@ class Publication:
             answer = replace(answer, event=Event.HELD, reason=SHADOW)
         return replace(answer, effects=_all(judge, predecessor.effects, answer.effects))
 
-    def _is_silent(self, known: _Known) -> bool:
+    def _is_silent(self, known: Known) -> bool:
         """Whether the index must hear nothing of the study. A trial exam was asked for to be sent."""
         return self._policy.mode == "shadow" and not known.is_trial
 
@@ -216,13 +248,13 @@ class Publication:
             return False
         return not await self._store.read(lambda tx: self._ledger.is_trial(tx, job.tenant, job.lane))
 
-    def _judged(self, held: HeldReport, study: Study, known: _Known) -> gate.Verdict:
+    def _judged(self, held: HeldReport, study: Study, known: Known) -> gate.Verdict:
         """What the PACS says against a report, less what a person accepted."""
         waived = known.waived[held.report_id]
         found = gate.against_pacs(report=held.stated.report, study=study, rules=self._policy.rules)
         return gate.accepting(found, lambda one: self._ledger.mark(self._policy.tenant, one) in waived)
 
-    async def _predecessor(self, job: Job, known: _Known, digest: str) -> _Predecessor | Answer:
+    async def _predecessor(self, job: Job, known: Known, digest: str, facts: Facts) -> _Predecessor | Answer:
         """What the index shows of the versions it may hold; or why not to go on (FF-22). In shadow mode, what it
         showed last."""
         if self._is_silent(known):
@@ -230,41 +262,19 @@ class Publication:
         found = await standing.newest(
             job, known.sendings, self._find, patience=self._policy.patience, clock=self._clock
         )
-        match found:
-            case None:
-                return _Predecessor(entry_uuid=None)
-            case standing.Missing():
-                return Answer(
-                    event=Event.HELD,
-                    reason="entry-missing",
-                    detail="the index no longer shows the entry we published",
-                )
-            case standing.Shown():
-                return self._following(found, job, digest)
-            case Answer():
-                return found
+        if isinstance(found, Answer):
+            return found
+        said = decide(replace(facts, index=_compared(found, digest)))
+        learn = partial(self._learn, job=job, found=found, now=self._clock.now())
+        if said.do is Do.PUBLISH:
+            return _Predecessor(entry_uuid=None)
+        if said.do in {Do.REPLACE, Do.UPDATE} and isinstance(found, standing.Shown):
+            return _Predecessor(entry_uuid=found.entry.entry_uuid, effects=learn)
+        return replace(self._stopping(job, known, said), effects=learn)
 
-    def _following(self, shown: standing.Shown, job: Job, digest: str) -> _Predecessor | Answer:
-        now = self._clock.now()
-
-        def learn(tx: Tx) -> None:
-            self._ledger.add_entry(tx, job.tenant, job.lane, version=shown.version, entry=shown.entry, now=now)
-
-        if shown.entry.status != "Approved":
-            return Answer(
-                event=Event.HELD,
-                reason="entry-deprecated-by-others",
-                detail="the entry we published was deprecated by somebody else",
-                effects=learn,
-            )
-        if digest == shown.content_hash:
-            return Answer(
-                event=Event.UNNEEDED,
-                reason="already-indexed",
-                detail=f"version {shown.version} in the index has this content",
-                effects=learn,
-            )
-        return _Predecessor(entry_uuid=shown.entry.entry_uuid, effects=learn)
+    def _learn(self, tx: Tx, *, job: Job, found: standing.Shown | standing.Missing | None, now: datetime) -> None:
+        if isinstance(found, standing.Shown):
+            self._ledger.add_entry(tx, job.tenant, job.lane, version=found.version, entry=found.entry, now=now)
 
     async def _find(self, unique_id: str) -> EntryAnswer:
         entry = await self._index.find_document(unique_id)
@@ -369,18 +379,9 @@ class Publication:
             reason=reason,
         )
 
-    def _known(self, tx: ReadTx, study: Uid) -> _Known:
-        tenant = self._policy.tenant
-        reports = self._ledger.reports_of(tx, tenant, study)
-        return _Known(
-            reports=reports,
-            waived={one.report_id: self._ledger.waivers(tx, tenant, one.report_id, study, "pacs") for one in reports},
-            sendings=standing.sendings(tx, self._ledger, tenant, study),
-            next_version=self._ledger.next_version(tx, tenant, study),
-            is_opposed=any(
-                self._consents.is_opposed(tx, tenant, one.stated.patients) for one in reports if one.status == "valid"
-            ),
-            is_trial=self._ledger.is_trial(tx, tenant, study),
+    def _known(self, tx: ReadTx, study: Uid) -> Known:
+        return knowledge.read(
+            tx, self._policy.tenant, study, ledger=self._ledger, consents=self._consents, persons=self._persons
         )
 
     # -- send and query ------------------------------------------------------------------------------------
@@ -464,38 +465,25 @@ def _written(manifest: StudyManifest, made: Imprint, policy: Policy) -> bytes:
     )
 
 
-def stopped_by_reports(known: _Known, study: Uid) -> Answer | None:
-    """Why the reports alone forbid publication now, None when they do not."""
-    doubtful = [one for one in known.reports if one.status == "held"]
-    if doubtful:
-        return Answer(event=Event.HELD, reason=doubtful[-1].reason, detail=f"report {doubtful[-1].report_id} is held")
-    valid = [one for one in known.reports if one.status == "valid"]
-    if not valid:
-        return _without_report(known)
-    if known.is_opposed:
-        return Answer(event=Event.HELD, reason="patient-opposed", detail="the patient opposed since the report came")
-    for one in valid:
-        for other, reason in one.contested.items():
-            if other != study:
-                return Answer(
-                    event=Event.HELD,
-                    reason=reason,
-                    detail=f"the PACS contradicts report {one.report_id} about study {other}",
-                )
-    if not all(one.stated.report.visibility.for_index for one in valid):
-        return Answer(event=Event.HELD, reason="not-for-index", detail="a valid report says DESTDMP = N")
-    return None
+def _about(known: Known, said: Decision) -> str:
+    """Which report a hold speaks of, "" when it is none's alone."""
+    if known.doubtful and said.reason == known.doubtful.reason:
+        return f"report {known.doubtful.report_id} is held"
+    contested = ((one, other) for one in known.valid for other, why in one.contested.items() if why == said.reason)
+    return next((f"the PACS contradicts report {one.report_id} about study {other}" for one, other in contested), "")
 
 
-def _without_report(known: _Known) -> Answer:
-    """No valid report speaks of the study: a person must look, unless nobody outside ever heard of it."""
-    if known.sendings.published or known.sendings.attempted:
-        return Answer(
-            event=Event.HELD,
-            reason="withdrawal-needed",
-            detail="no valid report speaks of this study any more, and the index may still show it",
-        )
-    return Answer(event=Event.UNNEEDED, reason="no-valid-report", detail="no valid report speaks of this study")
+def _compared(found: standing.Shown | standing.Missing | None, digest: str) -> Index:
+    """What the index shows, beside what would be published."""
+    match found:
+        case None:
+            return Index.NONE
+        case standing.Missing():
+            return Index.MISSING
+        case standing.Shown(entry=entry) if entry.status != "Approved":
+            return Index.DEPRECATED
+        case standing.Shown(content_hash=shown):
+            return Index.SAME if shown == digest else Index.OTHER
 
 
 def _as_recorded(known: standing.Sendings, digest: str) -> _Predecessor | Answer:

@@ -207,7 +207,8 @@ def _doubt(tx: ReadTx, admission: Admission, held: HeldReport, study: str, pacs:
         return _Doubt(held=held, moment="message", verdict=admission.judge(tx, held.stated))
     if not held.contested.get(study) or pacs is None:
         return None
-    found = gate.against_pacs(report=held.stated.report, study=pacs, rules=admission.rules)
+    known = admission.as_known(tx, held.stated, held.received_at)
+    found = gate.against_pacs(report=known.report, study=pacs, rules=admission.rules)
     waived = admission.ledger.waivers(tx, admission.tenant, held.report_id, study, "pacs")
     accepted = gate.accepting(found, lambda one: admission.ledger.mark(admission.tenant, one) in waived)
     return _Doubt(held=held, moment="pacs", verdict=accepted)
@@ -375,7 +376,7 @@ def release(
         admission.ledger.note(
             tx, admission.tenant, other, kind="released", summary=f"{codes}: {why} ({actor})", now=now
         )
-    _audit(tx, admission, study, event="exam.released", actor=actor, detail=f"{codes}: {why}", now=now)
+    audit_exam(tx, admission, study, event="exam.released", actor=actor, detail=f"{codes}: {why}", now=now)
     _go_on(tx, admission, case, actor=actor, now=now)
     return shown.studies
 
@@ -405,7 +406,7 @@ def retry(tx: Tx, admission: Admission, study: str, *, actor: str, reason: str, 
     known = _Case(study=study, job=job, reports=reports, doubts=[], pacs=pacs)
     why = _checked(reason, list(_sources(tx, admission, known)))
     admission.ledger.note(tx, tenant, study, kind="retried", summary=f"{why} ({actor})", now=now)
-    _audit(tx, admission, study, event="exam.retried", actor=actor, detail=f"{job.reason}: {why}", now=now)
+    audit_exam(tx, admission, study, event="exam.retried", actor=actor, detail=f"{job.reason}: {why}", now=now)
     for held in reversed(reports):
         _reconsidered(tx, admission, held.report_id, _carrier(job, now))
     after = deciding_job(jobs.lane_jobs(tx, tenant=tenant, lane=study))
@@ -448,6 +449,17 @@ def _reconsidered(tx: Tx, admission: Admission, report_id: str, by: Carrier) -> 
 
 def _carrier(job: Job, now: datetime) -> Carrier:
     return Carrier(control_id="", zone=_ZONE, at=now, job_class=JobClass(min(job.job_class, JobClass.P1)))
+
+
+def checked_reason(tx: ReadTx, admission: Admission, study: str, reason: str) -> str:
+    """The reason a person gives about an exam, as it may be kept: it quotes nothing that its reports state.
+
+    Raises:
+        BadInput: ``reason-too-short``, ``reason-too-long``, ``reason-names-patient``.
+    """
+    reports = admission.ledger.reports_of(tx, admission.tenant, Uid(study))
+    stated = [patient for held in reports for patient in held.stated.patients]
+    return _checked(reason, [_identity("report", patient) for patient in stated])
 
 
 def _checked(reason: str, sources: Sequence[Identity]) -> str:
@@ -514,7 +526,10 @@ def _spaced(text: str) -> str:
     return " ".join(["", *re.findall(r"[^\W_]+", gate.folded(text)), ""])
 
 
-def _audit(tx: Tx, admission: Admission, study: str, *, event: str, actor: str, detail: str, now: datetime) -> None:
+def audit_exam(
+    tx: Tx, admission: Admission, study: str, *, event: str, actor: str, detail: str, now: datetime
+) -> None:
+    """The audit record of what a person did to an exam."""
     audit.append(
         tx,
         audit.AuditRecord(

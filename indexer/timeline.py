@@ -110,8 +110,11 @@ MISSING: dict[str, str] = {
     " the report again",
     "not-for-index": "a valid report says DESTDMP = N; a report that replaces it must allow publication",
     "no-valid-report": "no valid report speaks of this study",
-    "withdrawal-needed": "the entry must be withdrawn at the index; this gateway withdraws only trial exams so far:"
-    " ask the index",
+    "kept-out": "a person took this exam out of the index: only a person lets it back (poterne exam republish)",
+    "pacs-absent-once": "the PACS holds nothing of an exam that is in the index; it is asked again an hour later, and"
+    " the exam is withdrawn if it is still not there",
+    "pacs-absent-many": "many exams vanished from the PACS at once, and nothing is withdrawn for that: look whether"
+    " it was emptied or restored; once it holds them again, try again; take out by hand what is really gone",
     "entry-deprecated-by-others": "somebody else deprecated our entry; ask the index who, then decide",
     "entry-missing": "the index no longer shows an entry it showed before; ask the index why, then decide",
     "never-shown": "the index took it many times and never showed it; ask the index what became of it",

@@ -82,6 +82,7 @@ _CODES: dict[str, tuple[str, str]] = {  # our code → table 0357, application c
     "unknown-patient": ("199", "902"),
     "author-refused": ("199", "901"),
     "wrong-version": ("199", "900"),
+    "unknown-report": ("199", "906"),
 }
 _OTHER = ("199", "906")
 

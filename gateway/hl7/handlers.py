@@ -3,8 +3,10 @@
 Invariants:
 
 * an identity conflict of a report is stored, holds every exam the report speaks of, and is answered AE;
-* orders and consents are kept as they are stated: nothing is published from an order, and a consent that is taken
-  never lets out what an opposition in force forbids.
+* orders and consents are kept as they are stated: nothing is published from an order, but one that is cancelled or
+  changed lets the PACS be asked again about its exam; a consent that is taken never lets out what an opposition in
+  force forbids;
+* what cannot be carried out (a withdrawal of what was never taken) is answered AE, and nothing is changed.
 """
 
 from __future__ import annotations
@@ -20,6 +22,18 @@ from indexer.ledger import Ledger, StatedReport
 from indexer.orders import Orders
 from security.parse.hl7 import Problem
 from security.store.port import Tx
+
+_NOT_WITHDRAWN = (
+    Problem(
+        code="unknown-report",
+        text="no report of this document id was taken: the message is kept and nothing was changed",
+    ),
+    Problem(code="wrong-version", text="another report replaced this document: withdraw the one that is valid now"),
+    Problem(
+        code="ins-conflict", text="the withdrawal names another patient than the report does: nothing was changed"
+    ),
+)
+"""Why a withdrawal is not carried out, by what ``Admission.withdraw_report`` answers."""
 
 
 class Handlers:
@@ -38,12 +52,14 @@ class Handlers:
         against = self._against(tx, received, stated, is_repeat=known.is_repeat)
         if against:
             return Outcome(code=AckCode.ERROR, problems=(against,))
-        if known.held and not known.is_repeat:
-            problem = Problem(
-                code="wrong-version",
-                text="this document id was received before with other content; a new version needs a new id",
-            )
-            return Outcome(code=AckCode.ERROR, problems=(problem,))
+        if stated.order_control == "CA" or stated.result_status == "D":
+            why = self._admission.withdraw_report(tx, content, _carrier(received))
+            problems = [one for one in _NOT_WITHDRAWN if one.code == why]
+            return Outcome(code=AckCode.ERROR if why else AckCode.ACCEPT, problems=problems)
+        if known.held and (not known.is_repeat or known.held.status == "withdrawn"):
+            was = "withdrawn" if known.is_repeat else "received before with other content"
+            text = f"this document id was {was}; a new version needs a new id"
+            return Outcome(code=AckCode.ERROR, problems=(Problem(code="wrong-version", text=text),))
         notes = [f"{note.code}: {note.text}" for note in stated.notes]
         verdict = self._admission.admit(tx, content, _carrier(received), notes=notes)
         problems = [_conflict_problem(conflict) for conflict in verdict.conflicts if conflict.severity == "hold"]
@@ -54,8 +70,9 @@ class Handlers:
         )
 
     def orders(self, tx: Tx, received: Received, stated: OrderMessage) -> Outcome:
-        """Keep what the message states about each order."""
-        self._orders.record(
+        """Keep what the message states about each order; an exam of the same patient that was cancelled or changed is
+        looked at again."""
+        touched = self._orders.record(
             tx,
             self._tenant,
             stated.orders,
@@ -63,10 +80,14 @@ class Handlers:
             control_id=received.control_id,
             now=received.at,
         )
+        for study, arrived in touched.items():
+            self._admission.announce(tx, study, arrived, _carrier(received))
         return Outcome(code=AckCode.ACCEPT)
 
     def consent(self, tx: Tx, received: Received, stated: ConsentMessage) -> Outcome:
-        """Keep what the patient decided, and heed it on every report that it holds or lets go."""
+        """Keep what the patient decided and what the register says of them, and heed it on every report."""
+        if stated.identity is not None:
+            self._admission.correct(tx, stated.identity, _carrier(received))
         if stated.statement is not None:
             patient, consent = stated.statement
             self._admission.heed(tx, consent, patient, _carrier(received))
@@ -81,14 +102,6 @@ class Handlers:
                 sequence=1,
                 field=10,
                 text="MSH-10 was used for another message that was taken; send this one under a new control id",
-            )
-        if stated.order_control == "CA" or stated.result_status == "D":
-            return Problem(
-                code="withdrawal-unsupported",
-                segment="ORC",
-                sequence=1,
-                field=1,
-                text="this gateway cannot withdraw a report yet; the message is kept and nothing was changed",
             )
         if self._admission.is_circular(tx, stated.report):
             return Problem(

@@ -33,7 +33,7 @@ READERS: Mapping[str, Mapping[str, Reader]] = {
     "MDM": dict.fromkeys(DOCUMENT_EVENTS, read_report_message),
     "ORM": {"O01": read_order_message},
     "OMI": {"O23": read_order_message},
-    "ADT": dict.fromkeys(sorted(consent_message.EVENTS), read_consent_message),
+    "ADT": dict.fromkeys(sorted(consent_message.EVENTS | consent_message.IDENTITY_EVENTS), read_consent_message),
 }
 
 

@@ -34,7 +34,7 @@ TEXTS: dict[str, str] = {
     "document-id-differs": N_("TXA-12 does not name the report inside the message"),
     "wrong-version": N_("the message replaces a report without saying which, or under an identifier already used"),
     "control-id-reused": N_("another message was taken under this control identifier (MSH-10)"),
-    "withdrawal-unsupported": N_("the message withdraws a report: the gateway cannot do it yet, do it at the index"),
+    "unknown-report": N_("the message withdraws a report that was never taken: look for it under another identifier"),
     "ins-missing": N_("the patient has no INS: the exam is held, complete the identity and send the report again"),
     "ins-conflict": N_("two sources disagree about the patient: the exam is held, compare the identities"),
     "unknown-patient": N_("the message states no identifier by which the patient could be found"),

@@ -437,3 +437,26 @@ def _body(level: int) -> str:
             "<text>Examen inventé, sans particularité.</text></section></component></structuredBody>"
         )
     return f"<component>{body}</component>"
+
+
+def build_adt_identity(
+    patient: LabPatient,
+    *,
+    event: str,
+    prior: LabPatient | None = None,
+    control_id: str = "POTERNE-LAB-I1",
+    sent_at: str = "20260108080000+0100",
+) -> bytes:
+    """What the identity register says: A08 or A31 corrects ``patient``; A40 merges ``prior`` into them (MRG); A37
+    takes the two apart (two PID)."""
+    other = []
+    if prior is not None:
+        stated = f"{escape(prior.ipp)}^^^LAB&{prior.ipp_issuer}&ISO^PI"
+        other = [f"MRG|{stated}"] if event == "A40" else [f"PID|2||{stated}"]
+    return _message(
+        _msh(f"ADT^{event}", control_id, sent_at, "2.5^FRA^2.11", "UNICODE UTF-8"),
+        f"EVN||{sent_at}",
+        _pid(patient),
+        *other,
+        "PV1|1|N",
+    )

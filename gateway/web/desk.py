@@ -76,6 +76,24 @@ class Desk(Protocol):
         """
         ...
 
+    async def withdraw(self, tenant: str, study: str, *, actor: str, reason: str) -> None:
+        """Take an exam out of the index, until a person lets it back.
+
+        Raises:
+            Refused: ``unknown-exam``, ``already-out``.
+            BadInput: the reason is too short, too long or quotes a value of the patient.
+        """
+        ...
+
+    async def republish(self, tenant: str, study: str, *, actor: str, reason: str) -> None:
+        """Let an exam back into the index.
+
+        Raises:
+            Refused: ``unknown-exam``.
+            BadInput: the reason is too short, too long or quotes a value of the patient.
+        """
+        ...
+
     async def pause(self, tenant: str, *, actor: str, reason: str) -> None: ...
 
     async def resume(self, tenant: str, *, actor: str) -> None: ...

@@ -180,7 +180,7 @@ async def test_every_national_message_is_answered_and_taken_or_refused_for_a_nam
         assert (await w.count("report"), await w.count("imaging_order")) == (9, 2)
     assert refused == {
         "ans_ACK_T10.er7": ("AR", "unsupported-type"),
-        "ans_MDM_T04_radio_delete.er7": ("AE", "withdrawal-unsupported"),
+        "ans_MDM_T04_radio_delete.er7": ("AE", "unknown-report"),
         "demonstrator_patient1.hl7": (
             "AR",
             "broken-line",

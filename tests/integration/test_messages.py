@@ -27,6 +27,7 @@ from indexer.consent import Consents, Current, Opposition, Reading
 from indexer.ledger import evidence_of
 from indexer.orders import Orders, OrderStatus, StoredOrder
 from security.identity import Ins, PatientIdentity, Traits
+from security.ins import check_key
 from security.outbox.port import JobClass
 from security.outbox.states import State
 from tests.fixtures.reports import changed
@@ -179,17 +180,17 @@ async def test_a_replacement_by_mdm_replaces_the_report_that_came_by_oru(w: Worl
     ]
 
 
-async def test_a_withdrawal_by_mdm_is_never_taken_for_a_publication(w: World) -> None:
+async def test_a_withdrawal_of_what_was_never_taken_is_refused_and_kept(w: World) -> None:
     answer = await w.raw(build_mdm(EXAM, control_id="B", event="T04", order_control="CA", result_status="D"))
     assert "MSA|AE|B" in answer
-    assert "|withdrawal-unsupported|" in answer
+    assert "|unknown-report|" in answer
     assert (await w.count("report"), await w.count("outbox_job"), await w.count("hl7_message")) == (0, 0, 1)
 
 
 async def test_a_message_that_a_person_brings_is_answered_alike_and_carries_its_urgency(w: World) -> None:
     assert await w.intake.take(build_oru(EXAM), job_class=JobClass.P3) == ("AA", "")
     assert (await w.last(STUDY)).job_class is JobClass.P3
-    assert await w.intake.take(build_adt_consent(event="A08"), job_class=JobClass.P3) == ("AR", "unsupported-event")
+    assert await w.intake.take(build_adt_consent(event="A03"), job_class=JobClass.P3) == ("AR", "unsupported-event")
 
 
 # -- what is not taken ---------------------------------------------------------------------------------------------
@@ -199,14 +200,14 @@ async def test_messages_that_are_not_taken_are_kept_and_listed_for_the_operator(
     oru = build_oru(EXAM, control_id="S1")
     assert "|200^" in await w.raw(changed(oru, "ORU^R01^ORU_R01", "SIU^S12^SIU_S12"))
     w.clock.advance(1)
-    assert "|201^" in await w.raw(build_adt_consent(event="A08", control_id="S2"))
+    assert "|201^" in await w.raw(build_adt_consent(event="A03", control_id="S2"))
     w.clock.advance(1)
     assert "|202^" in await w.raw(build_adt_consent(processing="D", control_id="S3"))
     await w.raw(build_oru(EXAM, control_id="S4"))
     listed = await w.store.read(lambda tx: refused(tx, TENANT, 10))
     assert [(one.control_id, one.message_type, one.code, one.reason) for one in listed] == [
         ("S3", "ADT^A31", "AR", "unsupported-processing"),
-        ("S2", "ADT^A08", "AR", "unsupported-event"),
+        ("S2", "ADT^A03", "AR", "unsupported-event"),
         ("S1", "SIU^S12", "AR", "unsupported-type"),
     ]
     assert {one.reason for one in listed} <= TEXTS.keys()
@@ -449,15 +450,16 @@ async def test_i10_an_opposition_stops_an_exam_that_waits_for_its_images(w: Worl
     assert (await w.last(STUDY)).reason == "patient-opposed"
 
 
-async def test_an_opposition_to_an_indexed_exam_is_noted_and_leaves_the_entry_to_a_person(w: World) -> None:
+async def test_i10_an_opposition_takes_an_indexed_exam_out_of_the_index(w: World) -> None:
     w.pacs.hold(EXAM)
     await w.report(EXAM)
     await w.settle()
     await w.raw(build_adt_consent(opposition="IO", at=said(w), sent_at=said(w)))
     await w.settle()
-    assert (await kinds(w))[-1] == "patient-opposed"
-    assert [status for _, status in await w.entries(EXAM)] == ["Approved"]
-    assert (await w.last(STUDY)).state is State.PUBLISHED
+    assert "patient-opposed" in await kinds(w)
+    assert (await kinds(w))[-1] == "withdrawn"
+    assert await w.entries(EXAM) == []
+    assert (await w.last(STUDY)).job_class is JobClass.P0
 
 
 async def test_i10_an_opposition_under_the_local_identifier_alone_counts(w: World) -> None:
@@ -481,7 +483,9 @@ async def test_ff19_an_identity_that_is_not_sure_never_ends_an_opposition(w: Wor
     await w.raw(build_adt_consent(patient, opposition="INO", at=said(w), sent_at=said(w), control_id="C2"))
     assert (await consent(w, person(LabPatient()))).is_opposed
     await w.report(EXAM)
-    assert (await w.last(STUDY)).reason == "patient-opposed"
+    is_another = patient.ins_status == "VALI" and check_key(patient.matricule or "")
+    assert (await w.last(STUDY)).state is State.BLOCKED
+    assert (await w.last(STUDY)).reason == ("identity-ins" if is_another else "patient-opposed")
 
 
 async def test_an_older_statement_that_arrives_late_does_not_end_an_opposition(w: World) -> None:

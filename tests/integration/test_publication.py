@@ -403,7 +403,7 @@ async def test_a_correction_that_replaces_the_held_report_lets_the_exam_go_out(w
     assert (await w.last(STUDY)).state is State.PUBLISHED
 
 
-async def test_an_indexed_exam_whose_last_report_moves_to_another_study_is_shown_to_a_person(w: World) -> None:
+async def test_an_indexed_exam_whose_last_report_moves_to_another_study_is_withdrawn(w: World) -> None:
     w.pacs.hold(EXAM)
     await w.report(EXAM)
     await w.settle()
@@ -411,8 +411,8 @@ async def test_an_indexed_exam_whose_last_report_moves_to_another_study_is_shown
     w.pacs.hold(moved)
     await w.report(moved, order_control="RO")
     await w.settle()
-    held = await w.last(STUDY)
-    assert (held.state, held.reason) == (State.BLOCKED, "withdrawal-needed")
+    assert (await w.last(STUDY)).kind == f"withdraw:{TENANT}"
+    assert len(await w.entries(EXAM)) == 1
     assert (await w.last(moved.studies[0])).state is State.PUBLISHED
 
 
@@ -515,7 +515,7 @@ async def test_ff19_a_stranger_that_claims_to_replace_a_report_does_not_swallow_
 @pytest.mark.parametrize(
     ("second", "reason"),
     [
-        ({"flags": {**EXAM.flags, "DESTDMP": "N"}}, "not-for-index"),
+        ({"flags": {**EXAM.flags, "DESTDMP": "N"}}, "never-published"),
         ({"envelope_patient": STRANGER}, "identity-birth-name"),
     ],
 )

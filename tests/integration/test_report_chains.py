@@ -58,7 +58,6 @@ async def test_i10_an_opposition_that_ends_leaves_the_correction_in_any_order(w:
     opposed = False
     for what in order:
         w.clock.advance(5)
-        before = len(await w.entries(EXAM))
         if what in {"IO", "INO"}:
             opposed = what == "IO"
             sent = build_adt_consent(opposition=what, at=said(w), sent_at=said(w), control_id=what)
@@ -67,7 +66,7 @@ async def test_i10_an_opposition_that_ends_leaves_the_correction_in_any_order(w:
             one = CHAIN[what == "second"]
             assert "MSA|AA|" in await w.report(one, order_control="RO" if one.replaces else "NW")
         await w.settle()
-        assert not opposed or len(await w.entries(EXAM)) == before
+        assert not opposed or await w.entries(EXAM) == []
     assert [await standing(w, one) for one in (FIRST, SECOND)] == ["replaced", "valid"]
     assert [status for _, status in await w.entries(EXAM)].count("Approved") == 1
 

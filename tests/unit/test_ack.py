@@ -161,7 +161,7 @@ def test_every_reason_has_words_for_the_operator() -> None:
     sources = [*root.glob("gateway/hl7/*.py"), root / "security/parse/hl7.py", root / "security/parse/xml.py"]
     made = {code for source in sources for code in _MADE.findall(source.read_text(encoding="utf-8"))}
     made = {code for code in made if not code.startswith("mllp-")} - _OF_OTHERS
-    assert {"no-order-number", "document-id-differs", "hl7-no-msh", "withdrawal-unsupported"} <= made
+    assert {"no-order-number", "document-id-differs", "hl7-no-msh", "unknown-report"} <= made
     answered = ack_module._CODES.keys() - {"internal-fault", "ins-incomplete", "author-refused"}  # not said yet
     assert (made | answered) - TEXTS.keys() == set()
     assert TEXTS.keys() - made - answered - {"xml-limit", "xml-malformed"} == set()

@@ -34,11 +34,9 @@ def test_nothing_wrong_is_no_condition() -> None:
 
 
 def test_held_and_failed_exams_are_counted_by_tenant_and_reason() -> None:
-    assert found(
-        held={("chu", "identity-pacs-name"): 3, ("ght", "withdrawal-needed"): 1}, failed={("chu", "x"): 7}
-    ) == [
+    assert found(held={("chu", "identity-pacs-name"): 3, ("ght", "kept-out"): 1}, failed={("chu", "x"): 7}) == [
         ("chu", Kind.HELD, "identity-pacs-name", 3, 0),
-        ("ght", Kind.HELD, "withdrawal-needed", 1, 0),
+        ("ght", Kind.HELD, "kept-out", 1, 0),
         ("chu", Kind.FAILED, "x", 7, 1),
     ]
 
@@ -144,7 +142,7 @@ def test_an_alert_reads_well_in_english() -> None:
 @pytest.mark.parametrize("stage", [0, 1, 2])
 @pytest.mark.parametrize("measure", [-1, 0, 1, 2, 1234])
 def test_every_kind_has_words_in_both_languages(kind: Kind, stage: int, measure: int) -> None:
-    condition = Condition(tenant="", kind=kind, subject="withdrawal-needed", measure=measure, stage=stage)
+    condition = Condition(tenant="", kind=kind, subject="kept-out", measure=measure, stage=stage)
     told = known().__class__(
         alert_id=1, condition=condition, opened_at=NOW, closed_at=NOW, told_at=None, told_stage=0
     )

@@ -65,7 +65,7 @@ def test_an_admission_that_says_nothing_of_the_index_states_nothing(silent: str)
         (build_adt_consent() + b"ZFA|ACTIF\r", ("several-values", "ZFA", 2, 0)),
         (build_adt_consent(LabPatient(ins=None, ipp_issuer="")), ("unknown-patient", "PID", 1, 3)),
         (build_adt_consent(processing="D"), ("unsupported-processing", "MSH", 1, 11)),
-        (build_adt_consent(event="A08"), ("unsupported-event", "MSH", 1, 9)),
+        (build_adt_consent(event="A03"), ("unsupported-event", "MSH", 1, 9)),
         (changed(build_adt_consent(), "|2.5^FRA^2.11|", "|2.2|"), ("unsupported-version", "MSH", 1, 12)),
     ],
 )

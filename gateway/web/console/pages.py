@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import secrets
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC
 from typing import Any, Final
 
@@ -63,6 +63,8 @@ DONE: Final[Mapping[str, str]] = {
     "released": N_("Released. The exam goes on by itself; what follows shows below."),
     "resumed": N_("Resumed. What waited is being sent."),
     "retried": N_("Asked for. The exam is tried again now; what follows shows below."),
+    "taken-out": N_("Asked for. The exam leaves the index and stays out; what follows shows below."),
+    "let-in": N_("Asked for. The exam is looked at again; what follows shows below."),
 }
 """What a page says after a change, by the word in its address."""
 
@@ -127,6 +129,8 @@ class _Pages:
             ("GET", "/", self.exams, OPERATOR),
             ("GET", f"/exams/{_EXAM}", self.exam, OPERATOR),
             ("POST", f"/exams/{_EXAM}/retry", self.retry, OPERATOR),
+            ("POST", f"/exams/{_EXAM}/withdraw", self.withdraw, OPERATOR),
+            ("POST", f"/exams/{_EXAM}/republish", self.republish, OPERATOR),
             ("GET", "/held", self.held, OPERATOR),
             ("GET", f"/held/{_EXAM}", self.compare, OPERATOR),
             ("POST", f"/held/{_EXAM}/release", self.release, OPERATOR),
@@ -318,6 +322,7 @@ class _Pages:
             steps=steps if every else steps[: views.STEPS_MAX],
             hidden_steps=0 if every else max(0, len(steps) - views.STEPS_MAX),
             may_retry=views.may_retry(found),
+            is_out=found.state is ExamState.WITHDRAWN or found.reason == "kept-out",
             compare=f"{PREFIX}/held/{tenant}/{study}"
             if found.state is ExamState.HELD and views.is_about_identity(found.reason)
             else "",
@@ -329,17 +334,30 @@ class _Pages:
 
     async def retry(self, request: web.Request) -> web.Response:
         """Try an exam again now, for a reason."""
+        return await self._about_exam(request, self._desk.retry, done="retried")
+
+    async def withdraw(self, request: web.Request) -> web.Response:
+        """Take an exam out of the index, for a reason."""
+        return await self._about_exam(request, self._desk.withdraw, done="taken-out")
+
+    async def republish(self, request: web.Request) -> web.Response:
+        """Let an exam back into the index, for a reason."""
+        return await self._about_exam(request, self._desk.republish, done="let-in")
+
+    async def _about_exam(
+        self, request: web.Request, act: Callable[..., Awaitable[None]], *, done: str
+    ) -> web.Response:
         tenant, study = await self._known(request)
         text, wrong = _reason(await request.post())
         if wrong:
             return await self._exam(request, errors={"reason": wrong}, text=text)
         try:
-            await self._desk.retry(tenant, study, actor=_session(request).actor, reason=text)
+            await act(tenant, study, actor=_session(request).actor, reason=text)
         except BadInput as fault:
             return await self._exam(request, errors={"reason": self._said(request, fault)}, text=text)
         except Refused as refusal:
             return await self._exam(request, text=text, refused=self._said(request, refusal))
-        return see_other(f"{PREFIX}/exams/{tenant}/{study}", done="retried")
+        return see_other(f"{PREFIX}/exams/{tenant}/{study}", done=done)
 
     # -- held ----------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from tests.mutants.defects import (
     hl7,
     index,
     kos,
+    lives,
     manifests,
     mhd,
     outbox,
@@ -32,6 +33,7 @@ __all__ = ["DEFECTS", "Defect"]
 _ROOMS = (
     gate,
     exams,
+    lives,
     kos,
     fhir,
     index,

@@ -33,26 +33,24 @@ DEFECTS = (
     ),
     identity(
         "held-report-of-the-study-ignored",
-        _PUBLICATION,
-        "    if doubtful:\n",
-        "    if doubtful and not known.reports:\n",
+        "indexer/decision.py",
+        '        reason=lambda f: f.held,\n        words="a report of the exam is in doubt",\n        when=lambda f, _: bool(f.held),',
+        '        reason=lambda f: f.held,\n        words="a report of the exam is in doubt",\n        when=lambda f, _: bool(f.held) and not f.valid,',
         integration("publication", "test_ff19_a_held_report_of_the_study_holds_the_next_one_that_tells_it_otherwise"),
     ),
     identity(
         "every-report-of-a-study-counts-as-valid",
-        _PUBLICATION,
-        '    valid = [one for one in known.reports if one.status == "valid"]\n    if not valid:',
-        "    valid = list(known.reports)\n    if not valid:",
+        "indexer/knowledge.py",
+        'return [one for one in self.reports if one.status == "valid"]',
+        "return list(self.reports)",
         integration("publication", "test_a_report_not_meant_for_the_index_is_held_until_one_that_replaces_it_is"),
     ),
     access(
         "entry-without-report-left-alone",
-        _PUBLICATION,
-        "if known.sendings.published or known.sendings.attempted:",
-        "if known.reports is None:",
-        integration(
-            "publication", "test_an_indexed_exam_whose_last_report_moves_to_another_study_is_shown_to_a_person"
-        ),
+        "indexer/decision.py",
+        "not f.valid and f.may_be_shown and (a is",
+        "not f.valid and f.is_kept_out and (a is",
+        integration("publication", "test_an_indexed_exam_whose_last_report_moves_to_another_study_is_withdrawn"),
     ),
     loss(
         "one-absent-pacs-outweighs-a-silent-one",
@@ -63,9 +61,9 @@ DEFECTS = (
     ),
     access(
         "destdmp-ignored",
-        _PUBLICATION,
-        "if not all(one.stated.report.visibility.for_index for one in valid):",
-        "if not all(valid):",
+        "indexer/knowledge.py",
+        "is_for_index=all(one.stated.report.visibility.for_index for one in self.valid),",
+        "is_for_index=True,",
         integration("publication", "test_a_report_not_meant_for_the_index_is_held_until_one_that_replaces_it_is"),
     ),
     loss(
@@ -81,8 +79,8 @@ DEFECTS = (
     loss(
         "same-content-published-again",
         _PUBLICATION,
-        "if digest == shown.content_hash:",
-        "if not digest:",
+        "return Index.SAME if shown == digest else Index.OTHER",
+        "return Index.OTHER",
         integration("publication", "test_i06_the_same_content_by_another_report_makes_no_new_version"),
     ),
     identity(
@@ -121,10 +119,10 @@ DEFECTS = (
     ),
     access(
         "opposition-since-the-report-came-ignored",
-        _PUBLICATION,
-        "    if known.is_opposed:\n",
-        "    if known is None:\n",
-        integration("opposition", "test_i10_an_indexed_exam_of_an_opposed_patient_takes_no_new_images"),
+        "indexer/decision.py",
+        "        when=lambda f, _: f.is_opposed and f.may_be_shown,",
+        "        when=lambda f, _: f.is_kept_out and f.may_be_shown,",
+        integration("opposition", "test_i10_an_opposition_takes_an_exam_out_although_a_new_version_waits"),
     ),
     identity(
         "held-report-stored-as-valid",
@@ -178,7 +176,7 @@ DEFECTS = (
     access(
         "opposition-of-the-patient-ignored",
         _ADMISSION,
-        "return replace(verdict, is_opposed=self._consents.is_opposed(tx, self._tenant, content.patients))",
+        "return replace(verdict, is_opposed=self._is_opposed(tx, content))",
         "return verdict",
         integration("messages", "test_i10_a_new_report_of_an_opposed_patient_is_stored_held_and_answered_aa"),
     ),

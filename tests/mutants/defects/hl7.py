@@ -90,9 +90,9 @@ DEFECTS = (
     ),
     identity(
         "document-id-with-other-content-accepted",
-        _HANDLERS,
-        "if known.held and not known.is_repeat:",
-        "if known.held and not received.control_id:",
+        "gateway/hl7/handlers.py",
+        'if known.held and (not known.is_repeat or known.held.status == "withdrawn"):',
+        'if known.held and known.held.status == "withdrawn":',
         integration("publication", "test_a_document_id_with_other_content_is_refused_as_a_wrong_version"),
     ),
     access(
@@ -125,10 +125,10 @@ DEFECTS = (
     ),
     access(
         "withdrawal-by-mdm-taken-for-a-publication",
-        _REPORT_MESSAGE,
-        '"T04": "CA"',
-        '"T04": "NW"',
-        integration("messages", "test_a_withdrawal_by_mdm_is_never_taken_for_a_publication"),
+        "gateway/hl7/handlers.py",
+        'if stated.order_control == "CA" or stated.result_status == "D":',
+        'if stated.order_control == "XX":',
+        integration("messages", "test_a_withdrawal_of_what_was_never_taken_is_refused_and_kept"),
     ),
     identity(
         "mdm-names-another-document",

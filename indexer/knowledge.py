@@ -1,0 +1,88 @@
+"""What the store says about one study, and the part of it that decides (``decision.Facts``).
+
+Reads only. The same reading serves whoever lets something arrive (``admission``) and whoever settles a job
+(``publication``), so that both decide from the same facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from indexer import presence, standing
+from indexer.consent import Consents
+from indexer.decision import Facts
+from indexer.ledger import HeldReport, Ledger
+from indexer.persons import Persons
+from indexer.presence import Presence
+from security.identity import Uid
+from security.store.port import ReadTx
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """One study. ``reports``: whatever their status, the patient of each as the register has them now. ``waived``:
+    marks of the conflicts with the PACS that a person accepted, by report. ``is_opposed``: the patient of a report
+    that counts or is held opposes the index. ``is_trial``: we invented it (``indexer.trial``)."""
+
+    reports: Sequence[HeldReport]
+    waived: Mapping[str, frozenset[bytes]]
+    sendings: standing.Sendings
+    next_version: int
+    is_opposed: bool
+    is_trial: bool
+    presence: Presence
+
+    @property
+    def valid(self) -> list[HeldReport]:
+        """The reports that count, oldest first."""
+        return [one for one in self.reports if one.status == "valid"]
+
+    @property
+    def doubtful(self) -> HeldReport | None:
+        """The newest report that is held."""
+        return next((one for one in reversed(self.reports) if one.status == "held"), None)
+
+    def facts(self, study: str, now: datetime) -> Facts:
+        """What decides as long as neither the PACS nor the index were asked."""
+        contested = (why for one in self.valid for other, why in one.contested.items() if other != study)
+        return Facts(
+            valid=len(self.valid),
+            held=self.doubtful.reason if self.doubtful else "",
+            contested=next(contested, ""),
+            is_opposed=self.is_opposed,
+            is_for_index=all(one.stated.report.visibility.for_index for one in self.valid),
+            is_kept_out=bool(self.presence.kept_out_by),
+            may_be_shown=self.sendings.published is not None or bool(self.sendings.attempted),
+            is_announced=self.presence.announced_at is not None,
+            absent_for=self.presence.absent_for(now),
+            absent=self.presence.absent,
+        )
+
+
+def read(tx: ReadTx, tenant: str, study: Uid, *, ledger: Ledger, consents: Consents, persons: Persons) -> Known:
+    """Everything the store says about the study."""
+    stated = ledger.reports_of(tx, tenant, study)
+    counting = [one for one in stated if one.status in {"valid", "held"}]
+    return Known(
+        reports=[as_known(tx, persons, tenant, one) if one in counting else one for one in stated],
+        waived={one.report_id: ledger.waivers(tx, tenant, one.report_id, study, "pacs") for one in stated},
+        sendings=standing.sendings(tx, ledger, tenant, study),
+        next_version=ledger.next_version(tx, tenant, study),
+        is_opposed=any(
+            consents.is_opposed(tx, tenant, (*one.stated.patients, persons.current(tx, tenant, one.stated.envelope)))
+            for one in counting
+        ),
+        is_trial=ledger.is_trial(tx, tenant, study),
+        presence=presence.of(tx, tenant, study),
+    )
+
+
+def as_known(tx: ReadTx, persons: Persons, tenant: str, held: HeldReport) -> HeldReport:
+    """The report with its patient as the register has them now."""
+    report = held.stated.report
+    patient = persons.current(tx, tenant, report.patient, since=held.received_at)
+    if patient == report.patient:
+        return held
+    return replace(held, stated=replace(held.stated, report=replace(report, patient=patient)))

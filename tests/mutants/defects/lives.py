@@ -1,0 +1,134 @@
+"""An exam's whole life: what withdraws, what never does, whose exam it is, and who lets it back."""
+
+from __future__ import annotations
+
+from tests.mutants.defects.defect import access, identity, integration, loss, unit
+
+_DECISION = "indexer/decision.py"
+_ADMISSION = "indexer/admission.py"
+_PERSONS = "indexer/persons.py"
+_PRESENCE = "indexer/presence.py"
+_PUBLICATION = "indexer/publication.py"
+_LIFE = "lifecycle"
+
+DEFECTS = (
+    loss(
+        "one-absence-withdraws",
+        _DECISION,
+        "facts.absent_for >= ABSENCE_APART",
+        "bool(ABSENCE_APART)",
+        integration(_LIFE, "test_ff54_unannounced_two_clean_absences_an_hour_apart_withdraw_and_one_does_not"),
+    ),
+    loss(
+        "silence-of-the-pacs-withdraws",
+        _PUBLICATION,
+        'facts = replace(facts, pacs=Pacs.UNKNOWN, pacs_reason=f"pacs-{reason}")',
+        'facts = replace(facts, pacs=Pacs.ABSENT, pacs_reason=f"pacs-{reason}")',
+        integration(_LIFE, "test_ff54_no_outage_is_ever_read_as_a_deletion"),
+    ),
+    loss(
+        "emptied-pacs-empties-the-index",
+        _DECISION,
+        "f.may_be_shown and f.absent > ABSENT_MAX",
+        "f.may_be_shown and f.absent < 0",
+        integration(_LIFE, "test_ff54_many_exams_gone_at_once_are_shown_to_a_person"),
+    ),
+    loss(
+        "answered-announcement-still-counts",
+        _PRESENCE,
+        "CASE WHEN announced_at <= :asked THEN NULL ELSE announced_at END",
+        "CASE WHEN announced_at > :asked THEN NULL ELSE announced_at END",
+        integration(_LIFE, "test_a_cancelled_exam_that_the_pacs_still_has_stays"),
+    ),
+    identity(
+        "cancellation-for-another-patient-heeded",
+        "indexer/orders.py",
+        "        return conflict is None\n",
+        "        return True\n",
+        integration(_LIFE, "test_a_cancellation_for_another_patient_is_no_reason_to_look"),
+    ),
+    identity(
+        "withdrawal-of-another-patients-report-taken",
+        _ADMISSION,
+        "if not _is_same_patient(held.stated, content):",
+        "if not _is_same_patient(held.stated, held.stated):",
+        integration(_LIFE, "test_ff19_a_withdrawal_that_names_another_patient_changes_nothing"),
+    ),
+    identity(
+        "exam-of-another-person-left-in-the-index",
+        _DECISION,
+        "a is Arrival.IDENTITY and bool(f.held) and f.may_be_shown",
+        "a is Arrival.IDENTITY and bool(f.held) and f.is_kept_out",
+        integration(_LIFE, "test_ff28_a_merge_into_another_person_takes_the_exam_out_first_and_holds_it"),
+    ),
+    identity(
+        "another-ins-corrected-in-silence",
+        _PERSONS,
+        "    if (theirs.matricule, theirs.oid) != (ins.matricule, ins.oid):\n        return patient\n",
+        "",
+        unit("persons", "test_only_who_has_the_same_qualified_ins_is_corrected"),
+    ),
+    identity(
+        "register-corrects-what-came-after-it",
+        _PERSONS,
+        "person.stated_at <= since",
+        "person.stated_at > since",
+        integration(_LIFE, "test_ff19_a_report_that_disagrees_with_the_register_is_held_and_stays_so"),
+    ),
+    identity(
+        "unqualified-register-believed",
+        "gateway/hl7/consent_message.py",
+        "not is_qualified(patient.ins)",
+        "patient.ins is None",
+        integration(_LIFE, "test_an_unqualified_correction_corrects_nothing"),
+    ),
+    identity(
+        "undone-merge-stays",
+        _PERSONS,
+        "                    del into[prior]\n",
+        "                    into[prior] = now\n",
+        unit("persons", "test_ff28_an_undo_takes_apart_what_it_names_and_nothing_else"),
+    ),
+    access(
+        "opposed-patient-stays-in-the-index",
+        _DECISION,
+        "when=lambda f, _: f.is_opposed and f.may_be_shown,",
+        "when=lambda f, _: f.is_opposed and f.is_kept_out,",
+        integration("messages", "test_i10_an_opposition_takes_an_indexed_exam_out_of_the_index"),
+    ),
+    access(
+        "opposition-lost-by-a-merge",
+        _ADMISSION,
+        "return self._consents.is_opposed(tx, self._tenant, (*stated.patients, tied))",
+        "return self._consents.is_opposed(tx, self._tenant, (*stated.patients, *(() if tied else ())))",
+        integration(_LIFE, "test_i10_an_opposition_reaches_what_a_merge_ties_to_it"),
+    ),
+    access(
+        "report-brings-back-what-a-person-took-out",
+        "indexer/knowledge.py",
+        "is_kept_out=bool(self.presence.kept_out_by),",
+        "is_kept_out=False,",
+        integration(_LIFE, "test_a_person_takes_an_exam_out_and_nothing_else_brings_it_back"),
+    ),
+    access(
+        "withdrawn-report-comes-back",
+        "gateway/hl7/handlers.py",
+        'or known.held.status == "withdrawn"',
+        'or known.held.status == "forgotten"',
+        integration(_LIFE, "test_a_withdrawn_report_does_not_come_back_by_itself"),
+    ),
+    access(
+        "late-original-of-a-withdrawn-correction-published",
+        "indexer/ledger.py",
+        '{"valid", "replaced", "withdrawn"}',
+        '{"valid", "replaced"}',
+        integration(_LIFE, "test_a_late_original_of_a_withdrawn_correction_stays_replaced"),
+    ),
+    access(
+        "exam-without-a-valid-report-left-in-the-index",
+        _DECISION,
+        "not f.valid and f.may_be_shown and",
+        "f.valid < 0 and f.may_be_shown and",
+        integration(_LIFE, "test_a_report_that_is_withdrawn_takes_its_exam_out_of_the_index"),
+    ),
+)
