@@ -9,7 +9,7 @@ from typing import Protocol
 
 from indexer.report import Professional
 from indexer.study import CalendarAnswer, StudyAnswer
-from security.identity import Uid
+from security.identity import Ins, Uid
 
 
 class StudySource(Protocol):
@@ -129,6 +129,25 @@ class EntryUnknown:
 
 
 EntryAnswer = EntryFound | EntryAbsent | EntryUnknown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """One entry of a search. ``created``: creationTime as stated (YYYYMMDDhhmmss, UTC); ``author``: identifier of the
+    device that made it (XCN.1 of authorPerson), "" when it states none."""
+
+    entry: EntryFound
+    created: str
+    author: str
+
+
+class ReferenceSearch(Protocol):
+    """An index that can be searched for what it holds about a study."""
+
+    async def find_by_reference(self, ins: Ins, study: Uid, issuer: str) -> tuple[Listed, ...] | EntryUnknown:
+        """ITI-18 FindDocumentsByReferenceId: every manifest of this patient that refers to the study, withdrawn ones
+        too where the index tells of them. Never raises for what a peer does."""
+        ...
 
 
 class NationalIndex(Protocol):

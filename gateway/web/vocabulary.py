@@ -102,6 +102,7 @@ REASONS: Final[Mapping[str, str]] = {
     "sign-certificate-not-yet-valid": N_("certificate that signs our submissions not valid yet"),
     "metadata-no-patient-id": N_("no identifier under which the index knows the patient"),
     "index-tls-refused": N_("TLS refused between the index and us"),
+    "index-unknown": N_("restored: the index must be searched first"),
     "index-unreadable-answer": N_("unreadable answer of the index"),
     "internal-fault": N_("defect of Poterne"),
     "never-shown": N_("never shown by the index"),
@@ -130,12 +131,14 @@ REASONS: Final[Mapping[str, str]] = {
     "confidentiality-unknown": N_("unknown confidentiality code"),
     "metadata-character": N_("a character the index refuses"),
     "withdrawal-needed": N_("the entry must be withdrawn"),
+    "withdrawn-elsewhere": N_("withdrawn at the index, reason forgotten here"),
 }
 
 STEPS: Final[Mapping[str, str]] = {
     # evidence
     "consent-received": N_("consent received"),
     "entry-deprecated": N_("entry deprecated at the index"),
+    "entry-adopted": N_("forgotten entry adopted"),
     "entry-found": N_("entry found in the index"),
     "identity-conflict": N_("identities in conflict"),
     "identity-warning": N_("identities differ, tolerated"),
@@ -152,6 +155,7 @@ STEPS: Final[Mapping[str, str]] = {
     "pacs-changed": N_("the PACS took in images"),
     "patient-not-opposed": N_("the patient is no longer opposed"),
     "patient-opposed": N_("the patient is opposed"),
+    "reconciled": N_("difference found by reconciliation"),
     "released": N_("released by a person"),
     "report-contested": N_("report contested"),
     "report-received": N_("report received"),
@@ -159,6 +163,7 @@ STEPS: Final[Mapping[str, str]] = {
     "report-replaced": N_("report replaced"),
     "retried": N_("tried again by a person"),
     "trial-started": N_("trial exam started"),
+    "withdrawal-adopted": N_("withdrawal seen at the index"),
     "withdrawal-asked": N_("withdrawal asked for"),
     "withdrawal-built": N_("withdrawal prepared"),
     "withdrawn": N_("withdrawn from the index"),
