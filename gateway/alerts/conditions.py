@@ -71,7 +71,8 @@ class Condition:
 
     ``tenant``: "" for the installation. ``subject``: reason, PACS or key of the configuration. ``measure``: exams
     (held, failed, late), seconds (paused, exposed), bytes free (disk), milliseconds (clock), days left
-    (certificate), 1 for an event. ``stage``: how bad; a higher one is told although the alert is known. ``why``: exams by reason.
+    (certificate), 1 for an event. ``stage``: how bad; a higher one is told although the alert is known. ``why``:
+    exams by reason.
     """
 
     tenant: str

@@ -1,9 +1,10 @@
 """What of a tenant is on no second copy yet: the exposure of its RPO, computed from the database (I18).
 
 Every change of state commits with its audit record (I16), so the oldest audit record that the newest verified
-Every change of state commits with its audit record (I16), so the oldest audit record that the newest verified
 copy lacks dates the oldest work that a lost machine takes along. A standby of PostgreSQL counts as a copy while it
 streams: with a synchronous one nothing is exposed, with an asynchronous one what it has not flushed yet.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Mapping

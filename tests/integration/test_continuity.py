@@ -43,7 +43,7 @@ def conf(tmp_path: Path) -> Path:
     return made
 
 
-def opened(settings: Settings):  # noqa: ANN201 - awaited by the caller
+def opened(settings: Settings):
     assert settings.store
     assert settings.store.path
     return open_store(settings.store.path, COMPONENTS)
@@ -88,7 +88,7 @@ async def made(settings: Settings, conf: Path, tmp_path: Path) -> Path:
     return tmp_path / "backup.tar"
 
 
-def in_thread(work: Callable[[], object]):  # noqa: ANN201 - restore runs its own loop
+def in_thread(work: Callable[[], object]):
     return asyncio.to_thread(work)
 
 
@@ -177,7 +177,7 @@ def forged(tmp_path: Path, kek: bytes, name: str, *, kind: bytes = tarfile.REGTY
     file, data = tmp_path / "forged.tar", b"x"
     listed = {n: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": 1} for n in ("gateway.db", name)}
     head = {"form": archive.FORM, "made_at": "", "last_audit_no": 0, "members": listed}
-    told = json.dumps({"head": head, "hmac": archive._mac(head, kek)}).encode()  # noqa: SLF001 - a forger with the key
+    told = json.dumps({"head": head, "hmac": archive._mac(head, kek)}).encode()
     with tarfile.open(file, "w") as tar:
         for member, content in (("backup.json", told), ("gateway.db", data), (name, data)):
             info = tarfile.TarInfo(member)
