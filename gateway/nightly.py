@@ -26,15 +26,16 @@ log = structlog.get_logger()
 EVERY_S = 300.0
 
 
-def is_due(now: datetime, last_end: datetime | None, *, hour: int, zone: ZoneInfo) -> bool:
-    """Whether a run must begin: the last hour it should have begun at has come since the last run ended."""
+def is_due(now: datetime, last: datetime, *, hour: int, zone: ZoneInfo) -> bool:
+    """Whether a run must begin: the last hour it should have begun at has come since ``last``, when a run ended or, before the first,
+    when this gateway started."""
     if hour < 0:
         return False
     local = now.astimezone(zone)
     due = local.replace(hour=hour, minute=0, second=0, microsecond=0)
     if due > local:
         due -= timedelta(days=1)
-    return last_end is None or last_end < due
+    return last < due
 
 
 class Nightly:
@@ -56,6 +57,7 @@ class Nightly:
         self._store = store
         self._clock = clock
         self._stopped = stopped
+        self._began = clock.now()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look from time to time until ``stop``; a run that is cut short is taken up by the next start.
@@ -81,7 +83,7 @@ class Nightly:
             return None
         zone, now = ZoneInfo(self._settings.timezone), self._clock.now()
         last = await self._store.read(lambda tx: rows.last_end(tx, self._tenant))
-        if not is_due(now, last, hour=asked.hour, zone=zone):
+        if not is_due(now, last or self._began, hour=asked.hour, zone=zone):
             return None
         today = now.astimezone(zone).date()
         found = await self._reconciler.run(Window(first=today - timedelta(days=asked.days), last=today))

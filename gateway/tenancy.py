@@ -24,6 +24,7 @@ from indexer import codes, gate, withdrawal
 from indexer.admission import Admission
 from indexer.assemble import Site
 from indexer.ledger import Ledger
+from indexer.mhd.client import MhdClient
 from indexer.publication import Policy, Publication
 from indexer.reconciliation.look import Lookout
 from indexer.reconciliation.round import AfterRestore, Bounds, Reconciler
@@ -144,7 +145,11 @@ async def open_tenant(name: str, settings: TenantSettings, ground: Ground) -> As
 
 
 def _reconciler(
-    settings: TenantSettings, ground: Ground, policy: Policy, sources: Sequence[PacsSource], client: XdsClient
+    settings: TenantSettings,
+    ground: Ground,
+    policy: Policy,
+    sources: Sequence[PacsSource],
+    client: XdsClient | MhdClient,
 ) -> Reconciler:
     asked = settings.reconciliation
     lookout = Lookout(
@@ -154,7 +159,7 @@ def _reconciler(
         sources=sources,
         proven=frozenset(name for name, pacs in settings.pacs.items() if pacs.control_study),
         index=client,
-        search=client,
+        search=client if isinstance(client, XdsClient) else None,  # MHD: only known uniqueIds
         clock=ground.clock,
     )
     bounds = Bounds(number_max=asked.withdrawals_max, share_max=asked.withdrawals_share_max)

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from indexer.report import Professional
 from indexer.study import CalendarAnswer, StudyAnswer
-from security.identity import Ins, Uid
+from security.identity import Uid
 
 
 class StudySource(Protocol):
@@ -144,9 +144,9 @@ class Listed:
 class ReferenceSearch(Protocol):
     """An index that can be searched for what it holds about a study."""
 
-    async def find_by_reference(self, ins: Ins, study: Uid, issuer: str) -> tuple[Listed, ...] | EntryUnknown:
-        """ITI-18 FindDocumentsByReferenceId: every manifest of this patient that refers to the study, withdrawn ones
-        too where the index tells of them. Never raises for what a peer does."""
+    async def find_by_reference(self, patient: str, study: Uid, issuer: str) -> tuple[Listed, ...] | EntryUnknown:
+        """ITI-18 FindDocumentsByReferenceId: every document of this patient (CX) that refers to the study, withdrawn
+        ones too where the index tells of them; no signature. Never raises for what a peer does."""
         ...
 
 

@@ -27,10 +27,12 @@ from indexer.reconciliation import rows
 from indexer.reconciliation.decision import Facts, Pacs, Reports, Shown
 from indexer.study import Absent, Found, Study, Unknown
 from indexer.withdrawal import job_kind as withdrawal_kind
+from indexer.xds.dialect import DIALECTS
+from indexer.xds.ebrim import cx
 from indexer.xds.metadata import adopted
 from security.clock import Clock
 from security.errors import BadInput
-from security.identity import Ins, Uid
+from security.identity import Uid
 from security.outbox import jobs
 from security.outbox.states import STOPPED, TERMINAL
 from security.store.port import ReadTx, Store, Tx
@@ -135,6 +137,11 @@ class Lookout:
             return picture
         return await self._searched(picture)
 
+    @property
+    def can_search(self) -> bool:
+        """Whether the index can be searched for what we may have forgotten."""
+        return self._search is not None
+
     def _must_search(self, ours: Ours, shown: Shown) -> bool:
         """Whether the entry that counts may be one we do not know."""
         if self._search is None or shown is Shown.UNKNOWN or not ours.reports:
@@ -195,7 +202,11 @@ class Lookout:
             return Pacs.CONTRADICTED, None
         try:
             manifest, context = assemble(
-                [one.stated.report for one in speaking], speaking[-1].stated.envelope.ins, held, self.policy.site
+                [one.stated.report for one in speaking],
+                speaking[-1].stated.envelope.ins,
+                held,
+                self.policy.site,
+                domain=self.policy.rules.domain,
             )
         except BadInput:
             return Pacs.CONTRADICTED, None
@@ -230,9 +241,11 @@ class Lookout:
         """The same picture after a search by reference."""
         assert self._search is not None
         listed: dict[str, Listed] = {}
-        for ins in _patients(picture.ours.reports):
+        for patient in self._patients(picture.ours.reports):
             self.asked["index"] += 1
-            found = await self._search.find_by_reference(ins, picture.study, self.policy.publisher.study_uid_issuer)
+            found = await self._search.find_by_reference(
+                patient, picture.study, self.policy.publisher.study_uid_issuer
+            )
             if isinstance(found, EntryUnknown):
                 facts = replace(picture.facts, shown=Shown.UNKNOWN)
                 return replace(picture, facts=facts, is_searched=False)
@@ -283,6 +296,18 @@ class Lookout:
             version=version,
         )
 
+    def _patients(self, reports: Sequence[HeldReport]) -> list[str]:
+        """Every identifier under which the index may know the patient, as CX, newest report first, each once."""
+        domain, kind = self.policy.rules.domain, DIALECTS[self.policy.profile].patient_id_type
+        named: list[str] = []
+        for one in reversed(reports):
+            patient = one.stated.report.patient
+            if domain:
+                named += [cx(local.value, domain, kind) for local in one.stated.local_ids if local.issuer == domain]
+            elif patient.ins is not None:
+                named.append(cx(patient.ins.matricule, patient.ins.oid, kind))
+        return list(dict.fromkeys(named))
+
     # -- adoption ------------------------------------------------------------------------------------------------
 
     def adopt(self, tx: Tx, picture: Picture) -> None:
@@ -300,7 +325,7 @@ class Lookout:
         )
         version = same if same >= first else first - 1 + len(picture.forgotten)
         digest = content.digest if same else f"adopted:{entry.unique_id}"
-        ins = _patients(picture.ours.reports)[0]
+        patient = self._patients(picture.ours.reports)[0]
         self.ledger.add_manifest(
             tx,
             job_id=0,
@@ -308,7 +333,7 @@ class Lookout:
             context=content.context,
             edition=made(version=version, content=digest),
             content_hash=digest,
-            submission=adopted(unique_id=entry.unique_id, ins=ins, source_id=self.policy.publisher.source_id),
+            submission=adopted(unique_id=entry.unique_id, patient=patient, source_id=self.policy.publisher.source_id),
         )
         self.ledger.add_entry(tx, tenant, picture.study, version=version, entry=entry, now=now)
         self.note(tx, picture.study, "entry-adopted", f"version {version} is {entry.status} in the index")
@@ -332,12 +357,6 @@ class Lookout:
     def note(self, tx: Tx, study: Uid, kind: str, summary: str) -> None:
         """One line of the exam's timeline."""
         self.ledger.note(tx, self.policy.tenant, study, kind=kind, summary=summary, now=self.clock.now())
-
-
-def _patients(reports: Sequence[HeldReport]) -> list[Ins]:
-    """Every INS the reports state, newest first, each once."""
-    stated = [one.stated.report.patient.ins for one in reversed(reports)]
-    return list({(ins.matricule, ins.oid): ins for ins in stated if ins is not None}.values())
 
 
 def _reports(ours: Ours, study: Uid) -> Reports:

@@ -292,7 +292,7 @@ class AfterRestore:
                 lookout.ledger.is_trial(tx, job.tenant, study),
             )
         )
-        if not due or is_trial or lookout.policy.mode == "shadow":
+        if not due or is_trial or not lookout.can_search or lookout.policy.mode == "shadow":
             return await self._kind.settle(job)
         picture = await lookout.seen(study)
         facts = picture.facts

@@ -36,6 +36,7 @@ from indexer.xds import vocabulary as xds
 from indexer.xds.soap import Envelope, SoapFault, decode, octets, text
 from security.errors import BadInput, Fault, Unavailable
 
+_SIGNATURE = "text/xml"  # the set's signature document stands beside its manifest (drim-m §5)
 _CODE = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}", re.ASCII)
 
 
@@ -118,6 +119,8 @@ def listed_entries(reply: Reply, rules: AnswerRules) -> tuple[Listed, ...] | Ent
         return objects
     found: list[Listed] = []
     for element in objects:
+        if element.get("mimeType") == _SIGNATURE:
+            continue
         unique_id = _unique_id(element) if element.tag == f"{{{xds.NS_RIM}}}ExtrinsicObject" else ""
         if not unique_id:
             return EntryUnknown(reason="other-objects", detail="the answer lists objects that were not asked for")

@@ -37,11 +37,16 @@ from indexer.xds.answers import (
     retrieved_document,
     update_answer,
 )
-from indexer.xds.metadata import patient_named, retrieve_request, stored_query_by_reference, stored_query_get_documents
+from indexer.xds.metadata import (
+    patient_named,
+    retrieve_request,
+    stored_query_by_reference,
+    stored_query_get_documents,
+)
 from indexer.xds.soap import NO_ATTACHMENTS, encode_request, provide_and_register_body
 from indexer.xds.vihf import Errand
 from security.errors import BadInput, Fault, Unavailable
-from security.identity import Ins, Uid
+from security.identity import Uid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,10 +139,10 @@ class XdsClient:
             return entry_answer(reply, unique_id, self._rules)
         return EntryUnknown(reason=reply.reason, detail=reply.detail)
 
-    async def find_by_reference(self, ins: Ins, study: Uid, issuer: str) -> tuple[Listed, ...] | EntryUnknown:
+    async def find_by_reference(self, patient: str, study: Uid, issuer: str) -> tuple[Listed, ...] | EntryUnknown:
         """ITI-18 FindDocumentsByReferenceId: approved, deprecated and, where the index tells, withdrawn manifests."""
         statuses = (xds.STATUS_APPROVED, xds.STATUS_DEPRECATED, self._rules.deleted_status)
-        body = stored_query_by_reference(ins, study, issuer, statuses)
+        body = stored_query_by_reference(patient, study, issuer, statuses)
         reply = await self._exchange(self._endpoint.registry_url, xds.ITI_18, body, mtom=False)
         if isinstance(reply, Reply):
             return listed_entries(reply, self._rules)

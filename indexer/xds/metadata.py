@@ -32,7 +32,7 @@ from indexer.xds.ebrim import Parts, association, cx, derived, dtm, hl7, person,
 from indexer.xds.ebrim import text as named
 from indexer.xds.setsignature import PURPOSE, SetSigner, signature_document
 from security.errors import BadInput, Broken
-from security.identity import Ins, PatientIdentity, Uid
+from security.identity import PatientIdentity, Uid
 from security.parse.xml import parse_xml
 
 _PERSONS = "1.2.250.1.71.4.2.1"  # national identifiers of professionals and devices
@@ -233,9 +233,9 @@ def stored_query_get_documents(unique_id: str) -> bytes:
     return serialised(request)
 
 
-def stored_query_by_reference(ins: Ins, study: Uid, issuer: str, statuses: Iterable[str]) -> bytes:
+def stored_query_by_reference(patient: str, study: Uid, issuer: str, statuses: Iterable[str]) -> bytes:
     """Body of ITI-18 FindDocumentsByReferenceId: the patient's documents that refer to the study, whole entries wanted
-    (ITI TF-2 3.18.4.1.2.3.7.14). ``issuer``: OID written as authority of the StudyInstanceUID, "" for none."""
+    (ITI TF-2 3.18.4.1.2.3.7.14). ``patient``: CX. ``issuer``: OID written as authority of the StudyInstanceUID, "" for none."""
     request = etree.Element(f"{{{xds.NS_QUERY}}}AdhocQueryRequest", nsmap={"query": xds.NS_QUERY, "rim": xds.NS_RIM})
     etree.SubElement(
         request,
@@ -246,7 +246,7 @@ def stored_query_by_reference(ins: Ins, study: Uid, issuer: str, statuses: Itera
     query = etree.SubElement(request, rim("AdhocQuery"), id=xds.FIND_DOCUMENTS_BY_REFERENCE_ID)
     named_statuses = ",".join(f"'{status}'" for status in statuses)
     for name, value in (
-        ("PatientId", _literal(cx(ins.matricule, ins.oid, "NH"))),
+        ("PatientId", _literal(patient)),
         ("Status", f"({named_statuses})"),
         ("ReferenceIdList", f"({_literal(cx(str(study), issuer, xds.REFERENCE_STUDY))})"),
     ):
@@ -260,11 +260,11 @@ def _literal(value: str) -> str:
     return f"'{quoted}'"
 
 
-def adopted(*, unique_id: str, ins: Ins, source_id: str) -> Submission:
+def adopted(*, unique_id: str, patient: str, source_id: str) -> Submission:
     """What stands for a submission whose bytes we no longer have, so that its entry can be withdrawn: whose it is and
     who made it, no document. It is never sent."""
     request, objects = submit_objects()
-    for scheme, value in ((xds.SET_PATIENT_ID, cx(ins.matricule, ins.oid, "NH")), (xds.SET_SOURCE_ID, source_id)):
+    for scheme, value in ((xds.SET_PATIENT_ID, patient), (xds.SET_SOURCE_ID, source_id)):
         etree.SubElement(objects, rim("ExternalIdentifier"), identificationScheme=scheme, value=value)
     return Submission(unique_id=unique_id, metadata=serialised(request), documents={})
 
