@@ -27,8 +27,8 @@ EVERY_S = 300.0
 
 
 def is_due(now: datetime, last: datetime, *, hour: int, zone: ZoneInfo) -> bool:
-    """Whether a run must begin: the last hour it should have begun at has come since ``last``, when a run ended or, before the first,
-    when this gateway started."""
+    """Whether a run must begin: the hour it begins at has come since ``last``, when a run ended or, before the first
+    one, when this gateway started."""
     if hour < 0:
         return False
     local = now.astimezone(zone)

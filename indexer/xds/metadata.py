@@ -234,8 +234,9 @@ def stored_query_get_documents(unique_id: str) -> bytes:
 
 
 def stored_query_by_reference(patient: str, study: Uid, issuer: str, statuses: Iterable[str]) -> bytes:
-    """Body of ITI-18 FindDocumentsByReferenceId: the patient's documents that refer to the study, whole entries wanted
-    (ITI TF-2 3.18.4.1.2.3.7.14). ``patient``: CX. ``issuer``: OID written as authority of the StudyInstanceUID, "" for none."""
+    """Body of ITI-18 FindDocumentsByReferenceId: the patient's documents that refer to the study, whole entries
+    wanted (ITI TF-2 3.18.4.1.2.3.7.14). ``patient``: CX. ``issuer``: OID written as authority of the
+    StudyInstanceUID, "" for none."""
     request = etree.Element(f"{{{xds.NS_QUERY}}}AdhocQueryRequest", nsmap={"query": xds.NS_QUERY, "rim": xds.NS_RIM})
     etree.SubElement(
         request,

@@ -166,6 +166,16 @@ async def test_a_backup_that_was_cut_is_refused(settings: Settings, conf: Path, 
         archive.read(tmp_path / "cut.tar", kek=read_kek(tmp_path / "kek"))
 
 
+async def test_a_backup_without_a_listed_member_is_refused(settings: Settings, conf: Path, tmp_path: Path) -> None:
+    file = await made(settings, conf, tmp_path)
+    with tarfile.open(file) as whole, tarfile.open(tmp_path / "less.tar", "w") as less:
+        for member in whole:
+            if member.name != "poterne.toml":
+                less.addfile(member, whole.extractfile(member))
+    with pytest.raises(BadInput, match="backup-damaged"):
+        archive.read(tmp_path / "less.tar", kek=read_kek(tmp_path / "kek"))
+
+
 async def test_a_backup_of_another_key_is_refused(settings: Settings, conf: Path, tmp_path: Path) -> None:
     file = await made(settings, conf, tmp_path)
     with pytest.raises(BadInput, match="backup-key"):

@@ -20,6 +20,7 @@ from tests.mutants.defects import (
     outbox,
     pacs,
     protection,
+    reconciliation,
     registry,
     service,
     signatures,
@@ -46,7 +47,7 @@ _ROOMS = (
     signatures,
     outbox,
     store,
-    protection,
+    protection, reconciliation,
 )
 
 DEFECTS: tuple[Defect, ...] = tuple(defect for room in _ROOMS for defect in room.DEFECTS)
