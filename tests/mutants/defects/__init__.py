@@ -47,7 +47,8 @@ _ROOMS = (
     signatures,
     outbox,
     store,
-    protection, reconciliation,
+    protection,
+    reconciliation,
 )
 
 DEFECTS: tuple[Defect, ...] = tuple(defect for room in _ROOMS for defect in room.DEFECTS)
