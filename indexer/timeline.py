@@ -141,6 +141,8 @@ MISSING: dict[str, str] = {
     ' [tenants.<name>] says mode = "live"',
     "index-unknown": "the database was restored, and the index did not tell yet what it holds of the study;"
     f" {_AGAIN}",
+    "adoption-waits": "the database was restored and forgot an entry that the index shows; the PACS must tell what"
+    f" of: see that it answers; {_AGAIN}",
     "withdrawn-elsewhere": "the index says that this exam was withdrawn, and the database was restored from before"
     " that: a new report publishes it again",
     "paused": "somebody paused this tenant: it goes on by itself once the tenant is resumed",

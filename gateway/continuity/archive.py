@@ -77,8 +77,7 @@ def write(target: Path, files: Mapping[str, Path], *, kek: bytes, made_at: datet
                         _add(tar, name, source, members[name][1])
             out.flush()
             os.fsync(out.fileno())
-        os.link(partial, target)  # fails when the target is there: no backup is overwritten
-        partial.unlink()
+        partial.rename(target)  # no hard link: many a network share knows none
         _sync(target.parent)
     except OSError as error:
         partial.unlink(missing_ok=True)

@@ -102,6 +102,7 @@ REASONS: Final[Mapping[str, str]] = {
     "sign-certificate-not-yet-valid": N_("certificate that signs our submissions not valid yet"),
     "metadata-no-patient-id": N_("no identifier under which the index knows the patient"),
     "index-tls-refused": N_("TLS refused between the index and us"),
+    "adoption-waits": N_("restored: the PACS must tell of a forgotten entry"),
     "index-unknown": N_("restored: the index must be searched first"),
     "index-unreadable-answer": N_("unreadable answer of the index"),
     "internal-fault": N_("defect of Poterne"),

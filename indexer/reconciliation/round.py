@@ -303,8 +303,14 @@ class AfterRestore:
                 detail="the database was restored, and the index did not tell what it holds of the study",
                 now=lookout.clock.now(),
             )
-        if facts.shown is not Shown.AHEAD or facts.can_adopt:
-            await lookout.store.write(partial(self._adopt, picture=picture))
+        if facts.shown is Shown.AHEAD and not facts.can_adopt:
+            return lookout.policy.patience.again(
+                job,
+                reason="adoption-waits",
+                detail="the index shows a forgotten entry, and the PACS does not tell what of",
+                now=lookout.clock.now(),
+            )
+        await lookout.store.write(partial(self._adopt, picture=picture))
         return await self._kind.settle(job)
 
     def _adopt(self, tx: Tx, *, picture: Picture) -> None:

@@ -253,6 +253,34 @@ async def test_f22_ff22_a_version_published_after_the_backup_is_adopted_under_it
         assert versions == [1, 2, 3]
 
 
+async def test_f22_a_forgotten_entry_of_other_content_is_adopted_and_then_replaced(w: World, tmp_path: Path) -> None:
+    await publish(w)
+    copy = copy_of(w, tmp_path)
+    w.pacs.hold(EXAM, instances=5)
+    await w.report(second(EXAM))
+    await w.settle()
+    async with restored(w, copy, tmp_path) as again:
+        again.pacs.hold(EXAM, instances=6)
+        found = await reconciler_of(again).run(None)
+        assert (found.counts["entry-adopted"], found.counts["content-differs"]) == (1, 1)
+        await again.settle()
+        assert [status for _, status in await again.entries(EXAM)] == ["Deprecated", "Deprecated", "Approved"]
+
+
+async def test_f22_a_forgotten_entry_that_the_pacs_cannot_explain_is_waited_for(w: World, tmp_path: Path) -> None:
+    copy = copy_of(w, tmp_path)
+    await publish(w)
+    async with restored(w, copy, tmp_path) as again:
+        reconciler_of(again)
+        again.pacs.answer = Unknown(reason="unreachable", detail="nobody answers")
+        await again.report(EXAM)
+        await again.settle(rounds=5)
+        assert (await again.last(STUDY)).reason == "adoption-waits"
+        again.pacs.answer = None
+        await again.settle()
+        assert [status for _, status in await again.entries(EXAM)] == ["Approved"]
+
+
 async def test_f22_what_was_adopted_can_be_withdrawn(w: World, tmp_path: Path) -> None:
     await publish(w)
     copy = copy_of(w, tmp_path)

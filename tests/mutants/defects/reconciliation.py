@@ -74,6 +74,13 @@ DEFECTS = (
         ),
     ),
     loss(
+        "forgotten-entry-not-waited-for",
+        _ROUND,
+        "if facts.shown is Shown.AHEAD and not facts.can_adopt:",
+        "if False:",
+        integration("reconciliation", "test_f22_a_forgotten_entry_that_the_pacs_cannot_explain_is_waited_for"),
+    ),
+    loss(
         "adopted-withdrawal-comes-back",
         _LOOK,
         'if report.status == "valid":',
@@ -83,9 +90,9 @@ DEFECTS = (
     loss(
         "adopted-under-another-content",
         _LOOK,
-        "version = same if same >= first else",
-        "version = first if same >= first else",
-        integration("reconciliation", "test_f22_restore_drill"),
+        'digest = content.digest if same else f"adopted:{entry.unique_id}"',
+        "digest = content.digest",
+        integration("reconciliation", "test_f22_a_forgotten_entry_of_other_content_is_adopted_and_then_replaced"),
     ),
     loss(
         "changed-backup-restored",
