@@ -11,7 +11,7 @@ _ARCHIVE = "gateway/continuity/archive.py"
 
 DEFECTS = (
     loss(
-        "silence-of-a-pacs-taken-for-absence",
+        "silence-taken-for-absence-in-reconciliation",
         _LOOK,
         'return Pacs.UNKNOWN, None, ""',
         'return Pacs.ABSENT, None, ""',
