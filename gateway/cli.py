@@ -534,6 +534,85 @@ def _site(conf: Path | None, tenant: str, words: Words) -> TenantSettings | None
     return settings.tenants[views.one_tenant(settings, tenant, words)]
 
 
+@app.command()
+def reconcile(
+    conf: Conf = None,
+    tenant: Tenant = "",
+    first: Annotated[
+        datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="First day of the exams; all otherwise.")
+    ] = None,
+    last: Annotated[
+        datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day of the exams.")
+    ] = None,
+    withdraw_up_to: Annotated[
+        int | None,
+        typer.Option(min=0, help="Accept that many withdrawals, after a run that stopped and was looked at."),
+    ] = None,
+    as_json: AsJson = False,
+    lang: Lang = None,
+) -> None:
+    """Compare PACS, database and index; mend what differs. Exit code 1 when a person must look."""
+    from gateway import commands, views
+
+    settings, words = _settings(conf), _words(lang)
+    raise typer.Exit(
+        asyncio.run(
+            commands.reconcile(
+                settings,
+                words,
+                tenant=views.one_tenant(settings, tenant, words),
+                first=first.date() if first else None,
+                last=last.date() if last else None,
+                withdraw_up_to=withdraw_up_to,
+                as_json=as_json,
+                progress=_progress,
+            )
+        )
+    )
+
+
+@app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(help="New file to write.")],
+    conf: Conf = None,
+    with_key: Annotated[
+        bool,
+        typer.Option("--with-key", help="Put the key file inside too: whoever has the file then reads patients."),
+    ] = False,
+    as_json: AsJson = False,
+    lang: Lang = None,
+) -> None:
+    """One file with a consistent copy of database and configuration, read back and checked; also while serving."""
+    from gateway import commands
+
+    settings, words = _settings(conf), _words(lang)
+    raise typer.Exit(
+        asyncio.run(commands.back_up(settings, words, conf=conf, file=file, with_key=with_key, as_json=as_json))
+    )
+
+
+@app.command()
+def restore(
+    file: Annotated[Path | None, typer.Argument(help="File of poterne backup.")] = None,
+    conf: Conf = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Put it in the place of a database, which is kept beside it.")
+    ] = False,
+    mark: Annotated[
+        bool, typer.Option("--mark", help="Only note that the database was restored by other tools (PostgreSQL).")
+    ] = False,
+    as_json: AsJson = False,
+    lang: Lang = None,
+) -> None:
+    """Put the database of a backup in its place, checked before anything is touched."""
+    from gateway import commands
+
+    settings, words = _settings(conf), _words(lang)
+    if mark is (file is not None):
+        raise typer.BadParameter("FILE, or --mark")
+    raise typer.Exit(commands.restore(settings, words, file=file, replace=replace, as_json=as_json))
+
+
 def _progress(told: str) -> None:
     """One line that is written over, on a terminal only."""
     if sys.stderr.isatty():

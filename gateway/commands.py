@@ -4,16 +4,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from gateway import backload, wiring
+from gateway import backload, drift, wiring
+from gateway.continuity import commands as continuity
 from gateway.i18n import N_, Words
 from gateway.pacs.probe import report_from, report_text
 from gateway.settings import Settings
@@ -182,3 +185,102 @@ async def load_back(
         if not go:
             typer.echo(words("Nothing was queued. To do it, add --go."))
     return 1 if found.unknown or (loaded and loaded.refused) else 0
+
+
+async def reconcile(
+    settings: Settings,
+    words: Words,
+    *,
+    tenant: str,
+    first: date | None,
+    last: date | None,
+    withdraw_up_to: int | None,
+    as_json: bool,
+    progress: Callable[[str], None],
+) -> int:
+    """Compare PACS, database and index; 1 when the run stopped, or a day or a peer gave no clean answer.
+
+    Raises:
+        Refused: ``reconcile-period``; ``reconcile-shadow``.
+    """
+    if (first is None) != (last is None) or (first and last and last < first):
+        raise Refused(
+            words("--from and --to belong together, the first day before the last"),
+            code="reconcile-period",
+            hint=words("give both, or neither for every exam"),
+        )
+    facts: dict[str, Any] = {"tenant": tenant, "withdraw_up_to": withdraw_up_to}
+    if first and last:
+        facts |= {"first": first.isoformat(), "last": last.isoformat()}
+    async with wiring.orders(settings) as order:
+        found = await order("reconcile", facts, progress)
+    if as_json:
+        typer.echo(json.dumps(found, ensure_ascii=False))
+    else:
+        for line in drift.text(found, words):
+            typer.echo(line)
+    return 1 if drift.needs_a_person(found) else 0
+
+
+async def back_up(
+    settings: Settings, words: Words, *, conf: Path | None, file: Path, with_key: bool, as_json: bool
+) -> int:
+    """Write a backup, check it, and let the gateway note it.
+
+    Raises:
+        Refused, Broken: as ``gateway.continuity.commands.back_up``.
+    """
+    made = await asyncio.to_thread(continuity.back_up, settings, conf, file, with_key=with_key)
+    async with wiring.orders(settings) as order:
+        await order("backed-up", {"last_audit_no": str(made.last_audit_no), "digest": made.digest})
+    if as_json:
+        facts = asdict(made) | {"file": str(made.file)}
+        typer.echo(json.dumps(facts, ensure_ascii=False))
+        return 0
+    size = words.number(made.bytes)
+    typer.echo(
+        words(
+            "{file}: {size} bytes, read back and checked. SHA-256 {digest}",
+            file=made.file,
+            size=size,
+            digest=made.digest,
+        )
+    )
+    if made.has_key:
+        typer.echo(words("It HOLDS THE KEY: whoever has this file can read patients. Lock it away."))
+    else:
+        typer.echo(
+            words(
+                "It does not hold the key file {path}: keep that one elsewhere, without it this backup is of no use.",
+                path=settings.gateway_store().kek_file,
+            )
+        )
+    return 0
+
+
+def restore(settings: Settings, words: Words, *, file: Path | None, replace: bool, as_json: bool) -> int:
+    """Put a backup in its place; without ``file`` only note that the database was restored by other tools.
+
+    Raises:
+        BadInput, Refused, Broken: as ``gateway.continuity.commands.restore``.
+    """
+    if file is None:
+        asyncio.run(continuity.mark_restored(settings))
+        typer.echo(words("Noted. Now: poterne serve, then poterne reconcile for each legal entity."))
+        return 0
+    done = continuity.restore(settings, file, replace=replace)
+    if as_json:
+        facts = {name: None if value is None else str(value) for name, value in asdict(done).items()}
+        typer.echo(json.dumps(facts, ensure_ascii=False))
+        return 0
+    typer.echo(words("{path} is what it was at {when}.", path=done.database, when=done.made_at))
+    if done.kept:
+        typer.echo(words("What was there is kept: {path}", path=done.kept))
+    typer.echo(words("The configuration of the backup, to compare: {path}", path=done.configuration))
+    typer.echo(
+        words(
+            "Now: poterne serve, then poterne reconcile for each legal entity, and let the RIS send its reports since"
+            " then again."
+        )
+    )
+    return 0

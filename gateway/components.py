@@ -7,4 +7,6 @@ from security.store.port import GROUND, Component
 INBOX = Component(name="inbox", package="gateway")
 EXAMS = Component(name="exams", package="indexer")
 RECEIVED = Component(name="received", package="gateway.dimse")
-COMPONENTS = (GROUND, EXAMS, INBOX, RECEIVED)
+RECONCILIATION = Component(name="reconciliation", package="indexer.reconciliation")
+COPIES = Component(name="copies", package="gateway.continuity")
+COMPONENTS = (GROUND, EXAMS, INBOX, RECEIVED, RECONCILIATION, COPIES)

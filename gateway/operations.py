@@ -10,16 +10,20 @@ import base64
 import binascii
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
+from datetime import date
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 from gateway.alerts import rows as alert_rows
 from gateway.alerts.texts import headline
+from gateway.continuity import copies
 from gateway.i18n import words
 from gateway.pacs.probe import ProbeReport, report_facts, run_probe
 from gateway.tenancy import Tenant
 from gateway.web.desk import OpenAlert, TenantFacts
 from indexer import exams, exclusion, release, timeline, trial
+from indexer.reconciliation.round import Report
+from indexer.reconciliation.rows import Window
 from security import audit
 from security.clock import Clock
 from security.errors import BadInput, Refused
@@ -175,6 +179,29 @@ class Operations:
             self._trial(tenant), self._store, self._clock, Uid(study), actor=actor, limit_s=limit_s, nudge=self._nudge
         )
 
+    async def reconcile(
+        self,
+        tenant: str,
+        window: Window | None,
+        *,
+        withdraw_up_to: int | None = None,
+        progress: Callable[[str], None] = lambda _told: None,
+    ) -> Report:
+        """Compare PACS, database and index, and mend what differs."""
+        found = self._tenant(tenant)
+        if found.settings.mode == "shadow":
+            raise Refused(
+                f"tenant {tenant} is in shadow mode: the index must hear nothing of it",
+                code="reconcile-shadow",
+                hint="reconcile once it is live; until then: poterne shadow, poterne backload",
+            )
+        return await found.reconciler.run(window, withdraw_up_to=withdraw_up_to, progress=progress)
+
+    async def backed_up(self, *, last_audit_no: int, digest: str) -> None:
+        """Note that a verified copy of the database exists, up to that audit record."""
+        now = self._clock.now()
+        await self._store.write(lambda tx: copies.note(tx, now=now, last_audit_no=last_audit_no, digest=digest))
+
     async def probe(self, tenant: str, pacs: str) -> ProbeReport:
         """Find out what a PACS is able to do, and keep the record."""
         peers = self._tenant(tenant).peers
@@ -186,7 +213,9 @@ class Operations:
 
     # -- for commands ------------------------------------------------------------------------------------------
 
-    def by_name(self) -> Mapping[str, Callable[[Facts, Say], Awaitable[Any]]]:
+    def by_name(  # noqa: C901  one small function for each command
+        self,
+    ) -> Mapping[str, Callable[[Facts, Say], Awaitable[Any]]]:
         """What commands may ask for, JSON in and out (``gateway.control``)."""
 
         async def pause(facts: Facts, _say: Say) -> None:
@@ -231,7 +260,24 @@ class Operations:
         async def probe(facts: Facts, _say: Say) -> Facts:
             return report_facts(await self.probe(_fact(facts, "tenant"), _fact(facts, "pacs")))
 
+        async def reconcile(facts: Facts, say: Say) -> Facts:
+            days = (facts.get("first"), facts.get("last"))
+            window = Window(first=_day(days[0]), last=_day(days[1])) if any(days) else None
+            up_to = facts.get("withdraw_up_to")
+            found = await self.reconcile(
+                _fact(facts, "tenant"),
+                window,
+                withdraw_up_to=up_to if isinstance(up_to, int) else None,
+                progress=say,
+            )
+            return asdict(found) | {"changed": found.changed}
+
+        async def backed_up(facts: Facts, _say: Say) -> None:
+            await self.backed_up(last_audit_no=int(_fact(facts, "last_audit_no")), digest=_fact(facts, "digest"))
+
         return {
+            "backed-up": backed_up,
+            "reconcile": reconcile,
             "pause": pause,
             "resume": resume,
             "retry": about_exam(self.retry),
@@ -304,6 +350,13 @@ async def _said(steps: AsyncIterator[trial.Step], say: Say) -> bool:
         went_well = went_well and step.is_good
         say(asdict(step))
     return went_well
+
+
+def _day(told: object) -> date:
+    try:
+        return date.fromisoformat(str(told))
+    except ValueError:
+        raise BadInput("a day is not YYYY-MM-DD", code="bad-fact", hint=_OTHER_VERSION) from None
 
 
 def _fact(facts: Facts, name: str) -> str:

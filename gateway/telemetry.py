@@ -285,7 +285,8 @@ class Snapshot:
     bound before.
     ``lag_sum_s``: their sum. ``breakers``: endpoint → ``closed``, ``half-open`` or ``open``; the one field that is
     the running process's own. ``paused``: tenants of which nothing begins.
-    ``ahead``: what lies ahead of each tenant.
+    ``ahead``: what lies ahead of each tenant. ``exposed_s``: seconds of work on no second copy, by tenant and class
+    of data (reliability §1). ``declared_s``: RPO and RTO, by tenant.
     """
 
     depth: Mapping[tuple[JobClass, State], int] = field(default_factory=dict)
@@ -296,6 +297,8 @@ class Snapshot:
     breakers: Mapping[str, str] = field(default_factory=dict)
     paused: tuple[str, ...] = ()
     ahead: Mapping[str, Forecast] = field(default_factory=dict)
+    exposed_s: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    declared_s: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 class Metrics:
@@ -376,6 +379,7 @@ class _Families:
             paused.add_metric([tenant], 1)
         yield paused
         yield from _ahead(snapshot.ahead)
+        yield from _exposed(snapshot)
         breakers = GaugeMetricFamily("breaker_state", "0 closed, 1 half-open, 2 open.", labels=["endpoint"])
         for endpoint, state_name in sorted(snapshot.breakers.items()):
             breakers.add_metric([endpoint], BREAKER_STATES[state_name])
@@ -415,6 +419,21 @@ def _ahead(ahead: Mapping[str, Forecast]) -> Iterable[Metric]:
         if found.error is not None:
             error.add_metric([tenant], found.error)
     yield from (drain, late, overdue, growth, error)
+
+
+def _exposed(snapshot: Snapshot) -> Iterable[Metric]:
+    """What a lost machine takes along, beside what each tenant declared (reliability §1)."""
+    exposed = GaugeMetricFamily(
+        "rpo_exposure_seconds", "Age of the oldest work on no second copy.", labels=["tenant", "dataclass"]
+    )
+    for (tenant, data_class), seconds in sorted(snapshot.exposed_s.items()):
+        exposed.add_metric([tenant, data_class], seconds)
+    rpo = GaugeMetricFamily("rpo_declared_seconds", "Work that may be lost.", labels=["tenant"])
+    rto = GaugeMetricFamily("rto_declared_seconds", "Time the service may be away.", labels=["tenant"])
+    for tenant, (rpo_s, rto_s) in sorted(snapshot.declared_s.items()):
+        rpo.add_metric([tenant], rpo_s)
+        rto.add_metric([tenant], rto_s)
+    yield from (exposed, rpo, rto)
 
 
 def _bounded(counts: Mapping[str, int]) -> dict[str, int]:

@@ -5,7 +5,7 @@ Holds no rule of its own; opens nothing: adapters connect when they are first as
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -16,6 +16,7 @@ from gateway.hl7.intake import Intake
 from gateway.pacs.changes import ChangeFollower
 from gateway.pacs.orthanc import OrthancPeer
 from gateway.pacs.probe import Peer, WeeklyProbe
+from gateway.pacs.source import PacsSource
 from gateway.peers import index_client, pacs_peer, pacs_source, set_signer
 from gateway.settings import PacsOrthanc, Settings, TenantSettings, TrialSettings
 from gateway.telemetry import Metrics
@@ -23,11 +24,15 @@ from indexer import codes, gate, withdrawal
 from indexer.admission import Admission
 from indexer.assemble import Site
 from indexer.ledger import Ledger
+from indexer.mhd.client import MhdClient
 from indexer.publication import Policy, Publication
+from indexer.reconciliation.look import Lookout
+from indexer.reconciliation.round import AfterRestore, Bounds, Reconciler
 from indexer.report import Coded, Organization
 from indexer.study import Address
 from indexer.trial import Plan, Trial, TrialSource
 from indexer.withdrawal import Withdrawal
+from indexer.xds.client import XdsClient
 from indexer.xds.metadata import Publisher
 from security.clock import Clock
 from security.identity import Ins, LocalId, PatientIdentity, Traits
@@ -70,6 +75,7 @@ class Tenant:
     peers: Mapping[str, Peer]
     followers: Mapping[str, ChangeFollower]
     probes: tuple[WeeklyProbe, ...]
+    reconciler: Reconciler
     trial: Trial | None
 
 
@@ -110,6 +116,7 @@ async def open_tenant(name: str, settings: TenantSettings, ground: Ground) -> As
             clock=ground.clock,
             observe=_observer(ground.metrics),
         )
+        reconciler = _reconciler(settings, ground, policy, sources, client)
         admission = Admission(tenant=name, ledger=ground.ledger, rules=policy.rules)
         yield Tenant(
             name=name,
@@ -128,12 +135,35 @@ async def open_tenant(name: str, settings: TenantSettings, ground: Ground) -> As
                 observe=ground.metrics.hl7_message,
                 room=ground.room,
             ),
-            kinds={publication.name: publication, withdraw.name: withdraw},
+            kinds={kind.name: AfterRestore(kind, reconciler) for kind in (publication, withdraw)},
+            reconciler=reconciler,
             peers=peers,
             followers=followers,
             probes=tuple(_probe(name, peer, ground) for peer in peers.values()),
             trial=Trial(plan=plan, ledger=ground.ledger) if plan else None,
         )
+
+
+def _reconciler(
+    settings: TenantSettings,
+    ground: Ground,
+    policy: Policy,
+    sources: Sequence[PacsSource],
+    client: XdsClient | MhdClient,
+) -> Reconciler:
+    asked = settings.reconciliation
+    lookout = Lookout(
+        policy=policy,
+        store=ground.store,
+        ledger=ground.ledger,
+        sources=sources,
+        proven=frozenset(name for name, pacs in settings.pacs.items() if pacs.control_study),
+        index=client,
+        search=client if isinstance(client, XdsClient) else None,  # MHD: only known uniqueIds
+        clock=ground.clock,
+    )
+    bounds = Bounds(number_max=asked.withdrawals_max, share_max=asked.withdrawals_share_max)
+    return Reconciler(lookout, sources, bounds, nudge=ground.nudge)
 
 
 def _follower(name: str, peer: OrthancPeer, settings: PacsOrthanc, ground: Ground) -> ChangeFollower:

@@ -18,12 +18,13 @@ from zoneinfo import ZoneInfo
 import typer
 
 from gateway.components import COMPONENTS
+from gateway.continuity.copies import Exposure
 from gateway.hl7 import inbox, reasons
 from gateway.i18n import Words
 from gateway.settings import Settings
 from gateway.stores import store_place
 from gateway.web import vocabulary
-from gateway.wiring import engine_settings
+from gateway.wiring import engine_settings, exposed
 from indexer import exams, shadow, timeline
 from indexer.ledger import tenants_of
 from security.errors import Refused
@@ -183,11 +184,13 @@ async def queue(settings: Settings, words: Words, *, as_json: bool) -> int:
         paused = await store.read(jobs.paused)
         calls, now = engine_settings(settings).calls, datetime.now(UTC)
         ahead = await store.read(lambda tx: pace.all_ahead(tx, now=now, calls=calls))
+        exposures = await store.read(lambda tx: exposed(settings, tx, now))
     if as_json:
         facts = {
             "exams": {state.value: number for state, number in counts.by_state.items()},
             "paused": [asdict(pause) for pause in paused],
             "ahead": {tenant: _ahead_facts(found) for tenant, found in ahead.items()},
+            "exposure": [asdict(one) for one in exposures],
             "open": [_open_row(job) for job in open_jobs],
         }
         typer.echo(json.dumps(_plain(facts), ensure_ascii=False))
@@ -195,6 +198,8 @@ async def queue(settings: Settings, words: Words, *, as_json: bool) -> int:
     for tenant, found in ahead.items():
         if sum(found.backlog.values()):
             typer.echo(_printable(_ahead_line(tenant, found, words)))
+    for one in exposures:
+        typer.echo(_printable(_exposure_line(settings, one, words)))
     for line in _queue_lines(settings, open_jobs, counts, paused, words):
         typer.echo(_printable(line))
     return 0
@@ -236,6 +241,26 @@ def _ahead_line(tenant: str, found: Forecast, words: Words) -> str:
         told.append(words("not measured yet: a guess"))
     elif not found.is_reliable:
         told.append(words("the last forecasts were wrong by {n} %", n=words.number(round(100 * (found.error or 0)))))
+    return ", ".join(told)
+
+
+def _exposure_line(settings: Settings, found: Exposure, words: Words) -> str:
+    """What a lost machine would take along, beside what was declared."""
+    told = [
+        words(
+            "{tenant}: on no second copy: the work of {span} (declared RPO {rpo}, RTO {rto})",
+            tenant=found.tenant,
+            span=words.span(found.seconds),
+            rpo=words.span(found.rpo_s),
+            rto=words.span(found.rto_s),
+        )
+    ]
+    if found.copied_at:
+        told.append(words("last backup {when}", when=words.moment(found.copied_at, _zone(settings, found.tenant))))
+    else:
+        told.append(words("no backup yet"))
+    if found.stage:
+        told.append(words("make a backup now: poterne backup FILE"))
     return ", ".join(told)
 
 

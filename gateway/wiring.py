@@ -12,6 +12,7 @@ import ssl
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,12 @@ from gateway.alerts.clock import ClockWatch
 from gateway.alerts.conditions import Kind
 from gateway.alerts.watch import AlertWatch, channels
 from gateway.components import COMPONENTS
+from gateway.continuity import copies
 from gateway.dimse.door import dicom_door
 from gateway.disk import DiskGuard
 from gateway.hl7.mllp import MllpLimits, serve_mllp
 from gateway.lifecycle import unless
+from gateway.nightly import Nightly
 from gateway.operations import Operations
 from gateway.pacs.changes import nudge_route
 from gateway.settings import IndexNodeSettings, Settings, StoreSettings, TenantSettings, address
@@ -53,7 +56,7 @@ from security.outbox.states import TERMINAL
 from security.seal import Vault
 from security.secrets import read_kek, read_secret
 from security.store.opening import open_store
-from security.store.port import GROUND, Component, Store, Tx
+from security.store.port import GROUND, Component, ReadTx, Store, Tx
 from security.xmlsig.verifying import Trust
 
 log = structlog.get_logger()
@@ -97,10 +100,21 @@ class Gateway:
             if self._disk:
                 tasks.create_task(self._disk.run(stop), name="disk")
             for tenant in self._tenants.values():
+                tasks.create_task(self._nightly(tenant).run(stop), name=f"reconcile-{tenant.name}")
                 for pacs, follower in tenant.followers.items():
                     tasks.create_task(follower.run(stop), name=f"changes-{tenant.name}-{pacs}")
                 for number, probe in enumerate(tenant.probes):
                     tasks.create_task(probe.run(stop), name=f"probe-{tenant.name}-{number}")
+
+    def _nightly(self, tenant: Tenant) -> Nightly:
+        return Nightly(
+            tenant.reconciler,
+            tenant=tenant.name,
+            settings=tenant.settings,
+            store=self._store,
+            clock=self._clock,
+            stopped=lambda: self._watch.happened(Kind.MASS_WITHDRAWAL, tenant=tenant.name, subject=""),
+        )
 
     async def _go_live(self, stop: asyncio.Event) -> None:
         """What shadow mode kept back goes on as soon as its tenant is live, beside everything else: 100,000 jobs took
@@ -240,6 +254,12 @@ class Gateway:
             lag_sum_s=figures.lag_sum_s,
             paused=tuple(pause.tenant for pause in figures.paused),
             ahead=await self._engine.forecasts(),
+            exposed_s={
+                (one.tenant, data_class): one.seconds
+                for one in await self._store.read(lambda tx: exposed(self._settings, tx, self._clock.now()))
+                for data_class in copies.DATA_CLASSES
+            },
+            declared_s=declared(self._settings),
             breakers={name: breaker.mode(seconds).value for name, breaker in self._engine.breakers.items()},
         )
 
@@ -299,6 +319,7 @@ async def house(settings: Settings) -> AsyncIterator[Gateway]:
             remind_s=settings.alerts.remind_s,
             offset_max_s=settings.clock.offset_max_s,
             calls=engine_settings(settings).calls,
+            exposed=lambda tx, now: {one.tenant: (int(one.seconds), one.stage) for one in exposed(settings, tx, now)},
         )
         bell = _Bell()
         ground = Ground(
@@ -410,6 +431,17 @@ async def _store(stack: AsyncExitStack, settings: StoreSettings, components: Seq
     store = await open_store(store_place(settings), components)
     stack.push_async_callback(store.close)
     return store
+
+
+def declared(settings: Settings) -> Mapping[str, tuple[float, float]]:
+    """RPO and RTO in seconds that each tenant declared."""
+    return {name: (one.continuity.rpo_s, one.continuity.rto_s) for name, one in settings.tenants.items()}
+
+
+def exposed(settings: Settings, tx: ReadTx, now: datetime) -> tuple[copies.Exposure, ...]:
+    """What of each tenant is on no second copy."""
+    is_postgres = settings.gateway_store().postgres is not None
+    return copies.exposures(tx, declared(settings), now=now, is_postgres=is_postgres)
 
 
 def engine_settings(settings: Settings) -> EngineSettings:

@@ -131,6 +131,25 @@ class EntryUnknown:
 EntryAnswer = EntryFound | EntryAbsent | EntryUnknown
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """One entry of a search. ``created``: creationTime as stated (YYYYMMDDhhmmss, UTC); ``author``: identifier of the
+    device that made it (XCN.1 of authorPerson), "" when it states none."""
+
+    entry: EntryFound
+    created: str
+    author: str
+
+
+class ReferenceSearch(Protocol):
+    """An index that can be searched for what it holds about a study."""
+
+    async def find_by_reference(self, patient: str, study: Uid, issuer: str) -> tuple[Listed, ...] | EntryUnknown:
+        """ITI-18 FindDocumentsByReferenceId: every document of this patient (CX) that refers to the study, withdrawn
+        ones too where the index tells of them; no signature. Never raises for what a peer does."""
+        ...
+
+
 class NationalIndex(Protocol):
     """The index, whatever its wire (XDS.b now)."""
 

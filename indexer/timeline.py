@@ -142,6 +142,12 @@ MISSING: dict[str, str] = {
     "patient-opposed": "the patient opposes being in the index: nothing goes out unless the patient takes that back",
     "shadow-mode": "it is ready and not sent, because the tenant is in shadow mode; nothing is to be done before"
     ' [tenants.<name>] says mode = "live"',
+    "index-unknown": "the database was restored, and the index did not tell yet what it holds of the study;"
+    f" {_AGAIN}",
+    "adoption-waits": "the database was restored and forgot an entry that the index shows; the PACS must tell what"
+    f" of: see that it answers; {_AGAIN}",
+    "withdrawn-elsewhere": "the index says that this exam was withdrawn, and the database was restored from before"
+    " that: a new report publishes it again",
     "paused": "somebody paused this tenant: it goes on by itself once the tenant is resumed",
     "still-visible": f"the index accepted the withdrawal; a query still shows the entry; {_AGAIN}",
     "never-withdrawn": "the index took the withdrawal many times and still shows the entry; ask the index why",

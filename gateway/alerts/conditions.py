@@ -32,9 +32,11 @@ class Kind(StrEnum):
     CERTIFICATE = "certificate"
     PACS_RESET = "pacs-reset"
     PACS_CHANGED = "pacs-changed"
+    MASS_WITHDRAWAL = "mass-withdrawal"
+    EXPOSED = "exposed"
 
 
-EVENTS = frozenset({Kind.CLOCK_STEPPED, Kind.PACS_RESET, Kind.PACS_CHANGED})
+EVENTS = frozenset({Kind.CLOCK_STEPPED, Kind.PACS_RESET, Kind.PACS_CHANGED, Kind.MASS_WITHDRAWAL})
 """What happens once instead of lasting: told once, open for a day so that the console shows it."""
 
 
@@ -46,7 +48,8 @@ class Figures:
     held nor failed, by tenant and reason. ``at_risk``: exams whose deadline lies ahead and will be missed as
     things are, by tenant. ``paused``: since when, by tenant. ``disk_stage``: 0, 1 low, 2 nothing is
     taken in; ``disk_free``: bytes. ``clock_offset_s``: our clock minus the index's, by tenant. ``certificates``: end
-    of each by the key of the configuration that names it.
+    of each by the key of the configuration that names it. ``exposed``: by tenant, seconds of work on no second copy
+    and the stage: 1 from half of the declared RPO on, 2 from the whole of it on.
     """
 
     now: datetime
@@ -59,6 +62,7 @@ class Figures:
     disk_free: int = 0
     clock_offset_s: Mapping[str, float] = field(default_factory=dict)
     certificates: Mapping[str, datetime] = field(default_factory=dict)
+    exposed: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +70,9 @@ class Condition:
     """One thing that is wrong now.
 
     ``tenant``: "" for the installation. ``subject``: reason, PACS or key of the configuration. ``measure``: exams
-    (held, failed, late), seconds (paused), bytes free (disk), milliseconds (clock), days left (certificate), 1 for
-    an event. ``stage``: how bad; a higher one is told although the alert is known. ``why``: exams by reason.
+    (held, failed, late), seconds (paused, exposed), bytes free (disk), milliseconds (clock), days left
+    (certificate), 1 for an event. ``stage``: how bad; a higher one is told although the alert is known. ``why``:
+    exams by reason.
     """
 
     tenant: str
@@ -108,6 +113,11 @@ def conditions(figures: Figures, *, offset_max_s: float) -> tuple[Condition, ...
     for tenant, offset_s in figures.clock_offset_s.items():
         if abs(offset_s) > offset_max_s:
             found.append(Condition(tenant=tenant, kind=Kind.CLOCK, subject="", measure=round(offset_s * 1000)))
+    found += [
+        Condition(tenant=tenant, kind=Kind.EXPOSED, subject="", measure=seconds, stage=stage)
+        for tenant, (seconds, stage) in figures.exposed.items()
+        if stage
+    ]
     found += _certificates(figures)
     return tuple(found)
 

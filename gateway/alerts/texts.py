@@ -35,6 +35,11 @@ _ADVICE = {
         "Its database was restored or replaced: make sure that it still holds its studies. Nothing was withdrawn."
     ),
     Kind.PACS_CHANGED: N_("Compare with the last record: poterne pacs probe."),
+    Kind.MASS_WITHDRAWAL: N_(
+        "Nothing was withdrawn. Look at the list, poterne reconcile, and at the PACS; if the list is right, run it"
+        " again with --withdraw-up-to."
+    ),
+    Kind.EXPOSED: N_("Make a backup now: poterne backup FILE. Look at the task that makes it every night."),
 }
 
 
@@ -83,6 +88,20 @@ _HEADLINES: dict[Kind, Callable[[Condition, Words], str]] = {
     Kind.CERTIFICATE: _certificate,
     Kind.PACS_RESET: lambda c, words: words("the change log of the PACS {pacs} began again", pacs=c.subject),
     Kind.PACS_CHANGED: lambda c, words: words("the PACS {pacs} no longer answers as it did", pacs=c.subject),
+    Kind.MASS_WITHDRAWAL: lambda _, words: words(
+        "the reconciliation stopped: it would have withdrawn more exams than one run may"
+    ),
+    Kind.EXPOSED: lambda c, words: (
+        words(
+            "the work of {span} would be lost with this machine: more than the declared RPO",
+            span=words.span(c.measure),
+        )
+        if c.stage > 1
+        else words(
+            "the work of {span} would be lost with this machine: half of the declared RPO is used up",
+            span=words.span(c.measure),
+        )
+    ),
 }
 
 

@@ -26,7 +26,7 @@ from gateway.settings import Settings
 from security.clock import Clock
 from security.errors import Broken, Fault
 from security.outbox import pace
-from security.store.port import Store, Tx
+from security.store.port import ReadTx, Store, Tx
 
 log = structlog.get_logger()
 
@@ -34,7 +34,7 @@ log = structlog.get_logger()
 class AlertWatch:
     """The alerts of one gateway. ``disk``: None when the database is on another machine. ``certificates``: ends of
     those that the configuration names, asked at each look. ``calls``: how many
-    calls an index may carry at once."""
+    calls an index may carry at once. ``exposed``: as ``Figures.exposed``."""
 
     def __init__(
         self,
@@ -49,6 +49,7 @@ class AlertWatch:
         remind_s: float,
         offset_max_s: float,
         calls: int,
+        exposed: Callable[[ReadTx, datetime], Mapping[str, tuple[int, int]]] = lambda _tx, _now: {},
     ) -> None:
         self._store = store
         self._channels = tuple(channels)
@@ -61,6 +62,7 @@ class AlertWatch:
         self._remind = timedelta(seconds=remind_s)
         self._offset_max_s = offset_max_s
         self._calls = calls
+        self._exposed = exposed
         self._events: list[Condition] = []
         self._due = asyncio.Event()
         self._news = {channel.name: asyncio.Event() for channel in channels}
@@ -105,8 +107,10 @@ class AlertWatch:
             self._events.append(Condition(tenant="", kind=Kind.CLOCK_STEPPED, subject="", measure=1))
         queue = await self._store.read(lambda tx: rows.queue(tx, now=now))
         ahead = await self._store.read(lambda tx: pace.all_ahead(tx, now=now, calls=self._calls))
+        exposed = await self._store.read(lambda tx: self._exposed(tx, now))
         found = conditions(
             Figures(
+                exposed=exposed,
                 now=now,
                 held=queue.held,
                 failed=queue.failed,

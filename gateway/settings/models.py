@@ -465,6 +465,35 @@ class TrialSettings(Section):
     )
 
 
+class ReconciliationSettings(Section):
+    """The comparison of PACS, database and index. Never in shadow mode: the index must hear nothing then."""
+
+    hour: int = Field(
+        default=3, ge=-1, le=23, description="Hour of the night at which it runs, in the tenant's time; -1 = never."
+    )
+    days: int = Field(default=7, ge=1, le=3650, description="Days of exams that a nightly run looks back.")
+    withdrawals_max: int = Field(
+        default=20, ge=0, description="Withdrawals one run may ask for; more, and a person is asked."
+    )
+    withdrawals_share_max: float = Field(
+        default=0.01, ge=0, le=1, description="Their greatest share of the exams looked at, from three on."
+    )
+
+
+class ContinuitySettings(Section):
+    """What may be lost and how long it may take: declared here, measured all the time."""
+
+    rpo_s: float = Field(
+        default=172_800.0,
+        gt=0,
+        le=366 * 86_400,
+        description="Seconds of work that may be lost with the machine (RPO).",
+    )
+    rto_s: float = Field(
+        default=900.0, gt=0, le=366 * 86_400, description="Seconds in which the service must be back (RTO)."
+    )
+
+
 class TenantSettings(Section):
     """One legal entity."""
 
@@ -490,6 +519,12 @@ class TenantSettings(Section):
     publisher: PublisherSettings = Field(description="Who publishes.")
     images: ImagesSettings = Field(description="Where the images are fetched.")
     identity: IdentityRules = Field(default_factory=IdentityRules, description="Identity rules a site may weigh.")
+    reconciliation: ReconciliationSettings = Field(
+        default_factory=ReconciliationSettings, description="Comparison of PACS, database and index."
+    )
+    continuity: ContinuitySettings = Field(
+        default_factory=ContinuitySettings, description="What may be lost, how long it may take."
+    )
     trial: TrialSettings | None = Field(default=None, description="The test patient of the trial exam.")
 
     @classmethod

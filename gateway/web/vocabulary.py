@@ -102,6 +102,8 @@ REASONS: Final[Mapping[str, str]] = {
     "sign-certificate-not-yet-valid": N_("certificate that signs our submissions not valid yet"),
     "metadata-no-patient-id": N_("no identifier under which the index knows the patient"),
     "index-tls-refused": N_("TLS refused between the index and us"),
+    "adoption-waits": N_("restored: the PACS must tell of a forgotten entry"),
+    "index-unknown": N_("restored: the index must be searched first"),
     "index-unreadable-answer": N_("unreadable answer of the index"),
     "internal-fault": N_("defect of Poterne"),
     "never-shown": N_("never shown by the index"),
@@ -132,12 +134,14 @@ REASONS: Final[Mapping[str, str]] = {
     "kept-out": N_("taken out by a person"),
     "pacs-absent-once": N_("no longer in the PACS"),
     "pacs-absent-many": N_("many exams gone from the PACS"),
+    "withdrawn-elsewhere": N_("withdrawn at the index, reason forgotten here"),
 }
 
 STEPS: Final[Mapping[str, str]] = {
     # evidence
     "consent-received": N_("consent received"),
     "entry-deprecated": N_("entry deprecated at the index"),
+    "entry-adopted": N_("forgotten entry adopted"),
     "entry-found": N_("entry found in the index"),
     "identity-conflict": N_("identities in conflict"),
     "identity-warning": N_("identities differ, tolerated"),
@@ -159,6 +163,7 @@ STEPS: Final[Mapping[str, str]] = {
     "identity-unlinked": N_("merge of identities undone"),
     "let-in": N_("let back into the index by a person"),
     "taken-out": N_("taken out of the index by a person"),
+    "reconciled": N_("difference found by reconciliation"),
     "released": N_("released by a person"),
     "report-contested": N_("report contested"),
     "report-received": N_("report received"),
@@ -167,6 +172,7 @@ STEPS: Final[Mapping[str, str]] = {
     "report-withdrawn": N_("report withdrawn by its source"),
     "retried": N_("tried again by a person"),
     "trial-started": N_("trial exam started"),
+    "withdrawal-adopted": N_("withdrawal seen at the index"),
     "withdrawal-asked": N_("withdrawal asked for"),
     "withdrawal-built": N_("withdrawal prepared"),
     "withdrawn": N_("withdrawn from the index"),

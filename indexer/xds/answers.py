@@ -28,6 +28,7 @@ from indexer.ports import (
     EntryFound,
     EntryUnknown,
     IndexAnswer,
+    Listed,
     Rejected,
 )
 from indexer.wire import BUSY_STATUSES, HttpReply, retry_after_s
@@ -35,6 +36,7 @@ from indexer.xds import vocabulary as xds
 from indexer.xds.soap import Envelope, SoapFault, decode, octets, text
 from security.errors import BadInput, Fault, Unavailable
 
+_SIGNATURE = "text/xml"  # the set's signature document stands beside its manifest (drim-m §5)
 _CODE = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}", re.ASCII)
 
 
@@ -82,6 +84,19 @@ def update_answer(reply: Reply, rules: AnswerRules) -> IndexAnswer:
 
 def entry_answer(reply: Reply, unique_id: str, rules: AnswerRules) -> EntryAnswer:
     """What ITI-18 GetDocuments by uniqueId shows. Absent needs a clean answer with an empty list."""
+    listed = _listed(reply)
+    if isinstance(listed, EntryUnknown):
+        return listed
+    if not listed:
+        return EntryAbsent()
+    entries = [e for e in listed if e.tag == f"{{{xds.NS_RIM}}}ExtrinsicObject" and _unique_id(e) == unique_id]
+    if len(entries) != len(listed):
+        return EntryUnknown(reason="other-objects", detail="the answer lists objects that were not asked for")
+    return _entry(entries, unique_id, rules)
+
+
+def _listed(reply: Reply) -> list[etree._Element] | EntryUnknown:
+    """The objects of a clean answer to ITI-18."""
     read = _open(reply, f"{{{xds.NS_QUERY}}}AdhocQueryResponse")
     if not isinstance(read, Envelope):
         reason = "+".join(read.codes) if isinstance(read, Rejected) else read.reason
@@ -94,13 +109,49 @@ def entry_answer(reply: Reply, unique_id: str, rules: AnswerRules) -> EntryAnswe
             reason="+".join(errors) or "query-failed",
             detail=f"the query was answered with status {_last_word(status)} under HTTP {reply.http_status}",
         )
-    listed = list(objects.iterchildren(etree.Element))
-    if not listed:
-        return EntryAbsent()
-    entries = [e for e in listed if e.tag == f"{{{xds.NS_RIM}}}ExtrinsicObject" and _unique_id(e) == unique_id]
-    if len(entries) != len(listed):
-        return EntryUnknown(reason="other-objects", detail="the answer lists objects that were not asked for")
-    return _entry(entries, unique_id, rules)
+    return list(objects.iterchildren(etree.Element))
+
+
+def listed_entries(reply: Reply, rules: AnswerRules) -> tuple[Listed, ...] | EntryUnknown:
+    """What ITI-18 FindDocumentsByReferenceId lists. Empty needs a clean answer with an empty list."""
+    objects = _listed(reply)
+    if isinstance(objects, EntryUnknown):
+        return objects
+    found: list[Listed] = []
+    for element in objects:
+        if element.get("mimeType") == _SIGNATURE:
+            continue
+        unique_id = _unique_id(element) if element.tag == f"{{{xds.NS_RIM}}}ExtrinsicObject" else ""
+        if not unique_id:
+            return EntryUnknown(reason="other-objects", detail="the answer lists objects that were not asked for")
+        entry = _entry([element], unique_id, rules)
+        if not isinstance(entry, EntryFound):
+            return EntryUnknown(reason="unreadable-entry", detail="an entry of the answer cannot be read")
+        found.append(
+            Listed(entry=entry, created=_first(element, "creationTime"), author=_author(element).partition("^")[0])
+        )
+    return tuple(found)
+
+
+def _author(entry: etree._Element) -> str:
+    """XDSDocumentEntry.authorPerson, "" when it states none or several authors."""
+    said = [
+        _first(one, "authorPerson")
+        for one in entry.iterchildren(f"{{{xds.NS_RIM}}}Classification")
+        if one.get("classificationScheme") == xds.ENTRY_AUTHOR
+    ]
+    return said[0] if len(said) == 1 else ""
+
+
+def _first(owner: etree._Element, slot: str) -> str:
+    """The first value of a Slot, "" when it is not there."""
+    values = (
+        text(value)
+        for one in owner.iterchildren(f"{{{xds.NS_RIM}}}Slot")
+        if one.get("name") == slot
+        for value in one.iter(f"{{{xds.NS_RIM}}}Value")
+    )
+    return next(values, "")
 
 
 def retrieved_document(reply: Reply, unique_id: str) -> bytes:

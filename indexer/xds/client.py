@@ -16,21 +16,37 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from indexer.ports import Ambiguous, EntryAnswer, EntryUnknown, IndexAnswer, NotSent, StatusChange, Submission
+from indexer.ports import (
+    Ambiguous,
+    EntryAnswer,
+    EntryUnknown,
+    IndexAnswer,
+    Listed,
+    NotSent,
+    StatusChange,
+    Submission,
+)
 from indexer.wire import HttpReply, Wire, require_mutual_tls
 from indexer.xds import vocabulary as xds
 from indexer.xds.answers import (
     AnswerRules,
     Reply,
     entry_answer,
+    listed_entries,
     registry_answer,
     retrieved_document,
     update_answer,
 )
-from indexer.xds.metadata import patient_named, retrieve_request, stored_query_get_documents
+from indexer.xds.metadata import (
+    patient_named,
+    retrieve_request,
+    stored_query_by_reference,
+    stored_query_get_documents,
+)
 from indexer.xds.soap import NO_ATTACHMENTS, encode_request, provide_and_register_body
 from indexer.xds.vihf import Errand
 from security.errors import BadInput, Fault, Unavailable
+from security.identity import Uid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +137,15 @@ class XdsClient:
         reply = await self._exchange(self._endpoint.registry_url, xds.ITI_18, body, mtom=False)
         if isinstance(reply, Reply):
             return entry_answer(reply, unique_id, self._rules)
+        return EntryUnknown(reason=reply.reason, detail=reply.detail)
+
+    async def find_by_reference(self, patient: str, study: Uid, issuer: str) -> tuple[Listed, ...] | EntryUnknown:
+        """ITI-18 FindDocumentsByReferenceId: approved, deprecated and, where the index tells, withdrawn manifests."""
+        statuses = (xds.STATUS_APPROVED, xds.STATUS_DEPRECATED, self._rules.deleted_status)
+        body = stored_query_by_reference(patient, study, issuer, statuses)
+        reply = await self._exchange(self._endpoint.registry_url, xds.ITI_18, body, mtom=False)
+        if isinstance(reply, Reply):
+            return listed_entries(reply, self._rules)
         return EntryUnknown(reason=reply.reason, detail=reply.detail)
 
     async def retrieve_document(self, unique_id: str, repository: str) -> bytes:

@@ -233,6 +233,43 @@ def stored_query_get_documents(unique_id: str) -> bytes:
     return serialised(request)
 
 
+def stored_query_by_reference(patient: str, study: Uid, issuer: str, statuses: Iterable[str]) -> bytes:
+    """Body of ITI-18 FindDocumentsByReferenceId: the patient's documents that refer to the study, whole entries
+    wanted (ITI TF-2 3.18.4.1.2.3.7.14). ``patient``: CX. ``issuer``: OID written as authority of the
+    StudyInstanceUID, "" for none."""
+    request = etree.Element(f"{{{xds.NS_QUERY}}}AdhocQueryRequest", nsmap={"query": xds.NS_QUERY, "rim": xds.NS_RIM})
+    etree.SubElement(
+        request,
+        f"{{{xds.NS_QUERY}}}ResponseOption",
+        returnType=xds.RETURN_LEAF_CLASS,
+        returnComposedObjects="true",
+    )
+    query = etree.SubElement(request, rim("AdhocQuery"), id=xds.FIND_DOCUMENTS_BY_REFERENCE_ID)
+    named_statuses = ",".join(f"'{status}'" for status in statuses)
+    for name, value in (
+        ("PatientId", _literal(patient)),
+        ("Status", f"({named_statuses})"),
+        ("ReferenceIdList", f"({_literal(cx(str(study), issuer, xds.REFERENCE_STUDY))})"),
+    ):
+        query.append(slot(f"$XDSDocumentEntry{name}", value))
+    return serialised(request)
+
+
+def _literal(value: str) -> str:
+    """A text as a parameter of a stored query (ITI TF-2 3.18.4.1.2.3.5)."""
+    quoted = value.replace("'", "''")
+    return f"'{quoted}'"
+
+
+def adopted(*, unique_id: str, patient: str, source_id: str) -> Submission:
+    """What stands for a submission whose bytes we no longer have, so that its entry can be withdrawn: whose it is and
+    who made it, no document. It is never sent."""
+    request, objects = submit_objects()
+    for scheme, value in ((xds.SET_PATIENT_ID, patient), (xds.SET_SOURCE_ID, source_id)):
+        etree.SubElement(objects, rim("ExternalIdentifier"), identificationScheme=scheme, value=value)
+    return Submission(unique_id=unique_id, metadata=serialised(request), documents={})
+
+
 def retrieve_request(repository: str, unique_id: str) -> bytes:
     """Body of ITI-43 for one document of the repository with this repositoryUniqueId."""
     request = etree.Element(f"{{{xds.NS_XDSB}}}RetrieveDocumentSetRequest", nsmap={"xdsb": xds.NS_XDSB})

@@ -21,6 +21,7 @@ from tests.mutants.defects import (
     outbox,
     pacs,
     protection,
+    reconciliation,
     registry,
     service,
     signatures,
@@ -49,6 +50,7 @@ _ROOMS = (
     outbox,
     store,
     protection,
+    reconciliation,
 )
 
 DEFECTS: tuple[Defect, ...] = tuple(defect for room in _ROOMS for defect in room.DEFECTS)

@@ -1,0 +1,73 @@
+"""``poterne reconcile``, ``backup`` and ``restore`` as a person runs them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.test_commands import ANSWERS, poterne
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> Path:
+    """The configuration of a gateway with a database, in shadow mode, that does not run."""
+    assert poterne("init", str(tmp_path / "site"), *ANSWERS).returncode == 0
+    made = tmp_path / "site" / "poterne.toml"
+    assert poterne("queue", "pause", "--reason", "first look", "--conf", str(made)).returncode == 0
+    return made
+
+
+def live(conf: Path) -> Path:
+    conf.write_text(conf.read_text().replace('mode = "shadow"', 'mode = "live"'))
+    return conf
+
+
+def test_in_shadow_mode_nothing_is_reconciled(conf: Path) -> None:
+    ran = poterne("reconcile", "--conf", str(conf))
+    assert ran.returncode == 2
+    assert "reconcile-shadow" in ran.stderr
+
+
+def test_days_that_do_not_belong_together_are_refused(conf: Path) -> None:
+    ran = poterne("reconcile", "--from", "2026-01-08", "--conf", str(live(conf)), lang="fr")
+    assert ran.returncode == 2
+    assert "reconcile-period" in ran.stderr
+
+
+def test_a_run_over_no_exam_says_so_and_days_a_silent_pacs_did_not_list_ask_for_a_person(conf: Path) -> None:
+    live(conf)
+    ran = poterne("reconcile", "--json", "--conf", str(conf))
+    assert (ran.returncode, json.loads(ran.stdout)["counts"]) == (0, {"in-step": 0})
+    ran = poterne("reconcile", "--from", "2026-01-08", "--to", "2026-01-08", "--conf", str(conf), lang="fr")
+    assert ran.returncode == 1
+    assert "[day-unknown]" in ran.stdout
+
+
+def test_a_backup_is_told_noted_and_put_back(conf: Path, tmp_path: Path) -> None:
+    file = tmp_path / "poterne.backup"
+    assert "no backup yet" in poterne("queue", "--conf", str(conf)).stdout
+    ran = poterne("backup", str(file), "--conf", str(conf))
+    assert ran.returncode == 0, ran.stderr
+    assert "does not hold the key file" in ran.stdout
+    assert "last backup" in poterne("queue", "--conf", str(conf)).stdout
+    assert json.loads(poterne("queue", "--json", "--conf", str(conf)).stdout)["exposure"][0]["seconds"] == 0
+    refused = poterne("restore", str(file), "--conf", str(conf))
+    assert refused.returncode == 2
+    assert "restore-occupied" in refused.stderr
+    done = poterne("restore", str(file), "--replace", "--json", "--conf", str(conf))
+    assert done.returncode == 0, done.stderr
+    assert Path(json.loads(done.stdout)["kept"]).exists()
+    assert poterne("queue", "--conf", str(conf)).returncode == 0
+
+
+def test_a_backup_with_the_key_says_so_loudly(conf: Path, tmp_path: Path) -> None:
+    ran = poterne("backup", str(tmp_path / "with"), "--with-key", "--conf", str(conf), lang="fr")
+    assert ran.returncode == 0, ran.stderr
+    assert "CONTIENT LA CLÉ" in ran.stdout
+
+
+def test_the_mark_alone_and_neither_file_nor_mark(conf: Path) -> None:
+    assert poterne("restore", "--mark", "--conf", str(conf)).returncode == 0
+    assert poterne("restore", "--conf", str(conf)).returncode == 2

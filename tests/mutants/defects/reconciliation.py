@@ -1,0 +1,125 @@
+"""Reconciliation, and the way back from a backup."""
+
+from __future__ import annotations
+
+from tests.mutants.defects.defect import integration, loss, unit
+
+_DECISION = "indexer/reconciliation/decision.py"
+_LOOK = "indexer/reconciliation/look.py"
+_ROUND = "indexer/reconciliation/round.py"
+_ARCHIVE = "gateway/continuity/archive.py"
+
+DEFECTS = (
+    loss(
+        "silence-taken-for-absence-in-reconciliation",
+        _LOOK,
+        'return Pacs.UNKNOWN, None, ""',
+        'return Pacs.ABSENT, None, ""',
+        integration("reconciliation", "test_ff54_a_pacs_that_does_not_answer_withdraws_nothing_however_long"),
+    ),
+    loss(
+        "one-absence-withdraws",
+        _DECISION,
+        "return f.absent_since is not None and f.now - f.absent_since >= ABSENT_APART",
+        "return f.absent_since is None or f.now - f.absent_since >= ABSENT_APART",
+        unit("reconciliation", "test_ff54_only_two_proven_absences_an_hour_apart_withdraw_what_is_reported"),
+    ),
+    loss(
+        "absence-without-control-believed",
+        _LOOK,
+        "is_proof = {source.name for source in self._sources} <= self._proven",
+        "is_proof = True",
+        integration("reconciliation", "test_an_absence_from_a_pacs_without_control_study_proves_nothing"),
+    ),
+    loss(
+        "absence-not-forgotten-when-seen-again",
+        _ROUND,
+        "since = None  # it is there again",
+        "pass",
+        integration("reconciliation", "test_an_exam_seen_again_between_two_absences_begins_anew"),
+    ),
+    loss(
+        "mass-withdrawal-goes-through",
+        _DECISION,
+        "return withdrawals > number_max or",
+        "return",
+        unit("reconciliation", "test_a_mass_withdrawal_is_a_number_or_a_share_from_three_on"),
+    ),
+    loss(
+        "mass-withdrawal-not-stopped",
+        _ROUND,
+        "if self._is_mass(len(wanted), run.looked_at, withdraw_up_to):",
+        "if False:",
+        integration("reconciliation", "test_more_withdrawals_than_a_person_let_withdraw_nothing_and_stop"),
+    ),
+    loss(
+        "restored-database-publishes-beside",
+        _ROUND,
+        "if not due or is_trial",
+        "if True or is_trial",
+        integration(
+            "reconciliation",
+            "test_f22_withdrawn_after_the_backup_and_its_report_sent_again_is_held",
+            "test_f22_what_was_adopted_can_be_withdrawn",
+        ),
+    ),
+    loss(
+        "restored-database-publishes-unasked",
+        _ROUND,
+        "if facts.shown is Shown.UNKNOWN:",
+        "if False:",
+        integration(
+            "reconciliation",
+            "test_f22_after_a_restore_nothing_is_published_while_the_index_cannot_be_searched",
+        ),
+    ),
+    loss(
+        "forgotten-entry-not-waited-for",
+        _ROUND,
+        "if facts.shown is Shown.AHEAD and not facts.can_adopt:",
+        "if False:",
+        integration("reconciliation", "test_f22_a_forgotten_entry_that_the_pacs_cannot_explain_is_waited_for"),
+    ),
+    loss(
+        "adopted-withdrawal-comes-back",
+        _LOOK,
+        'if report.status == "valid":',
+        "if False:",
+        integration("reconciliation", "test_f22_withdrawn_after_the_backup_and_its_report_sent_again_is_held"),
+    ),
+    loss(
+        "adopted-under-another-content",
+        _LOOK,
+        'digest = content.digest if same else f"adopted:{entry.unique_id}"',
+        "digest = content.digest",
+        integration("reconciliation", "test_f22_a_forgotten_entry_of_other_content_is_adopted_and_then_replaced"),
+    ),
+    loss(
+        "changed-backup-restored",
+        _ARCHIVE,
+        "into, small) != expected[0]:",
+        'into, small) == "":',
+        integration("continuity", "test_f12_a_backup_with_one_changed_byte_is_refused_and_nothing_is_touched"),
+    ),
+    loss(
+        "cut-backup-restored",
+        _ARCHIVE,
+        "if seen != set(head.members) or DATABASE not in seen:",
+        "if False:",
+        integration("continuity", "test_a_backup_without_a_listed_member_is_refused"),
+    ),
+    loss(
+        "restore-beside-a-running-gateway",
+        "gateway/continuity/commands.py",
+        "lock = place.take_lock(database)",
+        "lock = os.open(database.parent, os.O_RDONLY)",
+        integration("continuity", "test_a_database_that_a_gateway_runs_on_is_not_replaced"),
+    ),
+    loss(
+        "older-copy-hides-exposure",
+        "gateway/continuity/copies.py",
+        '" digest = excluded.digest WHERE excluded.last_audit_no >= copy.last_audit_no",',
+        '" digest = excluded.digest",',
+        integration("continuity", "test_exposure_is_the_age_of_the_oldest_work_that_no_verified_copy_holds"),
+    ),
+)
