@@ -42,7 +42,7 @@ async def test_f02_a_power_cut_at_any_operation_loses_nothing_that_was_acknowled
     def perhaps_cut(switch: PowerSwitch) -> None:
         nonlocal operations
         operations += 1
-        if len(snapshots) < cuts and chance.random() < 0.25:
+        if len(snapshots) < cuts and chance.random() < 0.1:
             snapshots.append((switch.cut(chance), set(acknowledged)))
 
     (tmp_path / "live").mkdir()
