@@ -230,7 +230,7 @@ def test_other_versions_are_refused(version: str) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "code"),
-    [("SIU^S12", "unsupported-type"), ("ADT^A40", "unsupported-event"), ("ORU^R30", "unsupported-event")],
+    [("SIU^S12", "unsupported-type"), ("ADT^A60", "unsupported-event"), ("ORU^R30", "unsupported-event")],
 )
 def test_another_message_is_refused_for_that_reason_alone(kind: str, code: str) -> None:
     raw = without(changed(build_oru(LabExam()), "ORU^R01^ORU_R01", kind), "PID")

@@ -18,7 +18,7 @@ DEFECTS = (
         integration("reconciliation", "test_ff54_a_pacs_that_does_not_answer_withdraws_nothing_however_long"),
     ),
     loss(
-        "one-absence-withdraws",
+        "one-absence-in-a-round-withdraws",
         _DECISION,
         "return f.absent_since is not None and f.now - f.absent_since >= ABSENT_APART",
         "return f.absent_since is None or f.now - f.absent_since >= ABSENT_APART",
