@@ -102,6 +102,8 @@ async def at_work(desk: ShelfDesk | None = None, **more):
         ("GET", f"/exams/site/{HELD}"),
         ("POST", f"/held/site/{HELD}/release"),
         ("POST", f"/exams/site/{HELD}/retry"),
+        ("POST", f"/exams/site/{HELD}/withdraw"),
+        ("POST", f"/exams/site/{HELD}/republish"),
         ("POST", "/tenants/site/pause"),
         ("POST", "/tenants/site/resume"),
         ("POST", "/logout"),
@@ -294,7 +296,16 @@ async def test_t32_a_form_of_another_site_changes_nothing(headers):
         assert desk.asked == before
 
 
-@pytest.mark.parametrize("path", ["tenants/site/pause", f"exams/site/{WAITING}/retry", f"held/site/{HELD}/release"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "tenants/site/pause",
+        f"exams/site/{WAITING}/retry",
+        f"exams/site/{WAITING}/withdraw",
+        f"exams/site/{WAITING}/republish",
+        f"held/site/{HELD}/release",
+    ],
+)
 async def test_t32_a_form_without_the_token_of_its_session_changes_nothing(path):
     async with at_work() as (visitor, desk):
         before = list(desk.asked)
@@ -569,6 +580,25 @@ async def test_an_exam_is_tried_again_for_a_reason():
         status, location, _ = await visitor.post(f"{path}/retry", {"csrf": csrf, "reason": WHY})
         assert (status, location) == (303, f"{path}?done=retried")
         assert desk.asked[-1] == ("retried", "site", WAITING, "operator:Jeanne Martin", WHY)
+
+
+async def test_an_exam_leaves_the_index_for_a_reason_and_only_a_person_lets_it_back():
+    async with at_work() as (visitor, desk):
+        csrf = await visitor.csrf()
+        path = f"/console/exams/site/{WAITING}"
+        status, _, page = await visitor.post(f"{path}/withdraw", {"csrf": csrf, "reason": "court"})
+        assert (status, desk.asked[-1][0]) == (400, "signed-in")
+        assert 'id="reason-index-error"' in page
+        assert 'id="reason-error"' not in page, "the other form is not at fault"
+        status, location, _ = await visitor.post(f"{path}/withdraw", {"csrf": csrf, "reason": WHY})
+        assert (status, location) == (303, f"{path}?done=taken-out")
+        assert desk.asked[-1] == ("withdrawn", "site", WAITING, "operator:Jeanne Martin", WHY)
+        assert f"{WAITING}/withdraw" not in await visitor.get(path)
+
+        assert (await visitor.post(f"{path}/withdraw", {"csrf": csrf, "reason": WHY}))[0] == 409
+        status, location, _ = await visitor.post(f"{path}/republish", {"csrf": csrf, "reason": WHY})
+        assert (status, location) == (303, f"{path}?done=let-in")
+        assert desk.asked[-1] == ("republished", "site", WAITING, "operator:Jeanne Martin", WHY)
 
 
 async def test_what_a_retry_cannot_help_is_neither_offered_nor_done():

@@ -33,6 +33,7 @@ def operations(
         peers={},
         followers={},
         probes=(),
+        reconciler=None,  # no peer, so nothing to compare
         trial=None,
     )
     return Operations(tenants={tenant: made}, store=store, clock=clock, nudge=nudge)

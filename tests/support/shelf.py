@@ -90,6 +90,18 @@ class ShelfDesk:
         self.asked.append(("retried", tenant, study, actor, reason))
         self._set(tenant, study, ExamState.WAITING, "")
 
+    async def withdraw(self, tenant: str, study: str, *, actor: str, reason: str) -> None:
+        _check(reason)
+        if self.exams[tenant, study].reason == "kept-out":
+            raise Refused("it is out already", code="already-out", hint="its timeline says who")
+        self.asked.append(("withdrawn", tenant, study, actor, reason))
+        self._set(tenant, study, ExamState.HELD, "kept-out")
+
+    async def republish(self, tenant: str, study: str, *, actor: str, reason: str) -> None:
+        _check(reason)
+        self.asked.append(("republished", tenant, study, actor, reason))
+        self._set(tenant, study, ExamState.WAITING, "")
+
     async def pause(self, tenant: str, *, actor: str, reason: str) -> None:
         self.asked.append(("paused", tenant, actor, reason))
         pause = Pause(tenant=tenant, at=self.clock.now(), actor=actor, reason=reason)

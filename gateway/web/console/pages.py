@@ -290,8 +290,10 @@ class _Pages:
         return await self._exam(request)
 
     async def _exam(
-        self, request: web.Request, *, errors: Mapping[str, str] | None = None, text: str = "", refused: str = ""
+        self, request: web.Request, *, field: str = "", wrong: str = "", text: str = "", refused: str = ""
     ) -> web.Response:
+        """The page of one exam. ``field``: the form that was sent, by its field; ``wrong``: what must be corrected in
+        it, ``text``: what it held, ``refused``: why it was not done."""
         said, now = self._shell.words(request), self._clock.now()
         tenant, study = _named(request)
         tenants = await self._desk.tenants()
@@ -304,7 +306,7 @@ class _Pages:
         return self._shell.page(
             request,
             "exam.html",
-            status=409 if refused else 400 if errors else 200,
+            status=409 if refused else 400 if wrong else 200,
             at=f"{PREFIX}/exams/{tenant}/{study}" if request.method == "POST" else "",
             section="exams",
             live=f"{PREFIX}/exams/{tenant}/{study}{'?all=1' if every else ''}",
@@ -326,7 +328,8 @@ class _Pages:
             compare=f"{PREFIX}/held/{tenant}/{study}"
             if found.state is ExamState.HELD and views.is_about_identity(found.reason)
             else "",
-            errors=errors or {},
+            errors={field: wrong} if wrong else {},
+            field=field,
             text=text,
             refused=refused,
             **await self._banners(tenants, said, tenant, found.reason),
@@ -334,29 +337,29 @@ class _Pages:
 
     async def retry(self, request: web.Request) -> web.Response:
         """Try an exam again now, for a reason."""
-        return await self._about_exam(request, self._desk.retry, done="retried")
+        return await self._about_exam(request, self._desk.retry, field="reason", done="retried")
 
     async def withdraw(self, request: web.Request) -> web.Response:
         """Take an exam out of the index, for a reason."""
-        return await self._about_exam(request, self._desk.withdraw, done="taken-out")
+        return await self._about_exam(request, self._desk.withdraw, field="reason-index", done="taken-out")
 
     async def republish(self, request: web.Request) -> web.Response:
         """Let an exam back into the index, for a reason."""
-        return await self._about_exam(request, self._desk.republish, done="let-in")
+        return await self._about_exam(request, self._desk.republish, field="reason-index", done="let-in")
 
     async def _about_exam(
-        self, request: web.Request, act: Callable[..., Awaitable[None]], *, done: str
+        self, request: web.Request, act: Callable[..., Awaitable[None]], *, field: str, done: str
     ) -> web.Response:
         tenant, study = await self._known(request)
         text, wrong = _reason(await request.post())
         if wrong:
-            return await self._exam(request, errors={"reason": wrong}, text=text)
+            return await self._exam(request, field=field, wrong=wrong, text=text)
         try:
             await act(tenant, study, actor=_session(request).actor, reason=text)
         except BadInput as fault:
-            return await self._exam(request, errors={"reason": self._said(request, fault)}, text=text)
+            return await self._exam(request, field=field, wrong=self._said(request, fault), text=text)
         except Refused as refusal:
-            return await self._exam(request, text=text, refused=self._said(request, refusal))
+            return await self._exam(request, field=field, text=text, refused=self._said(request, refusal))
         return see_other(f"{PREFIX}/exams/{tenant}/{study}", done=done)
 
     # -- held ----------------------------------------------------------------------------------------------
