@@ -19,6 +19,7 @@ from unittest.mock import patch
 import pytest
 
 from gateway import cli, wiring
+from gateway.lab.ris import LabExam, build_oru
 from gateway.settings import load
 
 PACS = "http://127.0.0.1:9"  # the port that discards: nobody listens
@@ -151,6 +152,32 @@ def test_a_message_that_was_not_taken_is_listed_with_its_reason_in_both_language
     assert "FANTOME" not in french + english
     (kept,) = json.loads(poterne("queue", "refused", "--json", *conf).stdout)
     assert (kept["message_type"], kept["code"], kept["reason"]) == ("SIU^S12", "AR", "unsupported-type")
+
+
+def test_an_exam_is_taken_out_and_let_back_by_a_person_with_a_reason(site: Path) -> None:
+    conf = ("--conf", str(site))
+    exam = LabExam()
+
+    async def arrive() -> list[str]:
+        async with wiring.orders(load(site, {})) as order:
+            message = base64.b64encode(build_oru(exam)).decode()
+            told: list[str] = await order("take", {"tenant": "fantome", "message": message})
+            return told
+
+    assert asyncio.run(arrive())[0] in {"AA", "AE"}
+    study = exam.studies[0]
+    assert poterne("exam", "withdraw", study, *conf).returncode == 2, "a reason is asked for"
+    unknown = poterne("exam", "withdraw", "1.2.3", "--reason", "a wrong number", *conf)
+    assert (unknown.returncode, "[unknown-exam]" in unknown.stderr) == (2, True)
+
+    out = poterne("exam", "withdraw", study, "--reason", "asked for by the radiologist", *conf, lang="fr")
+    assert (out.returncode, study in out.stdout) == (0, True)
+    again = poterne("exam", "withdraw", study, "--reason", "asked for by the radiologist", *conf)
+    assert (again.returncode, "[already-out]" in again.stderr) == (2, True)
+    back = poterne("exam", "republish", study, "--reason", "it was another exam", *conf)
+    assert (back.returncode, study in back.stdout) == (0, True)
+    told = json.loads(poterne("exam", study, "--json", *conf).stdout)
+    assert {"taken-out", "let-in"} <= {step["what"] for step in told["steps"]}
 
 
 def test_a_pause_is_seen_with_who_and_why_by_people_and_programs_and_is_not_taken_twice(site: Path) -> None:
