@@ -154,9 +154,10 @@ def test_a_message_that_was_not_taken_is_listed_with_its_reason_in_both_language
     assert (kept["message_type"], kept["code"], kept["reason"]) == ("SIU^S12", "AR", "unsupported-type")
 
 
-def test_an_exam_is_taken_out_and_let_back_by_a_person_with_a_reason(site: Path) -> None:
+def test_an_exam_is_taken_out_and_let_back_by_a_person_with_a_reason(tmp_path: Path) -> None:
+    site, exam = tmp_path / "site" / "poterne.toml", LabExam()
+    assert poterne("init", str(site.parent), *ANSWERS).returncode == 0
     conf = ("--conf", str(site))
-    exam = LabExam()
 
     async def arrive() -> list[str]:
         async with wiring.orders(load(site, {})) as order:

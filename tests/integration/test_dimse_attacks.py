@@ -6,10 +6,12 @@ import contextlib
 import socket
 import statistics
 import struct
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -20,6 +22,7 @@ from tests.support.dimse import DoorProcess, echo_s
 from tests.support.dimse_raw import ECHO, IMPLICIT, RawScu, associate_rq
 
 MIB = 1024**2
+WITNESS, WITNESS_S = "127.0.0.3", 10.0  # seconds: each attack states what it may cost, this is for all of them
 HONEST = "127.0.0.2"  # the attacker's own address is at its cap
 QUICK = {"header_s": 1.0, "body_s": 1.5, "request_s": 2.0, "message_s": 1.5, "idle_s": 2.0, "closing_s": 1.0}
 FORGIVING = {"hostile_max": 1_000_000}
@@ -35,10 +38,49 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DoorProcess]:
         yield running
 
 
+class Witness:
+    """An honest peer of an address of its own, and the door's memory, looked at all through an attack."""
+
+    def __init__(self, door: DoorProcess) -> None:
+        self.waits_s: list[float] = []
+        self.rss: list[int] = [door.rss]
+        self._door, self._over = door, threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while True:
+            began = time.monotonic()
+            self._served(until=began + WITNESS_S)
+            self.waits_s.append(time.monotonic() - began)
+            self.rss.append(self._door.rss)
+            if self._over.wait(0.2):
+                return
+
+    def _served(self, *, until: float) -> None:
+        while time.monotonic() < until:
+            with contextlib.suppress(AssertionError, OSError):
+                echo_s(
+                    self._door.port, address=WITNESS, aet="ECHOSCU"
+                )  # another peer than the attacker: caps are per peer
+                return
+            time.sleep(0.1)
+
+
 @pytest.fixture(autouse=True)
-def _nothing_is_left(door: DoorProcess) -> Iterator[None]:
+def _nobody_is_disturbed_and_nothing_is_left(door: DoorProcess) -> Iterator[None]:
     before = door.descriptors
-    yield
+    with Witness(door) as witness:
+        yield
+    assert max(witness.waits_s) < WITNESS_S, "an honest peer was not served during the attack"
+    assert max(witness.rss) - witness.rss[0] <= 64 * MIB, "the attack cost memory"
     deadline = time.monotonic() + 8
     while door.descriptors > before + 1 and time.monotonic() < deadline:
         time.sleep(0.05)
