@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import zipfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -13,12 +15,14 @@ from zoneinfo import ZoneInfo
 import pytest
 from pydicom import Dataset
 
+from indexer import fhir, kos
 from indexer.assemble import assemble
 from indexer.kos import SOP_CLASS, check, encode, read
 from indexer.manifest import StudyManifest, imprint
 from indexer.reading import CodeSet
 from indexer.report import Coded, Order
 from indexer.rules import catalogue
+from indexer.rules.fhir import RULES as FHIR_RULES
 from indexer.rules.kos import RULES
 from indexer.study import Address, Instance, KeyNote, Series
 from security.errors import BadInput
@@ -170,35 +174,49 @@ def test_the_national_sample_tells_which_image_its_note_points_at() -> None:
 # -- every sample, on one page -----------------------------------------------------------------------------------
 
 
-def samples() -> list[Path]:
-    return sorted(path for folder in SAMPLES for path in corpus(*folder).glob("*.dcm"))
+BUNDLE = "mado-1.2.250.1.59.40211.22756022.2.1.102-bundle.json"
+BINARY = "mado-kos-1.2.250.1.59.40211.22756022.2.1.102-binary.json"
 
 
-def row(path: Path) -> str:
-    data = path.read_bytes()
+def samples() -> list[tuple[str, bytes]]:
+    """Every manifest by its file's name; that of a FHIR Binary is the KOS inside."""
+    files = sorted(path for folder in SAMPLES for path in corpus(*folder).glob("*.dcm"))
+    bundle, binary = (corpus("ihe", "mado", name).read_bytes() for name in (BUNDLE, BINARY))
+    return [
+        *((path.name, path.read_bytes()) for path in files),
+        (BINARY, base64.b64decode(json.loads(binary)["data"])),
+        (BUNDLE, bundle),
+    ]
+
+
+def row(name: str, data: bytes) -> str:
+    form = fhir if name == BUNDLE else kos
     try:
-        found = read(data)
+        found = form.read(data)
     except BadInput as fault:
-        return f"| `{path.name}` | refused: `{fault.code}` | | | |"
+        return f"| `{name}` | refused: `{fault.code}` | | | |"
     profile = f"{found.profile}, {found.codes}" if found.codes else found.profile
     instances = sum(len(series.instances) for series in found.manifest.series)
-    read_with = "<br>".join(f"`{one.rule}` {one.detail}".strip() for one in found.deviations)
+    told = Counter(
+        f"`{one.rule}`" if form is fhir else f"`{one.rule}` {one.detail}".strip() for one in found.deviations
+    )
+    read_with = "<br>".join(text if times == 1 else f"{text} ({times} times)" for text, times in told.items())
     known = {(one.rule, one.where) for one in found.deviations}
-    beyond = dict.fromkeys(one.rule for one in check(data) if (one.rule, one.where) not in known)
+    beyond = dict.fromkeys(one.rule for one in form.check(data) if (one.rule, one.where) not in known)
     listed = ", ".join(f"`{rule}`" for rule in beyond)
-    return f"| `{path.name}` | read as {profile} | {instances} | {read_with} | {listed} |"
+    return f"| `{name}` | read as {profile} | {instances} | {read_with} | {listed} |"
 
 
 def page() -> str:
-    rows = [row(path) for path in samples()]
-    named = sorted({rule for one in rows for rule in catalogue(RULES) if f"`{rule}`" in one})
-    rules = [f"| `{one}` | {catalogue(RULES)[one].severity} | {catalogue(RULES)[one].says} |" for one in named]
+    rows, known = [row(name, data) for name, data in samples()], catalogue(RULES, FHIR_RULES)
+    named = sorted({rule for one in rows for rule in known if f"`{rule}`" in one})
+    rules = [f"| `{one}` | {known[one].severity} | {known[one].says} |" for one in named]
     return "\n".join(
         (
             "# Manifests of other makers, and what our reader makes of them",
             "",
-            "Every KOS of the material beside the repository, read by `kos.read` and held against the rules of its own",
-            "profile by `kos.check`. The page is made by `tests/integration/test_kos_samples.py`, which fails when it",
+            "Every manifest of the material beside the repository, read by `kos.read` or `fhir.read` and held against the",
+            "rules of its own profile by `check`. The page is made by `tests/integration/test_manifest_samples.py`, which fails when it",
             "differs; the samples are of IHE (MADO), NIST (XDS-I.b), ELGA (Austria) and the French agency, patients",
             "invented by them.",
             "",
@@ -217,15 +235,15 @@ def page() -> str:
 
 
 def test_every_sample_is_read_or_refused_as_the_page_says() -> None:
-    assert len(samples()) == 13
+    assert len(samples()) == 15
     assert PAGE.read_text(encoding="utf-8") == page()
 
 
 def test_the_two_titles_that_share_nothing_are_refused_by_their_rule() -> None:
     refused = {}
-    for path in samples():
+    for name, data in samples():
         try:
-            read(path.read_bytes())
+            (fhir if name == BUNDLE else kos).read(data)
         except BadInput as fault:
-            refused[path.name] = fault.code
+            refused[name] = fault.code
     assert refused == {"elga-GK17285-title113000.kos.dcm": "kos-title"}
