@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+from collections.abc import Iterator
+
 import pytest
+from pynetdicom.transport import AssociationSocket
 
 from security.keys.signer import PemSigner
 from security.xmlsig.verifying import Trust
@@ -27,3 +32,19 @@ def signer(signing_keys: dict[str, Pair]) -> PemSigner:
 @pytest.fixture
 def trust(signer: PemSigner) -> Trust:
     return Trust(certificates=(signer.certificate,))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _a_pynetdicom_peer_closes_its_sockets() -> Iterator[None]:
+    """pynetdicom 3.0.4 keeps the descriptor when its peer closed first, and an unrelated test fails for it later. Our
+    own adapter has its own way (``gateway.pacs.dimse``) and is not touched by this."""
+
+    def shut(self: AssociationSocket) -> None:
+        if self.socket is not None:
+            with contextlib.suppress(OSError):
+                self.socket.shutdown(socket.SHUT_RDWR)
+            self.socket.close()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AssociationSocket, "_shutdown_socket", shut)
+        yield
