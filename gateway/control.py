@@ -29,6 +29,8 @@ import structlog
 from aiohttp import web
 
 from security.errors import BadInput, Broken, Fault, Refused, Unavailable
+from security.gatekeeper import Routes, policed
+from security.policy import NOBODY, Action, Subject, Zone
 
 log = structlog.get_logger()
 
@@ -42,6 +44,7 @@ REQUEST_BYTES_MAX = 128 * 1024 * 1024
 _PATIENCE = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=1200)
 _END = object()
 _FAULTS: Mapping[str, type[Fault]] = {kind.__name__: kind for kind in (BadInput, Refused, Unavailable, Broken)}
+ROUTES: Routes = {("POST", "/{operation}"): Action.HOST_ORDER}
 _PEER = struct.Struct("3i")  # pid, uid, gid: unix(7), SO_PEERCRED
 
 
@@ -52,10 +55,10 @@ async def listening(place: Path, operations: Mapping[str, Operation]) -> AsyncIt
     Raises:
         Broken: ``control-place`` the socket cannot be made there.
     """
-    app = web.Application(client_max_size=REQUEST_BYTES_MAX)
+    gatekeeper = policed(ROUTES, zone=Zone.HOST, who=_caller)
+    app = web.Application(client_max_size=REQUEST_BYTES_MAX, middlewares=[gatekeeper])
 
     async def answer(request: web.Request) -> web.StreamResponse:
-        _require_own_user(request)
         operation = operations.get(request.match_info["operation"])
         if operation is None:
             raise web.HTTPNotFound
@@ -228,14 +231,16 @@ class _short:  # noqa: N801 - reads as a function
             os.close(self._folder)
 
 
-def _require_own_user(request: web.Request) -> None:
+def _caller(request: web.Request) -> Subject:
+    """Who calls, as the kernel says it: the gateway's own user and root are this machine, anybody else is nobody."""
     connection = request.transport.get_extra_info("socket") if request.transport else None
     if connection is None:
-        raise web.HTTPForbidden
+        return NOBODY
     _, uid, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
     if uid not in {0, os.geteuid()}:
         log.warning("control-refused", uid=uid)
-        raise web.HTTPForbidden
+        return NOBODY
+    return Subject(name=f"user {uid}", is_local=True)
 
 
 def _kind(fault: Fault) -> str:

@@ -24,6 +24,7 @@ from typing import Final, Protocol, cast
 
 import structlog
 
+from gateway.dimse.access import refusal
 from gateway.dimse.associate import ContextAnswer, Proposal
 from gateway.dimse.command import Command, Field, Status
 from gateway.dimse.limits import Limits
@@ -218,6 +219,8 @@ class Association(asyncio.BufferedProtocol):
             self._ready()
         elif command.field != Field.C_STORE:
             self._sink = Gather(self._limits.gathered_bytes_max)
+        elif status := refusal(self.peer, command.field):
+            self._sink = Discard(status)
         elif self._host.services.store is None or not self.peer.terms.stores:
             self._sink = Discard(Status.UNRECOGNIZED_OPERATION)
         elif command.sop_class != context.abstract_syntax:

@@ -2,6 +2,7 @@
 
 Invariants:
 
+* nothing is performed for a peer whom the policy does not let ask for it;
 * every request gets exactly one final response, unless the association ends first;
 * what a service raises is logged by type and answered 0x0110, never passed on;
 * a query that is taken back stops at the next match with 0xFE00; after ``rows_max`` matches it ends with 0xA700
@@ -15,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import structlog
 
+from gateway.dimse.access import refusal
 from gateway.dimse.association import Association, Operation
 from gateway.dimse.command import Field, Status, Tag, response, store_request
 from gateway.dimse.services import Failure, Gather, Outgoing, RetrieveService, Services, SubOperations
@@ -53,6 +55,10 @@ async def _performed(  # noqa: PLR0911  one table, one return per row
 ) -> tuple[int, Counts]:
     """Status and counts of the final response."""
     request = operation.request
+    if status := refusal(request.peer, request.command.field):
+        log.warning("dimse-operation-denied", peer=association.peer_name, command=request.command.field)
+        association.note("operation-denied")
+        return status, {}
     match request.command.field:
         case Field.C_ECHO:
             return Status.SUCCESS, {}

@@ -19,6 +19,7 @@ from typing import Protocol
 from gateway.dimse.associate import Proposal
 from gateway.dimse.command import Command, Status
 from gateway.dimse.negotiation import Rejection, Terms
+from security.policy import Role
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,13 +34,14 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admitted:
-    """A peer that may associate. ``name``: its name in the configuration."""
+    """A peer that may associate. ``name``: its name in the configuration; ``roles``: what the policy knows it as."""
 
     name: str
     terms: Terms
     associations_max: int = 10
     rows_max: int = 100_000
     destinations: frozenset[str] = frozenset()
+    roles: frozenset[Role] = frozenset({Role.PACS_PEER})
 
 
 class Policy(Protocol):

@@ -10,6 +10,7 @@ Invariants:
 * a broken frame is answered AR, to its control id where its MSH can be read, and the connection is closed: after
   a lost boundary nothing on it can be trusted;
 * connections, bytes in a frame, bytes between frames and every waiting time are bounded;
+* a connection from where nobody may send is closed before a byte of it is read;
 * log lines hold addresses, sizes and codes, never content.
 """
 
@@ -30,6 +31,7 @@ from typing import Self
 import structlog
 
 from gateway.hl7.ack import AckCode, build_ack, fault_problem
+from gateway.hl7.senders import Senders
 from security.clock import Clock, SystemClock
 from security.crash import crash_point
 from security.errors import BadInput, Fault, Unavailable
@@ -143,14 +145,22 @@ Handler = Callable[[bytes, Peer], Awaitable[bytes]]
 
 
 async def serve_mllp(
-    host: str, port: int, handle: Handler, *, limits: MllpLimits | None = None, clock: Clock | None = None
+    host: str,
+    port: int,
+    handle: Handler,
+    *,
+    limits: MllpLimits | None = None,
+    clock: Clock | None = None,
+    senders: Senders | None = None,
 ) -> MllpServer:
-    """Listen on ``host``:``port`` (0: any free port) until ``close``.
+    """Listen on ``host``:``port`` (0: any free port) until ``close``. ``senders``: who may send, else this machine.
 
     Raises:
         OSError: the address cannot be bound.
     """
-    server = MllpServer(handle, limits=limits or MllpLimits(), clock=clock or SystemClock())
+    server = MllpServer(
+        handle, limits=limits or MllpLimits(), clock=clock or SystemClock(), senders=senders or Senders()
+    )
     await server.start(host, port)
     return server
 
@@ -158,10 +168,11 @@ async def serve_mllp(
 class MllpServer:
     """A listener and its connections; ``serve_mllp`` makes it, ``close`` or ``async with`` ends it."""
 
-    def __init__(self, handle: Handler, *, limits: MllpLimits, clock: Clock) -> None:
+    def __init__(self, handle: Handler, *, limits: MllpLimits, clock: Clock, senders: Senders) -> None:
         self._handle = handle
         self._limits = limits
         self._clock = clock
+        self._senders = senders
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._busy: set[asyncio.Task[None]] = set()  # between a complete message and its written answer
@@ -222,8 +233,8 @@ class MllpServer:
             len(self._tasks) >= self._limits.connections_max
             or self._per_address[address] >= self._limits.connections_per_address_max
         )
-        if full or self._closing:
-            _log.warning("mllp connection refused", address=address, open=len(self._tasks))
+        if full or self._closing or not self._senders.admit(address):
+            _log.warning("mllp connection refused", address=address, open=len(self._tasks), full=full)
             writer.transport.abort()
             return
         task.set_name(f"mllp {address}:{port}")

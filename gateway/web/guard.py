@@ -2,8 +2,8 @@
 
 Invariants (T32, T46):
 
-* a route without a line in the zone's policy table answers nobody;
-* what needs a role is neither shown nor done without a session that has it;
+* every request is an action of the policy (``security.policy``); a route that is none answers nobody;
+* what the policy denies is neither shown nor done, and another legal entity's is answered as what does not exist;
 * what changes something needs our origin and, inside a session, the session's token;
 * a form is what our own pages send, UTF-8 and whole within seconds, or no handler sees it (T24, T25).
 """
@@ -11,18 +11,16 @@ Invariants (T32, T46):
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
-from typing import Final
+from collections.abc import Collection
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from gateway.i18n import N_
 from gateway.web.session import Session, Sessions, carries, comes_from_us, cookie_of, names_our_host
-from gateway.web.shell import SESSION, Problem, Shell, see_other
-
-PUBLIC: Final = ""
-"""The role of a route that needs no session."""
+from gateway.web.shell import ALLOWED, SESSION, Problem, Shell, see_other
+from security.gatekeeper import Routes, action_of, resource_of
+from security.policy import NOBODY, TABLE, Deny, Opens, Purpose, Reason, Zone, decide
 
 _OVER = Problem(
     title=N_("Your session is over"),
@@ -34,8 +32,8 @@ _FORM = "application/x-www-form-urlencoded"
 _FORM_S = 10.0
 
 
-def guard(shell: Shell, sessions: Sessions, *, hosts: Collection[str], policy: Mapping[str, str]) -> Middleware:
-    """The checks of one zone. ``hosts``: names it answers to; ``policy``: route name → role."""
+def guard(shell: Shell, sessions: Sessions, *, hosts: Collection[str], routes: Routes, zone: Zone) -> Middleware:
+    """The checks of one zone. ``hosts``: names it answers to; ``routes``: what each address is."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -47,7 +45,7 @@ def guard(shell: Shell, sessions: Sessions, *, hosts: Collection[str], policy: M
         if session:
             request[SESSION] = session
         if request.match_info.http_exception is None:  # else the router has its own refusal
-            refusal = await _refusal(shell, request, policy.get(request.match_info.route.name or ""))
+            refusal = await _refusal(shell, request, routes, zone)
             if refusal:
                 return refusal
         return await handler(request)
@@ -55,21 +53,30 @@ def guard(shell: Shell, sessions: Sessions, *, hosts: Collection[str], policy: M
     return middleware
 
 
-async def _refusal(shell: Shell, request: web.Request, role: str | None) -> web.Response | None:
+async def _refusal(shell: Shell, request: web.Request, routes: Routes, zone: Zone) -> web.Response | None:
     """Why the request may not pass; None when it may."""
     changes = request.method not in _READING
-    if role is None or (changes and not comes_from_us(request)) or _is_ahead_of_a_click(request):
+    action = action_of(request, routes)
+    if action is None or (changes and not comes_from_us(request)) or _is_ahead_of_a_click(request):
         return shell.problem(request, 403)
     session = request.get(SESSION)
-    if role != PUBLIC and session is None:
-        return _to_login(shell, request)
+    subject = session.subject if session else NOBODY
+    judged = decide(subject, Purpose.OPERATION, action, resource_of(request), zone)
+    if isinstance(judged, Deny):
+        return _denied(shell, request, judged.reason)
+    request[ALLOWED] = judged
     if changes:
         await _read_form(request)
-    if role == PUBLIC or session is None:
-        return None
-    if role not in session.roles or (changes and not await _has_token(request, session)):
-        return shell.problem(request, 403)
+        is_open = TABLE[action].opens is Opens.EVERYBODY  # its form has a token of its own
+        if session is not None and not is_open and not await _has_token(request, session):
+            return shell.problem(request, 403)
     return None
+
+
+def _denied(shell: Shell, request: web.Request, reason: Reason) -> web.Response:
+    if reason is Reason.NOT_SIGNED_IN:
+        return _to_login(shell, request)
+    return shell.problem(request, 404 if reason is Reason.TENANT else 403)
 
 
 def _is_ahead_of_a_click(request: web.Request) -> bool:

@@ -8,8 +8,8 @@ Invariants:
   code and hint, an unexpected error its correlation id, found again in the log (FF-48, T34);
 * a question about health ends in bounded time, also when the store does not answer.
 
-It guards nobody: the address it listens on (loopback, T63) is checked by ``gateway.settings``. The console, when it
-is mounted here, guards its own pages.
+Who may ask what stands in the policy (``security.policy``); ``ROUTES`` says which action each address is. The
+console, when it is mounted here, guards its own pages.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from aiohttp.typedefs import Handler
 
 from gateway.telemetry import Metrics, Snapshot
 from security.errors import Fault
+from security.gatekeeper import Routes, Who, peer, policed
+from security.policy import Action, Role, Zone
 
 Ready = Callable[[], Awaitable[Mapping[str, str]]]
 TakeSnapshot = Callable[[], Awaitable[Snapshot]]
@@ -45,11 +47,31 @@ _PROBLEMS: Final = {
     405: ("Méthode refusée / Method not allowed", "method-not-allowed", "use GET"),
     500: ("Erreur interne / Internal error", "internal-fault", "look for the instance in the log and report it"),
 }
+ROUTES: Final[Routes] = {
+    ("GET", "/live"): Action.HEALTH_READ,
+    ("HEAD", "/live"): Action.HEALTH_READ,
+    ("GET", "/ready"): Action.HEALTH_READ,
+    ("HEAD", "/ready"): Action.HEALTH_READ,
+    ("GET", "/metrics"): Action.METRICS_READ,
+    ("HEAD", "/metrics"): Action.METRICS_READ,
+    ("POST", "/pacs/{tenant}/{pacs}/nudge"): Action.PACS_NUDGE,
+    ("GET", "/"): Action.PAGE_OPEN,
+    ("HEAD", "/"): Action.PAGE_OPEN,
+    ("GET", "/console"): Action.PAGE_OPEN,
+    ("HEAD", "/console"): Action.PAGE_OPEN,
+}
+"""What each address of the listener is, before the console's own."""
+_SERVICES: Final = peer(Role.SERVICE)
 _REFUSED: Final = ("Demande refusée / Request refused", "refused", "use GET without a body")
 
 
 def build_ops_app(
-    *, ready: Ready, metrics: Metrics, snapshot: TakeSnapshot, answer_s: float = _ANSWER_S
+    *,
+    ready: Ready,
+    metrics: Metrics,
+    snapshot: TakeSnapshot,
+    answer_s: float = _ANSWER_S,
+    who: Who = _SERVICES,
 ) -> web.Application:
     """The application of the ``ops`` listener.
 
@@ -57,6 +79,7 @@ def build_ops_app(
         metrics: the process's counters, and the form of the page.
         ready: name of each dependency → "" when it is ready, else the reason why not.
         snapshot: the queue's figures, read from the database now (I18).
+        who: whose request it is.
         answer_s: seconds either of them may take before the answer is "not ready" or "not readable".
     """
 
@@ -83,7 +106,8 @@ def build_ops_app(
             taken = None
         return web.Response(body=metrics.page(taken), headers={"Content-Type": METRICS_TYPE})
 
-    app = web.Application(middlewares=[_problems], client_max_size=_REQUEST_BYTES_MAX)
+    gatekeeper = policed(ROUTES, zone=Zone.OPS, who=who)
+    app = web.Application(middlewares=[_problems, gatekeeper], client_max_size=_REQUEST_BYTES_MAX)
     app.on_response_prepare.append(_add_headers)
     app.router.add_get("/live", live)
     app.router.add_get("/ready", is_ready)

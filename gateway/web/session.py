@@ -30,10 +30,10 @@ from typing import Final
 from aiohttp import web
 
 from security.clock import Clock
+from security.policy import Role, Subject
 
 COOKIE: Final = "poterne"
 ABSOLUTE_S: Final = 12 * 3600.0
-OPERATOR: Final = "operator"
 LOOPBACK_HOSTS: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 _SESSIONS_MAX = 64
@@ -47,13 +47,13 @@ class Session:
     """One person at work. ``name``: as they stated it; ``csrf``: the token of every form of this session."""
 
     name: str
-    roles: frozenset[str]
+    roles: frozenset[Role]
     csrf: str
 
     @property
-    def actor(self) -> str:
-        """Role and subject, as the audit record says it."""
-        return f"{','.join(sorted(self.roles))}:{self.name}"
+    def subject(self) -> Subject:
+        """As the policy judges it."""
+        return Subject(name=self.name, roles=self.roles)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -72,7 +72,7 @@ class Sessions:
         self._absolute_s = absolute_s
         self._open: OrderedDict[bytes, _Open] = OrderedDict()
 
-    def open(self, *, name: str, roles: frozenset[str]) -> str:
+    def open(self, *, name: str, roles: frozenset[Role]) -> str:
         """A new session; its id, for the cookie. The oldest session closes when there are too many."""
         token = secrets.token_urlsafe(32)
         now = self._clock.monotonic()

@@ -29,10 +29,12 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from gateway.i18n import DEFAULT, LANGUAGES, N_, Words, words
 from gateway.web.session import Session
 from security.errors import BadInput, Fault, Refused, Unavailable
+from security.policy import Allow
 
 log = structlog.get_logger()
 
 SESSION: Final = web.RequestKey("session", Session)
+ALLOWED: Final = web.RequestKey("allowed", Allow)
 LANG_COOKIE: Final = "poterne-lang"
 
 PAGE_HEADERS: Final = {

@@ -8,7 +8,8 @@ Invariants:
   we cannot do now another one (500, 503);
 * a log line holds the action, the outcome and error codes: no identifier, no value;
 * where an assertion is demanded, nothing is done before it was verified;
-* loopback only: the doors that authenticate peers stand in front of it, not in it.
+* nobody passes whom the policy does not let in: a peer by its certificate, or what speaks from this machine;
+* beyond loopback only with TLS that asks every client for its certificate (FF-44).
 """
 
 from __future__ import annotations
@@ -35,11 +36,14 @@ from indexer.registry.answers import (
 )
 from indexer.registry.body import BODY_BYTES_MAX, read_body
 from indexer.registry.credentials import Credentials
+from indexer.registry.fhir.door import ROUTES as FHIR_ROUTES
 from indexer.registry.fhir.door import FhirNode, add_routes
 from indexer.xds import soap
 from indexer.xds import vocabulary as v
 from security.errors import BadInput, Fault, Refused
+from security.gatekeeper import Routes, peer, policed
 from security.parse.mime import Limits
+from security.policy import Action, Role, Zone
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +81,18 @@ _Transaction = Callable[[soap.Envelope], Awaitable[_Reply]]
 _REPOSITORY = frozenset({v.ITI_41, v.ITI_43})
 _REGISTRY = frozenset({v.ITI_18, v.ITI_42, v.ITI_57})
 
+ROUTES: Routes = {
+    ("POST", "/xds/repository"): Action.INDEX_USE,
+    ("POST", "/xds/registry"): Action.INDEX_USE,
+    ("POST", "/xds"): Action.INDEX_USE,
+    ("GET", "/live"): Action.HEALTH_READ,
+    ("HEAD", "/live"): Action.HEALTH_READ,
+    ("GET", "/ready"): Action.HEALTH_READ,
+    ("HEAD", "/ready"): Action.HEALTH_READ,
+    **FHIR_ROUTES,
+}
+"""What each address of the node is for the policy."""
+
 
 def application(
     node: Node,
@@ -87,7 +103,8 @@ def application(
 ) -> web.Application:
     """The node's routes. ``middlewares``: only a laboratory has any. ``credentials``: demands an assertion, and shuts
     the FHIR door, which knows none."""
-    app = web.Application(client_max_size=body_bytes_max, middlewares=middlewares)
+    gatekeeper = policed(ROUTES, zone=Zone.PEERS, who=peer(Role.GATEWAY_PEER))
+    app = web.Application(client_max_size=body_bytes_max, middlewares=[gatekeeper, *middlewares])
     transactions = _transactions(node)
     for path, actions in (
         ("/xds/repository", _REPOSITORY),
@@ -248,14 +265,14 @@ async def start(
     """Listen. ``port`` 0 takes a free one, told by the result. The store stays the caller's to close.
 
     Raises:
-        Refused: ``index-not-loopback`` the address is open to others; nobody authenticates them here.
+        Refused: ``index-not-loopback`` the address is open to others and ``tls`` does not ask who they are.
         OSError: the address is in use.
     """
-    if not _is_loopback(host):
+    if not _is_loopback(host) and (tls is None or tls.verify_mode is not ssl.CERT_REQUIRED):
         raise Refused(
-            "the index node has no door that authenticates peers yet, so it listens on loopback only",
+            "the index node listens beyond loopback only with TLS that asks every client for its certificate",
             code="index-not-loopback",
-            hint="use 127.0.0.1 or ::1",
+            hint="give ca_file, certificate_file and key_file, or use 127.0.0.1 or ::1",
         )
     app = application(node, body_bytes_max=body_bytes_max, middlewares=middlewares, credentials=credentials)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S, auto_decompress=False)

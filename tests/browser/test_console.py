@@ -70,7 +70,7 @@ async def test_ff19_a_held_exam_is_released_with_the_keyboard_alone(browser):
         assert "Retenue levée." in await who.page.inner_text("main")
         released = [asked for asked in who.desk.asked if asked[0] == "released"]
         assert released == [
-            ("released", "site", HELD, "operator:Jeanne Martin", "pièce d'identité vue par l'accueil")
+            ("released", "site", HELD, "identity-officer:Jeanne Martin", "pièce d'identité vue par l'accueil")
         ]
 
 

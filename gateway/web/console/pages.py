@@ -2,7 +2,7 @@
 
 Invariants:
 
-* every route has a line in the policy table, below, or it answers nobody (T46);
+* every route is an action of the policy, below, or it answers nobody (T46);
 * an identity leaves only after the desk has made the access durable in the audit trail, and once per request;
 * a change is answered by a redirect (303), so that a reload repeats nothing;
 * no patient value stands in an address.
@@ -24,12 +24,10 @@ from gateway.i18n import N_, Words
 from gateway.web import vocabulary
 from gateway.web.console import views
 from gateway.web.desk import Desk, TenantFacts
-from gateway.web.guard import PUBLIC, guard
+from gateway.web.guard import guard
 from gateway.web.session import (
     LOOPBACK_HOSTS,
-    OPERATOR,
     KnownBrowsers,
-    Session,
     Sessions,
     Throttle,
     carries,
@@ -39,12 +37,14 @@ from gateway.web.session import (
     stated_name,
     way_back,
 )
-from gateway.web.shell import SESSION, Shell, add_page_headers, failures_as_pages, see_other
+from gateway.web.shell import ALLOWED, SESSION, Shell, add_page_headers, failures_as_pages, see_other
 from indexer import release
 from indexer.exams import Wanted
 from indexer.timeline import ExamState
 from security.clock import Clock
 from security.errors import BadInput, Refused
+from security.gatekeeper import Routes
+from security.policy import Action, Role, Zone
 
 log = structlog.get_logger()
 
@@ -71,8 +71,8 @@ DONE: Final[Mapping[str, str]] = {
 
 def mount_console(
     app: web.Application, desk: Desk, *, key: bytes | None, idle_s: float, host: str, clock: Clock
-) -> None:
-    """Serve the console under ``/console`` of the ``ops`` listener.
+) -> Routes:
+    """Serve the console under ``/console`` of the ``ops`` listener; what each of its addresses is for the policy.
 
     Args:
         app: the listener's application; nothing is served yet.
@@ -88,17 +88,20 @@ def mount_console(
     pages = _Pages(shell=shell, desk=desk, sessions=sessions, key=key or b"", clock=clock)
     console.middlewares.append(failures_as_pages(shell, vocabulary.fault))
     table = pages.routes() if key else pages.routes_without_key()
-    policy = {}
-    for method, path, handler, role in table:
-        name = f"{method.lower()}-{handler.__name__.replace('_', '-')}"
+    routes: dict[tuple[str, str], Action] = {}
+    for method, path, handler, action in table:
         add = console.router.add_get if method == "GET" else console.router.add_post
-        add(path, handler, name=name)
-        policy[name] = role
-    console.middlewares.append(guard(shell, sessions, hosts={host, *LOOPBACK_HOSTS}, policy=policy))
+        where = add(path, handler).resource
+        assert where is not None
+        for each in ("GET", "HEAD") if method == "GET" else ("POST",):
+            routes[each, PREFIX + where.canonical] = action
+    hosts = {host, *LOOPBACK_HOSTS}
+    console.middlewares.append(guard(shell, sessions, hosts=hosts, routes=routes, zone=Zone.OPS))
     console.on_response_prepare.append(add_page_headers)
     app.router.add_get("/", _to_console)
     app.router.add_get(PREFIX, _to_console)  # before the prefix takes it
     app.add_subapp(PREFIX, console)
+    return routes
 
 
 async def _to_console(_request: web.Request) -> web.Response:
@@ -117,33 +120,33 @@ class _Pages:
         self._throttle = Throttle(clock=clock)
         self._known_browsers = KnownBrowsers()
 
-    def routes(self) -> list[tuple[str, str, Any, str]]:
-        """Method, path, handler and the role it needs."""
+    def routes(self) -> list[tuple[str, str, Any, Action]]:
+        """Method, path, handler and the action it is for the policy."""
         return [
-            ("GET", "/static/{name}", self.static, PUBLIC),
-            ("GET", "/accessibility", self.accessibility, PUBLIC),
-            ("GET", "/login", self.login, PUBLIC),
-            ("POST", "/login", self.enter, PUBLIC),
-            ("POST", "/logout", self.leave, OPERATOR),
-            ("POST", "/stay", self.stay, OPERATOR),
-            ("GET", "/", self.exams, OPERATOR),
-            ("GET", f"/exams/{_EXAM}", self.exam, OPERATOR),
-            ("POST", f"/exams/{_EXAM}/retry", self.retry, OPERATOR),
-            ("POST", f"/exams/{_EXAM}/withdraw", self.withdraw, OPERATOR),
-            ("POST", f"/exams/{_EXAM}/republish", self.republish, OPERATOR),
-            ("GET", "/held", self.held, OPERATOR),
-            ("GET", f"/held/{_EXAM}", self.compare, OPERATOR),
-            ("POST", f"/held/{_EXAM}/release", self.release, OPERATOR),
-            ("POST", f"/tenants/{_TENANT}/pause", self.pause, OPERATOR),
-            ("POST", f"/tenants/{_TENANT}/resume", self.resume, OPERATOR),
+            ("GET", "/static/{name}", self.static, Action.PAGE_OPEN),
+            ("GET", "/accessibility", self.accessibility, Action.PAGE_OPEN),
+            ("GET", "/login", self.login, Action.PAGE_OPEN),
+            ("POST", "/login", self.enter, Action.PAGE_OPEN),
+            ("POST", "/logout", self.leave, Action.SESSION_KEEP),
+            ("POST", "/stay", self.stay, Action.SESSION_KEEP),
+            ("GET", "/", self.exams, Action.EXAM_READ),
+            ("GET", f"/exams/{_EXAM}", self.exam, Action.EXAM_READ),
+            ("POST", f"/exams/{_EXAM}/retry", self.retry, Action.EXAM_RETRY),
+            ("POST", f"/exams/{_EXAM}/withdraw", self.withdraw, Action.EXAM_WITHDRAW),
+            ("POST", f"/exams/{_EXAM}/republish", self.republish, Action.EXAM_REPUBLISH),
+            ("GET", "/held", self.held, Action.EXAM_READ),
+            ("GET", f"/held/{_EXAM}", self.compare, Action.IDENTITY_READ),
+            ("POST", f"/held/{_EXAM}/release", self.release, Action.EXAM_RELEASE),
+            ("POST", f"/tenants/{_TENANT}/pause", self.pause, Action.TENANT_PAUSE),
+            ("POST", f"/tenants/{_TENANT}/resume", self.resume, Action.TENANT_PAUSE),
         ]
 
-    def routes_without_key(self) -> list[tuple[str, str, Any, str]]:
+    def routes_without_key(self) -> list[tuple[str, str, Any, Action]]:
         """All there is while no key is configured."""
         return [
-            ("GET", "/static/{name}", self.static, PUBLIC),
-            ("GET", "/accessibility", self.accessibility, PUBLIC),
-            ("GET", "/{rest:.*}", self.unconfigured, PUBLIC),
+            ("GET", "/static/{name}", self.static, Action.PAGE_OPEN),
+            ("GET", "/accessibility", self.accessibility, Action.PAGE_OPEN),
+            ("GET", "/{rest:.*}", self.unconfigured, Action.PAGE_OPEN),
         ]
 
     # -- open to everybody ---------------------------------------------------------------------------------
@@ -214,12 +217,12 @@ class _Pages:
             errors = {} if name else {"name": N_("State your name: 2 to 80 characters.")}
             if not admitted:
                 errors["key"] = N_("This is not the console key.")
-                await self._desk.signed_in(actor=f"{OPERATOR}:{name}", address=address, admitted=False)
+                await self._desk.signed_in(actor=f"{Role.OPERATOR}:{name}", address=address, admitted=False)
             return self._login_form(request, back=back, name=text, errors=errors, status=403)
-        await self._desk.signed_in(actor=f"{OPERATOR}:{name}", address=address, admitted=True)
+        await self._desk.signed_in(actor=f"{Role.OPERATOR}:{name}", address=address, admitted=True)
         self._throttle.forgive(who)
         self._sessions.close(request.cookies.get(cookie_of(request), ""))
-        token = self._sessions.open(name=name, roles=frozenset({OPERATOR}))
+        token = self._sessions.open(name=name, roles=frozenset({Role.OPERATOR, Role.IDENTITY_OFFICER}))
         response = see_other(way_back(back, PREFIX))
         response.set_cookie(
             cookie_of(request), token, path=PREFIX, httponly=True, samesite="Strict", secure=request.secure
@@ -355,7 +358,7 @@ class _Pages:
         if wrong:
             return await self._exam(request, field=field, wrong=wrong, text=text)
         try:
-            await act(tenant, study, actor=_session(request).actor, reason=text)
+            await act(tenant, study, actor=_actor(request), reason=text)
         except BadInput as fault:
             return await self._exam(request, field=field, wrong=self._said(request, fault), text=text)
         except Refused as refusal:
@@ -400,7 +403,7 @@ class _Pages:
         refused: str = "",
     ) -> web.Response:
         tenant, study = await self._known(request)
-        found = await self._desk.held(tenant, study, actor=_session(request).actor)
+        found = await self._desk.held(tenant, study, actor=_actor(request))
         if found is None:
             if await self._desk.exam(tenant, study) is None:
                 raise web.HTTPNotFound
@@ -441,7 +444,7 @@ class _Pages:
             return await self._compare(request, errors=errors, text=text)
         try:
             await self._desk.release(
-                tenant, study, actor=_session(request).actor, reason=text, seen=str(form.get("seen", ""))
+                tenant, study, actor=_actor(request), reason=text, seen=str(form.get("seen", ""))
             )
         except BadInput as fault:
             return await self._compare(request, errors={"reason": self._said(request, fault)}, text=text)
@@ -457,13 +460,13 @@ class _Pages:
         text, wrong = _reason(await request.post())
         if wrong:
             return await self._exams(request, pause={"tenant": tenant, "text": text, "error": wrong}, status=400)
-        await self._desk.pause(tenant, actor=_session(request).actor, reason=text)
+        await self._desk.pause(tenant, actor=_actor(request), reason=text)
         return see_other(f"{PREFIX}/", done="paused")
 
     async def resume(self, request: web.Request) -> web.Response:
         """Send again for one tenant."""
         tenant = await self._tenant(request)
-        await self._desk.resume(tenant, actor=_session(request).actor)
+        await self._desk.resume(tenant, actor=_actor(request))
         return see_other(f"{PREFIX}/", done="resumed")
 
     # -- parts ---------------------------------------------------------------------------------------------
@@ -516,8 +519,9 @@ def _reason(form: Mapping[str, Any]) -> tuple[str, str]:
     return text, ""
 
 
-def _session(request: web.Request) -> Session:
-    return request[SESSION]
+def _actor(request: web.Request) -> str:
+    """The role that allows it and the subject, as the audit record says it."""
+    return f"{request[ALLOWED].role}:{request[SESSION].name}"
 
 
 def _named(request: web.Request) -> tuple[str, str]:

@@ -8,7 +8,7 @@ Invariants:
   the status and codes;
 * an answer is whole, or says that it has a next page, or is an error: never silently shortened.
 
-XML is not offered: 406 to who asks for it, 415 to who sends it. Who may ask is for the doors in front.
+XML is not offered: 406 to who asks for it, 415 to who sends it. Who may ask is for the policy in front.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol, TypeVar
+from types import MethodType
+from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
 from aiohttp import web
@@ -42,6 +43,8 @@ from indexer.xds import vocabulary as v
 from indexer.xds.objects import Association, DocumentEntry, RegistryObject, SubmissionSet
 from indexer.xds.objects import Submission as Objects
 from security.errors import BadInput, Fault
+from security.gatekeeper import Routes
+from security.policy import Action
 
 log = logging.getLogger(__name__)
 
@@ -71,25 +74,6 @@ class FhirNode(Protocol):
     def seal_page(self, text: str) -> str: ...
 
     def open_page(self, token: str) -> str: ...
-
-
-def add_routes(app: web.Application, node: FhirNode) -> None:
-    """The routes of the FHIR door."""
-    door = _Door(node)
-    for method, path, handler in (
-        ("POST", "", door.provide),
-        ("POST", "/", door.provide),
-        ("GET", "/metadata", door.metadata),
-        ("GET", "/DocumentReference", door.search_entries),
-        ("POST", "/DocumentReference/_search", door.search_entries),
-        ("GET", "/DocumentReference/{id}", door.read_entry),
-        ("GET", "/List", door.search_lists),
-        ("POST", "/List/_search", door.search_lists),
-        ("GET", "/List/{id}", door.read_list),
-        ("GET", "/Binary/{id}", door.read_document),
-        ("*", "/{rest:.*}", door.nothing),
-    ):
-        app.router.add_route(method, BASE + path, _guarded(handler))
 
 
 def find_entries(holdings: lookup.Holdings, search: Search) -> list[RegistryObject]:
@@ -249,6 +233,34 @@ class _Door:
 
 
 # -- looking ---------------------------------------------------------------------------------------------------
+
+
+_INTERACTIONS: Final = (
+    ("POST", "", _Door.provide),
+    ("POST", "/", _Door.provide),
+    ("GET", "/metadata", _Door.metadata),
+    ("GET", "/DocumentReference", _Door.search_entries),
+    ("POST", "/DocumentReference/_search", _Door.search_entries),
+    ("GET", "/DocumentReference/{id}", _Door.read_entry),
+    ("GET", "/List", _Door.search_lists),
+    ("POST", "/List/_search", _Door.search_lists),
+    ("GET", "/List/{id}", _Door.read_list),
+    ("GET", "/Binary/{id}", _Door.read_document),
+)
+_NOTHING = "/{rest}"
+ROUTES: Final[Routes] = {
+    **{(method, BASE + path): Action.INDEX_USE for method, path, _ in _INTERACTIONS},
+    ("*", BASE + _NOTHING): Action.INDEX_USE,
+}
+"""What each address of the FHIR door is for the policy."""
+
+
+def add_routes(app: web.Application, node: FhirNode) -> None:
+    """The routes of the FHIR door."""
+    door = _Door(node)
+    for method, path, handler in _INTERACTIONS:
+        app.router.add_route(method, BASE + path, _guarded(MethodType(handler, door)))
+    app.router.add_route("*", BASE + "/{rest:.*}", _guarded(door.nothing))
 
 
 def _assigned(provided: Provided, answer: RegistryAnswer) -> dict[str, str]:

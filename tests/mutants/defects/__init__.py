@@ -7,6 +7,7 @@ notice.
 from __future__ import annotations
 
 from tests.mutants.defects import (
+    access,
     dimse,
     doors,
     exams,
@@ -44,6 +45,7 @@ _ROOMS = (
     hl7,
     pacs,
     dimse,
+    access,
     doors,
     service,
     signatures,
