@@ -72,6 +72,7 @@ class Tenant:
     admission: Admission
     intake: Intake
     kinds: Mapping[str, JobKind]
+    sources: Sequence[PacsSource]
     peers: Mapping[str, Peer]
     followers: Mapping[str, ChangeFollower]
     probes: tuple[WeeklyProbe, ...]
@@ -137,6 +138,7 @@ async def open_tenant(name: str, settings: TenantSettings, ground: Ground) -> As
             ),
             kinds={kind.name: AfterRestore(kind, reconciler) for kind in (publication, withdraw)},
             reconciler=reconciler,
+            sources=sources,
             peers=peers,
             followers=followers,
             probes=tuple(_probe(name, peer, ground) for peer in peers.values()),
@@ -212,6 +214,7 @@ def _policy(name: str, tenant: TenantSettings, ground: Ground) -> Policy:
         mode=tenant.mode,
         profile=tenant.profile,
         form=tenant.form,
+        hiding=frozenset(tenant.dicom.hiding_titles),
         signer=set_signer(tenant.index, ground.clock),
     )
 
