@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from indexer import timeline
+from indexer import questions, timeline
 from indexer.ledger import evidence_of
 from indexer.timeline import EXAM_STATE, OVER, SHADOW, ExamState, deciding_job, exam_state, is_withdrawal, missing
-from security.clock import from_ms, to_ms
+from security.clock import to_ms
 from security.errors import BadInput
 from security.outbox import jobs, lanes
 from security.outbox.states import State
@@ -90,60 +90,8 @@ def one(tx: ReadTx, tenant: str, study: str) -> timeline.Exam:
         evidence_of(tx, tenant, study),
         jobs.lane_jobs(tx, tenant=tenant, lane=study),
         jobs.lane_history(tx, tenant=tenant, lane=study),
+        questions.answers(tx, tenant, study),
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exchange:
-    """One attempt on the index: what was asked and what came back, without patient values; the bytes themselves stay
-    sealed (``manifest.submission``, ``withdrawal.request``).
-
-    ``transaction``: of IHE. ``unique_id``: of the entry it is about; ``entry_uuid``: the entry it replaces or
-    withdraws, "" for none. ``outcome``: of the attempt, "" while nothing came back; ``reason``: the answer's own.
-    """
-
-    transaction: str
-    version: int
-    unique_id: str
-    entry_uuid: str
-    attempt: int
-    began_at: datetime
-    ended_at: datetime | None
-    outcome: str
-    reason: str
-
-
-def exchanges(tx: ReadTx, tenant: str, study: str) -> list[Exchange]:
-    """Every attempt on the index about the study, oldest first."""
-    rows = tx.rows(
-        "SELECT a.started_at, a.attempt_no, a.ended_at, a.outcome, a.detail, job.kind,"
-        " COALESCE(m.version, w.version, 0) AS version, COALESCE(m.unique_id, w.unique_id, '') AS unique_id,"
-        " COALESCE(m.replaces, w.entry_uuid, '') AS entry_uuid FROM outbox_attempt a"
-        " JOIN outbox_job job ON job.job_id = a.job_id"
-        " LEFT JOIN manifest m ON m.tenant = job.tenant AND m.job_id = job.job_id AND m.version ="
-        " (SELECT MAX(version) FROM manifest WHERE tenant = job.tenant AND job_id = job.job_id"
-        " AND created_at <= a.started_at)"
-        " LEFT JOIN withdrawal w ON w.tenant = job.tenant AND w.job_id = job.job_id AND w.serial ="
-        " (SELECT MAX(serial) FROM withdrawal WHERE tenant = job.tenant AND job_id = job.job_id"
-        " AND created_at <= a.started_at)"
-        " WHERE job.tenant = :tenant AND job.lane = :study ORDER BY a.started_at, a.job_id, a.attempt_no",
-        tenant=tenant,
-        study=study,
-    )
-    return [
-        Exchange(
-            transaction="ITI-57" if is_withdrawal(row["kind"]) else "ITI-41",
-            version=row["version"],
-            unique_id=row["unique_id"],
-            entry_uuid=row["entry_uuid"],
-            attempt=row["attempt_no"],
-            began_at=from_ms(row["started_at"]),
-            ended_at=None if row["ended_at"] is None else from_ms(row["ended_at"]),
-            outcome=row["outcome"],
-            reason=row["detail"],
-        )
-        for row in rows
-    ]
 
 
 def find(tx: ReadTx, wanted: Wanted) -> Page:

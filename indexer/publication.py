@@ -25,16 +25,16 @@ from functools import partial
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-from indexer import fhir, gate, knowledge, kos, presence, standing, withdrawal
+from indexer import fhir, gate, knowledge, kos, presence, questions, standing, withdrawal
 from indexer.assemble import Site, assemble
 from indexer.consent import Consents
 from indexer.decision import ABSENCE_APART, Decision, Do, Facts, Index, Pacs, decide
-from indexer.imaging import rejections
 from indexer.knowledge import Known
 from indexer.ledger import HeldReport, Ledger
 from indexer.manifest import Context, Edition, Imprint, StudyManifest, content_hash, edition, imprint
 from indexer.persons import Persons
 from indexer.ports import EntryAbsent, EntryAnswer, EntryFound, EntryUnknown, NationalIndex, StudySource
+from indexer.questions import Disagreeing
 from indexer.reading import Profile
 from indexer.report import Professional
 from indexer.study import Absent, Found, Study, StudyAnswer, Unknown
@@ -58,8 +58,7 @@ class Policy:
     ``visibility``: how long an entry the index accepted, or may have accepted, can stay invisible to queries
     before it counts as absent (F09). ``pacs_retry_*``: how soon a PACS that does not have the study, or did
     not answer, is asked again: doubling from base to cap. ``mode``: ``shadow`` sends nothing. ``profile``: the
-    network's rules for document and metadata; ``form``: in which the manifest is written; ``hiding``:
-    titles of rejection notes whose instances no manifest lists; ``signer``: who signs the
+    network's rules for document and metadata; ``form``: in which the manifest is written; ``signer``: who signs the
     submission set, asked for each one, None for nobody.
     """
 
@@ -74,7 +73,6 @@ class Policy:
     mode: Literal["live", "shadow"] = "live"
     profile: Profile = "drim-m"
     form: FormName = "kos"
-    hiding: frozenset[str] = rejections.HIDING
     signer: Callable[[], SetSigner] | None = None
 
     @property
@@ -92,13 +90,6 @@ class _Predecessor:
 
     entry_uuid: str | None
     effects: Callable[[Tx], None] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Disagreeing:
-    """Several PACS hold the study, and not the same one."""
-
-    names: tuple[str, ...]
 
 
 def job_kind(tenant: str) -> str:
@@ -145,9 +136,17 @@ class Publication:
         said = decide(facts)
         if said.do is not Do.ASK:
             return self._stopping(job, known, said)
-        sources = self._trial if known.is_trial else self._sources
-        found = await asyncio.gather(*(source.find(study_uid) for source in sources))
-        answer = combine(list(zip((source.name for source in sources), found, strict=True)))
+        asked = await questions.ask(self._trial if known.is_trial else self._sources, study_uid, self._clock)
+        note = partial(questions.note, tenant=job.tenant, study=job.lane, asked=asked, now=self._clock.now())
+        answered = await self._told(
+            job, known, facts, questions.combine([(one.pacs, one.answer) for one in asked]), asked_at
+        )
+        return replace(answered, effects=_all(note, answered.effects))
+
+    async def _told(
+        self, job: Job, known: Known, facts: Facts, answer: StudyAnswer | Disagreeing, asked_at: datetime
+    ) -> Answer:
+        """What the answer of the PACS, asked then, means."""
         self._observe("pacs", type(answer).__name__.lower())
         match answer:
             case Unknown(reason=reason, detail=detail):
@@ -157,12 +156,8 @@ class Publication:
             case Disagreeing(names=names):
                 facts, detail = replace(facts, pacs=Pacs.DISAGREE), f"{' and '.join(names)} hold different studies"
             case Found(study=study):
-                shown = rejections.shown(study, known.rejected, self._policy.hiding)
-                if shown is None:
-                    facts, detail = replace(facts, pacs=Pacs.REJECTED), "every instance of the study was rejected"
-                    return self._without_images(job, known, decide(facts), facts, detail)
                 facts = replace(facts, pacs=Pacs.FOUND)
-                answered = await self._prepare(job, known, shown, facts)
+                answered = await self._prepare(job, known, study, facts)
                 if not known.presence.is_in_question:
                     return answered
                 seen = partial(presence.seen, tenant=job.tenant, study=job.lane, asked_at=asked_at)
@@ -184,7 +179,7 @@ class Publication:
 
     def _take_out(self, tx: Tx, *, job: Job, said: Decision) -> None:
         now = self._clock.now()
-        if said.reason in {"exam-ended", "images-gone", "all-rejected"}:
+        if said.reason in {"exam-ended", "images-gone"}:
             presence.ended(tx, job.tenant, job.lane)
         withdrawal.request(
             tx, self._ledger, tenant=job.tenant, study=job.lane, actor=jobs.ENGINE, reason=said.words, now=now
@@ -504,21 +499,6 @@ def _as_recorded(known: standing.Sendings, digest: str) -> _Predecessor | Answer
             detail=f"version {known.published.version} has this content, as the index showed it last",
         )
     return _Predecessor(entry_uuid=known.published.entry_uuid)
-
-
-def combine(answers: Sequence[tuple[str, StudyAnswer]]) -> StudyAnswer | Disagreeing:
-    """One answer from every PACS of the tenant. Only clean answers count, and those that hold the study must hold
-    the same: a part of a study, or another patient's, is never published because one PACS was silent."""
-    unknown = [(name, answer) for name, answer in answers if isinstance(answer, Unknown)]
-    if unknown:
-        name, first = unknown[0]
-        return Unknown(reason=first.reason, detail=f"{name}: {first.detail}")
-    found = [(name, answer) for name, answer in answers if isinstance(answer, Found)]
-    if any(answer != found[0][1] for _, answer in found):
-        return Disagreeing(names=tuple(name for name, _ in found))
-    if found:
-        return found[0][1]
-    return Absent(evidence="; ".join(f"{name}: {a.evidence}" for name, a in answers if isinstance(a, Absent)))
 
 
 def _all(*effects: Callable[[Tx], None] | None) -> Callable[[Tx], None]:

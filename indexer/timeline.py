@@ -12,6 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from indexer.ledger import Evidence
+from indexer.questions import Answered
 from security.outbox.jobs import Change
 from security.outbox.port import Job
 from security.outbox.states import STOPPED, State
@@ -72,11 +73,14 @@ def is_withdrawal(kind: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One line of the timeline, without patient values."""
+    """One line of the timeline, without patient values. ``reason``: its code, "" for none; ``detail``: one sentence,
+    plain English; ``answered``: of a PACS, which is said from its facts alone."""
 
     at: datetime
     what: str
     detail: str
+    reason: str = ""
+    answered: Answered | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,8 +119,6 @@ MISSING: dict[str, str] = {
     " the exam is withdrawn if it is still not there",
     "pacs-absent-many": "many exams vanished from the PACS at once, and nothing is withdrawn for that: look whether"
     " it was emptied or restored; once it holds them again, try again; take out by hand what is really gone",
-    "all-rejected": "every image that the PACS holds of the exam was rejected by a note: it is published once other"
-    f" images come; if a note was wrong, see hiding_titles under [tenants.<name>.dicom]; {_AGAIN}",
     "entry-deprecated-by-others": "somebody else deprecated our entry; ask the index who, then decide",
     "entry-missing": "the index no longer shows an entry it showed before; ask the index why, then decide",
     "never-shown": "the index took it many times and never showed it; ask the index what became of it",
@@ -169,6 +171,11 @@ MISSING: dict[str, str] = {
     " then send one that replaces it",
     "metadata-no-patient-id": "the patient has neither a qualified INS nor an identifier of a known issuer: complete"
     " PID-3 at its source, then send the report again",
+    "index-XDSPatientIdDoesNotMatch": "the index refuses it: the patient of the request is not the patient it knows"
+    " under this identifier, or of the entry that is replaced; check the INS at its source, then send the report"
+    " again",
+    "index-XDSUnknownPatientId": "the index does not know the patient: check the INS at its source, and whether the"
+    " index must be told of a patient first; then send the report again",
     "internal-fault": "this is a defect: keep the log and report it",
 }
 """What would let the exam go on, by reason; a prefix rule covers the families."""
@@ -218,15 +225,26 @@ def deciding_job(jobs: Sequence[Job]) -> Job | None:
     return telling[-1] if telling else None
 
 
-def compose(study: str, evidence: Sequence[Evidence], jobs: Sequence[Job], changes: Sequence[Change]) -> Exam:
+def compose(
+    study: str,
+    evidence: Sequence[Evidence],
+    jobs: Sequence[Job],
+    changes: Sequence[Change],
+    answers: Sequence[Answered] = (),
+) -> Exam:
     """The exam as people see it, its steps oldest first."""
-    steps = [Step(at=e.at, what=e.kind, detail=e.summary) for e in evidence] + [
-        Step(
-            at=change.at,
-            what=SHADOW if change.reason == SHADOW else change.to_state.lower(),
-            detail=" ".join(part for part in (change.reason, change.detail) if part),
-        )
-        for change in changes
+    steps = [
+        *(Step(at=e.at, what=e.kind, detail=e.summary) for e in evidence),
+        *(Step(at=one.first_at, what="pacs-answer", detail="", answered=one) for one in answers),
+        *(
+            Step(
+                at=change.at,
+                what=SHADOW if change.reason == SHADOW else change.to_state.lower(),
+                detail=change.detail,
+                reason=change.reason,
+            )
+            for change in changes
+        ),
     ]
     job = deciding_job(jobs)
     state = exam_state(job) if job else ExamState.WAITING

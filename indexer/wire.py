@@ -6,7 +6,8 @@ Invariants:
 * before the first byte is handed to the connection a failure is ``NotSent``, from then on it is ``Ambiguous``
   (FF-20, F07);
 * an answer is read up to a cap and never inflated (T24);
-* plain HTTP goes to loopback only; TLS shows our certificate.
+* plain HTTP goes to loopback only; TLS shows our certificate;
+* whoever tapes gets every exchange as it was, also what came of an answer that was cut, and never a credential.
 
 What an answer means stands with each door to the index (``indexer.xds.answers``, ``indexer.mhd.answers``); when to
 try again belongs to the outbox.
@@ -19,7 +20,9 @@ import ipaddress
 import os
 import re
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import SimpleNamespace
@@ -65,11 +68,65 @@ def retry_after_s(retry_after: str) -> float | None:
     return float(retry_after) if re.fullmatch(r"[0-9]{1,9}", retry_after.strip()) else None
 
 
+TAPED_MAX = 64 * 1024
+"""Bytes of an answer that a tape keeps; how many there were stands beside them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """One exchange as it was on the wire.
+
+    ``transaction``: of IHE; ``url``: without its query; ``request``: the body as it left; ``credential``: the part of
+    it that proves who we are, b"" for none. ``http_status``: 0 when no answer began. ``answer``: the first
+    ``TAPED_MAX`` bytes of the ``answer_bytes`` that came; ``failure``: why it did not end, "" when it came whole;
+    ``detail``: of the failure.
+    """
+
+    transaction: str
+    method: str
+    url: str
+    began_at: datetime
+    ended_at: datetime
+    request_type: str
+    request: bytes = field(repr=False)
+    credential: bytes = field(default=b"", repr=False)
+    http_status: int = 0
+    answer_type: str = ""
+    answer: bytes = field(default=b"", repr=False)
+    answer_bytes: int = 0
+    failure: str = ""
+    detail: str = ""
+
+
+@dataclass(slots=True)
+class _Tape:
+    now: Callable[[], datetime]
+    exchanges: list[Exchange] = field(default_factory=list)
+
+
+_TAPE: ContextVar[_Tape | None] = ContextVar("tape", default=None)
+
+
+@contextmanager
+def taped(now: Callable[[], datetime]) -> Iterator[list[Exchange]]:
+    """Every exchange that ends inside the block, of this task and of those it begins, in the order in which they
+    end. ``now``: the clock of their stamps."""
+    tape = _Tape(now=now)
+    token = _TAPE.set(tape)
+    try:
+        yield tape.exchanges
+    finally:
+        _TAPE.reset(token)
+
+
 @dataclass(slots=True)
 class _Progress:
-    """How far one request came; aiohttp's trace hook writes it."""
+    """How far one exchange came; aiohttp's trace hook writes ``sent``."""
 
     sent: bool = False
+    http_status: int = 0
+    content_type: str = ""
+    data: bytearray = field(default_factory=bytearray, repr=False)
 
 
 class Wire:
@@ -102,10 +159,55 @@ class Wire:
             await session.close()
 
     async def exchange(
-        self, method: str, url: str, *, headers: Mapping[str, str], data: bytes | None = None, crash_at: str = ""
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        data: bytes | None = None,
+        transaction: str,
+        credential: bytes = b"",
+        crash_at: str = "",
     ) -> HttpReply | NotSent | Ambiguous:
-        """One request and the bytes of its answer."""
-        progress = _Progress()
+        """One request and the bytes of its answer. ``transaction``: its name in IHE; ``credential``: what of ``data``
+        no tape may keep."""
+        tape, progress, asked = _TAPE.get(), _Progress(), (method, url, headers)
+        if tape is None:
+            return await self._exchanged(asked, data, progress, crash_at)
+        began_at = tape.now()
+        failed: NotSent | Ambiguous | None = Ambiguous(reason="cancelled", detail="nobody waited for its end")
+        try:
+            reply = await self._exchanged(asked, data, progress, crash_at)
+            failed = None if isinstance(reply, HttpReply) else reply
+            return reply
+        finally:
+            tape.exchanges.append(
+                Exchange(
+                    transaction=transaction,
+                    method=method,
+                    url=url.partition("?")[0],
+                    began_at=began_at,
+                    ended_at=tape.now(),
+                    request_type=headers.get("Content-Type", ""),
+                    request=data or b"",
+                    credential=credential,
+                    http_status=progress.http_status,
+                    answer_type=progress.content_type,
+                    answer=bytes(progress.data[:TAPED_MAX]),
+                    answer_bytes=len(progress.data),
+                    failure=failed.reason if failed else "",
+                    detail=failed.detail if failed else "",
+                )
+            )
+
+    async def _exchanged(
+        self,
+        asked: tuple[str, str, Mapping[str, str]],
+        data: bytes | None,
+        progress: _Progress,
+        crash_at: str,
+    ) -> HttpReply | NotSent | Ambiguous:
+        method, url, headers = asked
         try:
             async with self._open_session().request(
                 method,
@@ -118,29 +220,30 @@ class Wire:
             ) as response:
                 if crash_at:
                     crash_point(crash_at)
+                progress.http_status = response.status
+                progress.content_type = response.headers.get("Content-Type", "")
                 self._observe_date(response.headers.get("Date", ""), SystemClock().now())
-                answer = await self._read(response)
+                is_read = await self._read(response, progress.data)
         except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
             return _failure(error, sent=progress.sent)
-        if answer is None:
+        if not is_read:
             return Ambiguous(
                 reason="answer-too-large", detail=f"more than {self._response_bytes_max} bytes of answer"
             )
         return HttpReply(
-            http_status=response.status,
-            content_type=response.headers.get("Content-Type", ""),
-            data=answer,
+            http_status=progress.http_status,
+            content_type=progress.content_type,
+            data=bytes(progress.data),
             retry_after=response.headers.get("Retry-After", ""),
         )
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes | None:
-        """The answer's body as sent, None when it is over the cap."""
-        answer = bytearray()
+    async def _read(self, response: aiohttp.ClientResponse, answer: bytearray) -> bool:
+        """The answer's body as sent, into ``answer``; False when it is over the cap."""
         async for chunk in response.content.iter_chunked(_CHUNK):
             answer += chunk
             if len(answer) > self._response_bytes_max:
-                return None
-        return bytes(answer)
+                return False
+        return True
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:

@@ -306,5 +306,22 @@ class Withdrawal:
         )
 
 
+def request_at(
+    tx: ReadTx, ledger: Ledger, tenant: str, job_id: int, serial: int | None = None
+) -> tuple[int, bytes] | None:
+    """One request of a job, byte for byte as stored, with its serial; without ``serial`` the newest; or None."""
+    row = tx.row(
+        "SELECT serial, request FROM withdrawal WHERE tenant = :tenant AND job_id = :job_id"
+        " AND (:any = 1 OR serial = :serial) ORDER BY serial DESC LIMIT 1",
+        tenant=tenant,
+        job_id=job_id,
+        any=int(serial is None),
+        serial=serial or 0,
+    )
+    if row is None:
+        return None
+    return row["serial"], ledger.vault.open(tenant, _place(job_id, row["serial"]), row["request"])
+
+
 def _place(job_id: int, serial: int) -> str:
     return f"withdrawal.request/{job_id}/{serial}"

@@ -81,6 +81,7 @@ class Action(StrEnum):
     EXAM_REPUBLISH = "exam.republish"
     EXAM_RELEASE = "exam.release"
     IDENTITY_READ = "identity.read"
+    EXCHANGE_REVEAL = "exchange.reveal"
     TENANT_PAUSE = "tenant.pause"
     ACCOUNT_READ = "account.read"
     ACCOUNT_CHANGE = "account.change"
@@ -226,6 +227,7 @@ TABLE: Final[Mapping[Action, Rule]] = {
         glass=frozenset({Role.OPERATOR}),
     ),
     Action.EXAM_RELEASE: _rule(Zone.OPS, roles=(Role.IDENTITY_OFFICER,)),
+    Action.EXCHANGE_REVEAL: _rule(Zone.OPS, roles=(Role.IDENTITY_OFFICER,)),
     Action.TENANT_PAUSE: _rule(Zone.OPS, roles=(Role.OPERATOR,)),
     Action.ACCOUNT_READ: _rule(Zone.OPS, roles=(Role.SECURITY_OFFICER,)),
     Action.ACCOUNT_CHANGE: _rule(Zone.OPS, roles=(Role.SECURITY_OFFICER,), step_up=True),

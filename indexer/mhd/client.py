@@ -90,13 +90,13 @@ class MhdClient:
     async def provide_and_register(self, submission: Submission) -> IndexAnswer:
         """ITI-65 with the stored bytes."""
         bundle, entries = provide_bundle(submission, fhir_documents=self._endpoint.fhir_documents)
-        reply = await self._transaction(bundle)
+        reply = await self._transaction(bundle, "ITI-65")
         return provide_answer(reply, self._rules, entries=entries) if isinstance(reply, HttpReply) else reply
 
     async def update_status(self, change: StatusChange) -> IndexAnswer:
         """ITI-65 with a List and the PATCH of the entry's status."""
         bundle, entries = withdrawal_bundle(change)
-        reply = await self._transaction(bundle)
+        reply = await self._transaction(bundle, "ITI-65 PATCH")
         return withdrawal_answer(reply, self._rules, entries=entries) if isinstance(reply, HttpReply) else reply
 
     async def find_document(self, unique_id: str) -> EntryAnswer:
@@ -120,19 +120,21 @@ class MhdClient:
         url = urljoin(self._base + "/", shown[0].url)
         if not is_within(url, self._base):
             raise no_document("document-elsewhere", lasting=True)
-        document = await self._wire.exchange("GET", url, headers={"Accept": "*/*"})
+        document = await self._wire.exchange("GET", url, headers={"Accept": "*/*"}, transaction="ITI-68")
         if isinstance(document, HttpReply):
             return retrieved(document)
         raise Unavailable(f"ITI-68: {document.detail}", code=document.reason, hint="ask again later")
 
-    async def _transaction(self, bundle: bytes) -> HttpReply | IndexAnswer:
+    async def _transaction(self, bundle: bytes, transaction: str) -> HttpReply | IndexAnswer:
         headers = {"Content-Type": mhd.FHIR_JSON, **_ACCEPT}
-        return await self._wire.exchange("POST", self._base, headers=headers, data=bundle, crash_at="request-sent")
+        return await self._wire.exchange(
+            "POST", self._base, headers=headers, data=bundle, transaction=transaction, crash_at="request-sent"
+        )
 
     async def _search(self, unique_id: str) -> HttpReply | EntryUnknown:
         wanted = values.unique_id_value(unique_id)
         form = urlencode({"identifier": f"{wanted['system']}|{wanted['value']}", "status": _STATUSES})
         headers = {"Content-Type": "application/x-www-form-urlencoded", **_ACCEPT}
         url = f"{self._base}/DocumentReference/_search"
-        reply = await self._wire.exchange("POST", url, headers=headers, data=form.encode())
+        reply = await self._wire.exchange("POST", url, headers=headers, data=form.encode(), transaction="ITI-67")
         return reply if isinstance(reply, HttpReply) else EntryUnknown(reason=reply.reason, detail=reply.detail)

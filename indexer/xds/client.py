@@ -194,7 +194,13 @@ class XdsClient:
             security=security,
         )
         reply = await self._wire.exchange(
-            "POST", url, headers={"Content-Type": content_type}, data=data, crash_at=crash_at
+            "POST",
+            url,
+            headers={"Content-Type": content_type},
+            data=data,
+            transaction=xds.TRANSACTIONS[action],
+            credential=security,
+            crash_at=crash_at,
         )
         if not isinstance(reply, HttpReply):
             return reply

@@ -84,6 +84,8 @@ ITI_42 = "urn:ihe:iti:2007:RegisterDocumentSet-b"
 ITI_18 = "urn:ihe:iti:2007:RegistryStoredQuery"
 ITI_43 = "urn:ihe:iti:2007:RetrieveDocumentSet"
 ITI_57 = "urn:ihe:iti:2010:UpdateDocumentSet"
+TRANSACTIONS = {ITI_41: "ITI-41", ITI_42: "ITI-42", ITI_18: "ITI-18", ITI_43: "ITI-43", ITI_57: "ITI-57"}
+"""Name of each transaction by its wsa:Action."""
 
 # -- stored queries (ITI TF-2 3.18.4.1.2.4): AdhocQuery/@id ------------------------------------------------------
 FIND_DOCUMENTS = "urn:uuid:14d4debf-8f97-4251-9a74-a90016b0af0d"
