@@ -225,6 +225,11 @@ def exam(
         str, typer.Option(help="Try it again now, for this reason; accepts nothing that is in question.")
     ] = "",
     reason: Annotated[str, typer.Option(help="Why it is withdrawn or republished; kept in the audit trail.")] = "",
+    exchanges: Annotated[bool, typer.Option("--exchanges", help="Show what was said to the index, masked.")] = False,
+    reveal: Annotated[
+        bool,
+        typer.Option("--reveal", help="In clear: for users of [exchanges] reveal_users; kept in the audit trail."),
+    ] = False,
     as_json: AsJson = False,
     lang: Lang = None,
 ) -> None:
@@ -243,7 +248,16 @@ def exam(
         asked, why = (verb[0], reason) if verb else ("retry", retry)
         doing = commands.about_exam(settings, words, asked, tenant=name, study=study_uid, reason=why)
         raise typer.Exit(asyncio.run(doing))
-    raise typer.Exit(asyncio.run(views.exam(settings, study_uid, words, tenant=tenant, as_json=as_json)))
+    showing = views.exam(
+        settings,
+        study_uid,
+        words,
+        tenant=tenant,
+        as_json=as_json,
+        with_exchanges=exchanges or reveal,
+        in_clear=reveal,
+    )
+    raise typer.Exit(asyncio.run(showing))
 
 
 @queue_app.callback()
@@ -353,15 +367,6 @@ def pacs_probe(
     settings, words = _settings(conf), _words(lang)
     named = views.one_tenant(settings, tenant, words)
     raise typer.Exit(asyncio.run(commands.probe(settings, words, tenant=named, pacs=name, as_json=as_json)))
-
-
-@pacs_app.command("inbox")
-def pacs_inbox(conf: Conf = None, tenant: Tenant = "", as_json: AsJson = False, lang: Lang = None) -> None:
-    """What came by DICOM and lies here until the PACS shows it, or in quarantine; rejection notes not obeyed."""
-    from gateway import views
-
-    settings, words = _settings(conf), _words(lang)
-    raise typer.Exit(asyncio.run(views.received(settings, words, tenant=tenant, as_json=as_json)))
 
 
 @app.command()

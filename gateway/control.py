@@ -6,6 +6,7 @@ otherwise the command opens the database itself and does it by the same function
 Invariants:
 
 * the socket is mode 0600 and every caller's uid is asked of the kernel: the gateway's own, or root's;
+* an operation is told the caller's name as ``user``, by that uid, whatever the caller wrote there;
 * a fault crosses the socket whole: its kind, code, message and hint are those the command shows;
 * nothing is done twice because an answer was lost: each operation is safe to repeat.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pwd
 import socket
 import stat
 import struct
@@ -62,7 +64,9 @@ async def listening(place: Path, operations: Mapping[str, Operation]) -> AsyncIt
         operation = operations.get(request.match_info["operation"])
         if operation is None:
             raise web.HTTPNotFound
-        facts = json.loads(await request.read())
+        uid = _uid_of(request)
+        user = "" if uid is None else user_name(uid)
+        facts = json.loads(await request.read()) | {"user": user}  # asked of the kernel, never believed
         lines = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         await lines.prepare(request)
         said: asyncio.Queue[Any] = asyncio.Queue()
@@ -231,12 +235,28 @@ class _short:  # noqa: N801 - reads as a function
             os.close(self._folder)
 
 
-def _caller(request: web.Request) -> Subject:
-    """Who calls, as the kernel says it: the gateway's own user and root are this machine, anybody else is nobody."""
+def user_name(uid: int) -> str:
+    """The name of a user of this machine, its number when it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _uid_of(request: web.Request) -> int | None:
+    """The user at the other end, as the kernel says it; None when the connection is gone."""
     connection = request.transport.get_extra_info("socket") if request.transport else None
     if connection is None:
-        return NOBODY
+        return None
     _, uid, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+    return int(uid)
+
+
+def _caller(request: web.Request) -> Subject:
+    """Who calls, as the kernel says it: the gateway's own user and root are this machine, anybody else is nobody."""
+    uid = _uid_of(request)
+    if uid is None:
+        return NOBODY
     if uid not in {0, os.geteuid()}:
         log.warning("control-refused", uid=uid)
         return NOBODY

@@ -6,6 +6,7 @@ audit record; accounts come with the guarded doors, until then a name is what th
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -22,6 +23,9 @@ from gateway.pacs.probe import ProbeReport, report_facts, run_probe
 from gateway.tenancy import Tenant
 from gateway.web.desk import OpenAlert, TenantFacts
 from indexer import exams, exclusion, release, timeline, trial
+from indexer.exchanges import reveal, rows
+from indexer.exchanges.reveal import Masked
+from indexer.exchanges.rows import Listed, Opened
 from indexer.reconciliation.round import Report
 from indexer.reconciliation.rows import Window
 from security import audit
@@ -42,7 +46,8 @@ _OTHER_VERSION = "command and gateway differ in version: restart the service"
 class Operations:
     """The desk of one gateway (``gateway.web.desk.Desk``).
 
-    ``nudge``: tells the engine that there may be work.
+    ``nudge``: tells the engine that there may be work. ``reveal_users``: users of this machine who may read exchanges
+    in clear by a command.
     """
 
     def __init__(
@@ -52,7 +57,9 @@ class Operations:
         store: Store,
         clock: Clock,
         nudge: Callable[[], None],
+        reveal_users: frozenset[str] = frozenset(),
     ) -> None:
+        self._reveal_users = reveal_users
         self._tenants = tenants
         self._store = store
         self._clock = clock
@@ -110,6 +117,33 @@ class Operations:
             return shown
 
         return await self._store.write(work)
+
+    async def exchanges(self, tenant: str, study: str) -> Sequence[Listed]:
+        """What was said between us and the index about an exam, without the bytes."""
+        return await self._store.read(lambda tx: rows.listed(tx, tenant, study))
+
+    async def exchange(self, tenant: str, study: str, number: int) -> Masked | None:
+        """One exchange, masked; None when it is not kept."""
+        ledger = self._tenant(tenant).admission.ledger
+        found = await self._store.read(lambda tx: rows.opened(tx, ledger, tenant, study, [number]))
+        return await asyncio.to_thread(reveal.mask, found[0]) if found else None
+
+    async def reveal(
+        self, tenant: str, study: str, *, actor: str, numbers: Sequence[int] | None, has_right: bool
+    ) -> Sequence[Opened]:
+        """Exchanges in clear; the record of this look is durable before they are returned."""
+        ledger, now = self._tenant(tenant).admission.ledger, self._clock.now()
+        if not has_right:
+            await self._store.write(lambda tx: reveal.refuse(tx, tenant, study, actor=actor, now=now))
+            raise Refused(
+                "the exchanges of this exam are not shown in clear to you",
+                code="reveal-not-allowed",
+                hint="command line: the user must be named in [exchanges] reveal_users; console: the identity officer"
+                " may. Without the right they are shown masked",
+            )
+        return await self._store.write(
+            lambda tx: reveal.reveal(tx, ledger, tenant, study, actor=actor, numbers=numbers, now=now)
+        )
 
     async def signed_in(self, *, actor: str, address: str, admitted: bool) -> None:
         """Audit a try to open the console."""
@@ -272,11 +306,31 @@ class Operations:
             )
             return asdict(found) | {"changed": found.changed}
 
+        async def reveal(facts: Facts, _say: Say) -> list[Facts]:
+            found = await self.reveal(
+                _fact(facts, "tenant"),
+                _fact(facts, "study"),
+                actor=f"operator:{_fact(facts, 'user')} (command line)",
+                numbers=None,
+                has_right=_fact(facts, "user") in self._reveal_users,
+            )
+            return [
+                {
+                    "number": one.listed.number,
+                    "request": _base64(one.request),
+                    "answer": _base64(one.answer),
+                    "cut": one.cut,
+                    "withheld": one.withheld,
+                }
+                for one in found
+            ]
+
         async def backed_up(facts: Facts, _say: Say) -> None:
             await self.backed_up(last_audit_no=int(_fact(facts, "last_audit_no")), digest=_fact(facts, "digest"))
 
         return {
             "backed-up": backed_up,
+            "reveal": reveal,
             "reconcile": reconcile,
             "pause": pause,
             "resume": resume,
@@ -350,6 +404,10 @@ async def _said(steps: AsyncIterator[trial.Step], say: Say) -> bool:
         went_well = went_well and step.is_good
         say(asdict(step))
     return went_well
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
 
 
 def _day(told: object) -> date:

@@ -23,6 +23,8 @@ from gateway.telemetry import Metrics
 from indexer import codes, gate, withdrawal
 from indexer.admission import Admission
 from indexer.assemble import Site
+from indexer.exchanges.recorded import Recorded
+from indexer.exchanges.rows import Keeping
 from indexer.ledger import Ledger
 from indexer.mhd.client import MhdClient
 from indexer.publication import Policy, Publication
@@ -72,7 +74,6 @@ class Tenant:
     admission: Admission
     intake: Intake
     kinds: Mapping[str, JobKind]
-    sources: Sequence[PacsSource]
     peers: Mapping[str, Peer]
     followers: Mapping[str, ChangeFollower]
     probes: tuple[WeeklyProbe, ...]
@@ -136,14 +137,28 @@ async def open_tenant(name: str, settings: TenantSettings, ground: Ground) -> As
                 observe=ground.metrics.hl7_message,
                 room=ground.room,
             ),
-            kinds={kind.name: AfterRestore(kind, reconciler) for kind in (publication, withdraw)},
+            kinds={
+                kind.name: Recorded(
+                    AfterRestore(kind, reconciler),
+                    store=ground.store,
+                    ledger=ground.ledger,
+                    clock=ground.clock,
+                    keeping=keeping(ground.settings),
+                )
+                for kind in (publication, withdraw)
+            },
             reconciler=reconciler,
-            sources=sources,
             peers=peers,
             followers=followers,
             probes=tuple(_probe(name, peer, ground) for peer in peers.values()),
             trial=Trial(plan=plan, ledger=ground.ledger) if plan else None,
         )
+
+
+def keeping(settings: Settings) -> Keeping:
+    """How much is kept of the exchanges with the index."""
+    asked = settings.exchanges
+    return Keeping(days=asked.keep_days, per_exam_max=asked.per_exam_max)
 
 
 def _reconciler(
@@ -214,7 +229,6 @@ def _policy(name: str, tenant: TenantSettings, ground: Ground) -> Policy:
         mode=tenant.mode,
         profile=tenant.profile,
         form=tenant.form,
-        hiding=frozenset(tenant.dicom.hiding_titles),
         signer=set_signer(tenant.index, ground.clock),
     )
 

@@ -1,12 +1,13 @@
-"""What ``poterne exam``, ``queue``, ``pacs inbox`` and ``shadow`` print: read-only, from the database alone, also
+"""What ``poterne exam``, ``poterne queue`` and ``poterne shadow`` print: read-only, from the database alone, also
 while the gateway runs. No patient value is printed: the sealed ones stay sealed.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import math
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -17,32 +18,32 @@ from zoneinfo import ZoneInfo
 
 import typer
 
+from gateway import account
 from gateway.components import COMPONENTS
 from gateway.continuity.copies import Exposure
-from gateway.dimse import inbox as objects
-from gateway.dimse import reasons as object_reasons
-from gateway.dimse.verdict import Keeping
 from gateway.hl7 import inbox, reasons
-from gateway.i18n import N_, Words
+from gateway.i18n import Words
 from gateway.settings import Settings
 from gateway.stores import store_place
-from gateway.web import vocabulary
-from gateway.wiring import engine_settings, exposed
-from indexer import exams, shadow, timeline
-from indexer.imaging import rejections
-from indexer.ledger import tenants_of
+from gateway.web import details, vocabulary
+from gateway.wiring import engine_settings, exposed, orders
+from indexer import advice, exams, shadow, timeline
+from indexer.exchanges import reveal, rows
+from indexer.ledger import Ledger, tenants_of
+from security.clock import SystemClock
 from security.errors import Refused
 from security.identity import Uid
 from security.outbox import jobs, pace
 from security.outbox.forecast import Forecast
 from security.outbox.port import Job
+from security.seal import Vault
+from security.secrets import read_kek
 from security.store.opening import open_store
 from security.store.port import Store
 
 LINES_MAX = 100
 """Exams a list shows; the rest is counted, and all of it is in ``--json``."""
 _URGENT = (timeline.ExamState.FAILED, timeline.ExamState.HELD)
-_BLANKS = "\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"  # French punctuation
 
 
 @asynccontextmanager
@@ -89,8 +90,22 @@ def one_tenant(settings: Settings, wanted: str, words: Words) -> str:
     return name
 
 
-async def exam(settings: Settings, study_uid: str, words: Words, *, tenant: str, as_json: bool) -> int:
-    """Print one exam's timeline; 1 when no tenant knows the study."""
+async def exam(
+    settings: Settings,
+    study_uid: str,
+    words: Words,
+    *,
+    tenant: str,
+    as_json: bool,
+    with_exchanges: bool = False,
+    in_clear: bool = False,
+) -> int:
+    """Print one exam's timeline; 1 when no tenant knows the study. ``with_exchanges``: what was said between us and
+    the index, masked; ``in_clear``: not masked, by right and on record.
+
+    Raises:
+        Refused: ``reveal-not-allowed``.
+    """
     study = str(Uid(study_uid))
     async with reading(settings, words) as store:
         known = await store.read(lambda tx: tenants_of(tx, study))
@@ -107,31 +122,45 @@ async def exam(settings: Settings, study_uid: str, words: Words, *, tenant: str,
                 err=True,
             )
             return 2
-        seen = await store.read(lambda tx: exams.one(tx, asked[0], study)) if asked else None
-        asked_of_index = await store.read(lambda tx: exams.exchanges(tx, asked[0], study)) if asked else []
-    if seen is None or not seen.steps:
-        typer.echo(_unknown(study, tenant, known, words), err=True)
-        return 1
-    zone = _zone(settings, asked[0]).key
+        told = await store.read(lambda tx: account.read(tx, asked[0], study)) if asked else None
+        if told is None or not told.exam.steps:
+            typer.echo(_unknown(study, tenant, known, words), err=True)
+            return 1
+        shown = await _masked(settings, store, asked[0], study) if with_exchanges and not in_clear else {}
+    if in_clear:
+        shown = await _in_clear(settings, asked[0], study)
+    zone = _zone(settings, asked[0])
     if as_json:
-        facts = {**asdict(seen), "exchanges": [asdict(one) for one in asked_of_index]}
-        typer.echo(json.dumps(_plain(facts), ensure_ascii=False))
+        typer.echo(json.dumps(_plain(account.facts(told, shown, words, zone)), ensure_ascii=False))
         return 0
-    typer.echo("\n".join([exam_text(seen, words, zone), *_exchange_lines(asked_of_index, words, ZoneInfo(zone))]))
+    lines = [
+        exam_text(told.exam, words, zone.key, is_paused=told.is_paused),
+        *account.lines(told, shown, words, zone),
+    ]
+    typer.echo("\n".join(lines))
     return 0
 
 
-def _exchange_lines(asked: Sequence[exams.Exchange], words: Words, zone: tzinfo) -> list[str]:
-    """What was asked of the index and what it answered, one line for each attempt."""
-    lines = [words("Asked of the index (the bytes are kept sealed):")] if asked else []
-    for one in asked:
-        about = f"→ {one.entry_uuid}" if one.entry_uuid else ""
-        answer = " ".join(part for part in (one.outcome or "…", one.reason) if part)
-        lines.append(
-            f"  {one.began_at.astimezone(zone):%Y-%m-%d %H:%M:%S}  {one.transaction}  v{one.version}  {one.unique_id}"
-            f" {about}  {answer}"
+async def _masked(settings: Settings, store: Store, tenant: str, study: str) -> dict[int, account.Sides]:
+    """Every exchange of the exam that is kept, masked."""
+    vault = await Vault.load(store, read_kek(settings.gateway_store().kek_file), (), SystemClock())
+    opened = await store.read(lambda tx: rows.opened(tx, Ledger(vault), tenant, study))
+    return {one.listed.number: account.masked_sides(reveal.mask(one)) for one in opened}
+
+
+async def _in_clear(settings: Settings, tenant: str, study: str) -> dict[int, account.Sides]:
+    """Every exchange of the exam that is kept, as it was: the gateway asks for the right and records the look."""
+    async with orders(settings) as order:
+        told = await order("reveal", {"tenant": tenant, "study": study})
+    return {
+        one["number"]: account.clear_sides(
+            base64.b64decode(one["request"]),
+            base64.b64decode(one["answer"]),
+            cut=one["cut"],
+            withheld=one["withheld"],
         )
-    return [_printable(line) for line in lines]
+        for one in told
+    }
 
 
 def _zone(settings: Settings, tenant: str) -> ZoneInfo:
@@ -150,28 +179,23 @@ def _unknown(study: str, tenant: str, known: Sequence[str], words: Words) -> str
     return words("{study}: no report has spoken of this study → check the StudyInstanceUID and the RIS", study=study)
 
 
-def exam_text(seen: timeline.Exam, words: Words, zone: str) -> str:
+def exam_text(seen: timeline.Exam, words: Words, zone: str, *, is_paused: bool = False) -> str:
     """The timeline as lines for a terminal, times in ``zone``."""
     where = ZoneInfo(zone)
     state = words(vocabulary.STATES[seen.state.value].word).upper()
-    lines = [f"{seen.study}  {state}" + (f"  {_reason(seen.reason, words)}" if seen.reason else "")]
+    cause = advice.cause(seen, is_paused=is_paused)
+    lines = [f"{seen.study}  {state}" + (f"  {_reason(cause, words)}" if cause else "")]
     start = seen.steps[0].at
     names = [vocabulary.step(step.what, words) for step in seen.steps]
     width = max(map(len, names))
     lines += [
         f"  {step.at.astimezone(where):%Y-%m-%d %H:%M:%S}  +{(step.at - start).total_seconds():7.3f} s"
-        f"  {name:<{width}}  {step.detail}"
+        f"  {name:<{width}}  {details.told(step, words)}"
         for step, name in zip(seen.steps, names, strict=True)
     ]
-    if seen.missing:
-        lines.append("  " + words("What would let it go on: {what}", what=words(seen.missing)))
-    if seen.next_try:
-        lines.append("  " + words("Next try: {when}", when=words.moment(seen.next_try, where)))
-    return "\n".join(_printable(line) for line in lines)
-
-
-def _printable(line: str) -> str:
-    return "".join(c if c.isprintable() or c in _BLANKS else "�" for c in line).rstrip()
+    step = details.next_step(advice.next_step(seen, is_paused=is_paused), words, where)
+    lines.append("  " + words("What comes next: {step}", step=step))
+    return "\n".join(account.printable(line) for line in lines)
 
 
 def _reason(code: str, words: Words) -> str:
@@ -201,11 +225,11 @@ async def queue(settings: Settings, words: Words, *, as_json: bool) -> int:
         return 0
     for tenant, found in ahead.items():
         if sum(found.backlog.values()):
-            typer.echo(_printable(_ahead_line(tenant, found, words)))
+            typer.echo(account.printable(_ahead_line(tenant, found, words)))
     for one in exposures:
-        typer.echo(_printable(_exposure_line(settings, one, words)))
+        typer.echo(account.printable(_exposure_line(settings, one, words)))
     for line in _queue_lines(settings, open_jobs, counts, paused, words):
-        typer.echo(_printable(line))
+        typer.echo(account.printable(line))
     return 0
 
 
@@ -325,46 +349,8 @@ async def refused(settings: Settings, words: Words, *, tenant: str, limit: int, 
     for one in kept:
         why = words(reasons.TEXTS[one.reason]) if one.reason in reasons.TEXTS else one.reason
         told = f"{words.moment(one.at, zone)}  {one.code}  {one.message_type:<8}  {one.sender}  {one.control_id}"
-        typer.echo(_printable(f"{told}  {why} [{one.reason}]"))
+        typer.echo(account.printable(f"{told}  {why} [{one.reason}]"))
     return 0
-
-
-async def received(settings: Settings, words: Words, *, tenant: str, as_json: bool) -> int:
-    """Print what came by DICOM and lies here: not shown by the PACS yet, in quarantine; and notes not obeyed."""
-    name = one_tenant(settings, tenant, words)
-    async with reading(settings, words) as store:
-        lying = await store.read(lambda tx: objects.lying(tx, name, limit=LINES_MAX))
-        notes = await store.read(lambda tx: rejections.refused(tx, name))
-    if as_json:
-        facts = {"objects": [asdict(one) for one in lying], "refused_notes": [asdict(one) for one in notes]}
-        typer.echo(json.dumps(_plain(facts), ensure_ascii=False))
-        return 0
-    if not lying and not notes:
-        typer.echo(words("The inbox is empty: the PACS shows everything that came."))
-    zone = ZoneInfo(settings.tenants[name].timezone)
-    for heading, keeping in (
-        (N_("Kept until the PACS shows them:"), Keeping.STORED),
-        (N_("In quarantine: tell the sender, or look at the exam:"), Keeping.QUARANTINED),
-    ):
-        found = [one for one in lying if one.keeping is keeping]
-        if found:
-            typer.echo(words(heading))
-        for one in found:
-            number = words.count("{n} object", "{n} objects", one.number)
-            why = _why(one.reason, object_reasons.TEXTS, words)
-            told = f"  {words.moment(one.since, zone)}  {one.study}  {number}  {words('from {peer}', peer=one.peer)}"
-            typer.echo(_printable(f"{told}  {why}".rstrip()))
-    if notes:
-        typer.echo(words("Rejection notes that were not obeyed:"))
-    for note in notes:
-        told = f"  {words.moment(note.received_at, zone)}  {note.study}  {note.title}  {note.note}"
-        typer.echo(_printable(f"{told}  {_why(note.reason, object_reasons.TEXTS, words)}"))
-    return 0
-
-
-def _why(reason: str, texts: Mapping[str, str], words: Words) -> str:
-    """A reason in words with its code, "" for none."""
-    return f"{words(texts[reason])} [{reason}]" if reason in texts else reason
 
 
 async def shadow_report(settings: Settings, words: Words, *, tenant: str, days: int, as_json: bool) -> int:
@@ -382,7 +368,7 @@ async def shadow_report(settings: Settings, words: Words, *, tenant: str, days: 
         return 0
     for report in reports:
         for line in _shadow_lines(settings, report, words):
-            typer.echo(_printable(line))
+            typer.echo(account.printable(line))
     return 0
 
 

@@ -12,7 +12,7 @@ import ssl
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,7 @@ from gateway.alerts.conditions import Kind
 from gateway.alerts.watch import AlertWatch, channels
 from gateway.components import COMPONENTS
 from gateway.continuity import copies
-from gateway.dimse import inbox as received
-from gateway.dimse.door import Exams, dicom_door
+from gateway.dimse.door import dicom_door
 from gateway.disk import DiskGuard
 from gateway.hl7.mllp import MllpLimits, serve_mllp
 from gateway.lifecycle import unless
@@ -38,9 +37,10 @@ from gateway.pacs.changes import nudge_route
 from gateway.settings import IndexNodeSettings, Settings, StoreSettings, TenantSettings, address
 from gateway.stores import store_place
 from gateway.telemetry import Metrics, Snapshot
-from gateway.tenancy import Ground, Tenant, open_tenant
+from gateway.tenancy import Ground, Tenant, keeping, open_tenant
 from gateway.web.console import mount_console
 from gateway.web.health import build_ops_app
+from indexer.exchanges import rows as exchanges
 from indexer.ledger import Ledger
 from indexer.registry.app import start as start_node
 from indexer.registry.credentials import Credentials
@@ -66,6 +66,7 @@ _LOOPBACK = "loopback only: the guarded doors are not built yet"
 _CONTROL = "poterne.control"
 _OPS_DRAIN_S = 2.0
 _LIFT_AGAIN_S = 1.0
+_FORGET_EVERY_S = 3600.0
 Order = Callable[..., Awaitable[Any]]
 """``order(operation, facts, hear)``: as ``gateway.control.ask``."""
 
@@ -90,7 +91,13 @@ class Gateway:
         self._engine = engine
         self._watch = watch
         self._disk = disk
-        self.operations = Operations(tenants=tenants, store=ground.store, clock=ground.clock, nudge=ground.nudge)
+        self.operations = Operations(
+            tenants=tenants,
+            store=ground.store,
+            clock=ground.clock,
+            nudge=ground.nudge,
+            reveal_users=frozenset(ground.settings.exchanges.reveal_users),
+        )
 
     async def work(self, stop: asyncio.Event) -> None:
         """Carry out jobs, follow and probe the PACS, watch disk and state, until ``stop``."""
@@ -98,6 +105,7 @@ class Gateway:
             tasks.create_task(self._engine.run(stop), name="engine")
             tasks.create_task(self._go_live(stop), name="go-live")
             tasks.create_task(self._watch.run(stop), name="alerts")
+            tasks.create_task(self._forget(stop), name="exchanges")
             if self._disk:
                 tasks.create_task(self._disk.run(stop), name="disk")
             for tenant in self._tenants.values():
@@ -134,6 +142,22 @@ class Gateway:
                         await unless(stop, asyncio.sleep(_LIFT_AGAIN_S))
                     else:
                         self._ground.nudge()
+
+    async def _forget(self, stop: asyncio.Event) -> None:
+        """Let go, hourly, of the exchanges with the index that are older than what was set."""
+        kept = keeping(self._settings)
+        while not stop.is_set():
+            for tenant in self._tenants:
+                gone = 1
+                while gone and not stop.is_set():
+                    try:
+                        gone = await self._store.write(
+                            partial(exchanges.prune, tenant=tenant, keeping=kept, now=self._clock.now())
+                        )
+                    except Unavailable as fault:  # the disk is full: in an hour again
+                        log.warning("exchanges-not-pruned", tenant=tenant, code=fault.code)
+                        gone = 0
+            await unless(stop, asyncio.sleep(_FORGET_EVERY_S))
 
     def _lift_shadow(self, tx: Tx, *, kind: str) -> int:
         return jobs.lift_reason(tx, kind=kind, reason=SHADOW, now=self._clock.now())
@@ -186,7 +210,6 @@ class Gateway:
                     room=self._ground.room,
                     free_bytes_min=self._settings.disk.reserve_bytes,
                     observe=self._ground.metrics.dicom,
-                    exams=Exams(admission=tenant.admission, sources=tenant.sources, nudge=self._ground.nudge),
                 )
             )
         return _shown(listener.address)
@@ -262,10 +285,6 @@ class Gateway:
                 for data_class in copies.DATA_CLASSES
             },
             declared_s=declared(self._settings),
-            received={
-                key: (number, max((now - since).total_seconds(), 0.0))
-                for key, (number, since) in (await self._store.read(received.oldest)).items()
-            },
             breakers={name: breaker.mode(seconds).value for name, breaker in self._engine.breakers.items()},
         )
 
@@ -295,7 +314,7 @@ async def orders(settings: Settings) -> AsyncIterator[Order]:
         operations = gateway.operations.by_name()
 
         async def order(operation: str, facts: control.Facts, hear: control.Hear = control.deaf) -> Any:
-            return await operations[operation](facts, hear)
+            return await operations[operation]({**facts, "user": control.user_name(os.getuid())}, hear)
 
         yield order
 
@@ -325,7 +344,6 @@ async def house(settings: Settings) -> AsyncIterator[Gateway]:
             remind_s=settings.alerts.remind_s,
             offset_max_s=settings.clock.offset_max_s,
             calls=engine_settings(settings).calls,
-            inbox=lambda tx, now: _inbox(settings, tx, now),
             exposed=lambda tx, now: {one.tenant: (int(one.seconds), one.stage) for one in exposed(settings, tx, now)},
         )
         bell = _Bell()
@@ -449,17 +467,6 @@ def exposed(settings: Settings, tx: ReadTx, now: datetime) -> tuple[copies.Expos
     """What of each tenant is on no second copy."""
     is_postgres = settings.gateway_store().postgres is not None
     return copies.exposures(tx, declared(settings), now=now, is_postgres=is_postgres)
-
-
-def _inbox(settings: Settings, tx: ReadTx, now: datetime) -> Mapping[tuple[str, str], int]:
-    """Received objects that ask for a person: not shown by the PACS for too long, or in quarantine."""
-    found: dict[tuple[str, str], int] = {}
-    for name, tenant in settings.tenants.items():
-        if tenant.dicom.listen:
-            before = now - timedelta(seconds=tenant.dicom.unconfirmed_s)
-            found[name, "unconfirmed"] = received.unconfirmed(tx, name, before=before)
-            found[name, "quarantined"] = received.held(tx, name).quarantined
-    return found
 
 
 def engine_settings(settings: Settings) -> EngineSettings:

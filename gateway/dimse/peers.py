@@ -7,7 +7,7 @@ beyond the networks it is configured for.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from gateway.dimse.associate import APPLICATION_CONTEXT, Proposal
@@ -17,7 +17,6 @@ from gateway.dimse.negotiation import (
     UNSUPPORTED_APPLICATION,
     UNSUPPORTED_VERSION,
     Rejection,
-    Terms,
 )
 from gateway.dimse.services import Admitted, Origin
 
@@ -25,23 +24,20 @@ from gateway.dimse.services import Admitted, Origin
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownPeer:
     """A configured peer. ``fingerprint``: SHA-256 of its certificate, lower-case hexadecimal, "" when the listener
-    asks for none. ``notes``: what it may do at the AE title of rejection notes, None for nothing."""
+    asks for none."""
 
     aet: str
     networks: tuple[IPv4Network | IPv6Network, ...]
     fingerprint: str
     admitted: Admitted
-    notes: Terms | None = None
 
 
 class PeerTable:
-    """The peers of one listener (``services.Policy``). ``is_secured``: the listener speaks TLS; ``notes_aet``: where
-    rejection notes are sent, "" for nowhere of their own."""
+    """The peers of one listener (``services.Policy``). ``is_secured``: the listener speaks TLS."""
 
-    def __init__(self, peers: Sequence[KnownPeer], *, called_aet: str, is_secured: bool, notes_aet: str = "") -> None:
+    def __init__(self, peers: Sequence[KnownPeer], *, called_aet: str, is_secured: bool) -> None:
         self._peers = tuple(peers)
         self._called_aet = called_aet
-        self._notes_aet = notes_aet
         self._is_secured = is_secured
 
     def admit(self, proposal: Proposal, origin: Origin) -> Admitted | Rejection:
@@ -50,15 +46,10 @@ class PeerTable:
             return UNSUPPORTED_VERSION
         if proposal.application_context != APPLICATION_CONTEXT:
             return UNSUPPORTED_APPLICATION
-        is_notes = bool(self._notes_aet) and proposal.called_aet == self._notes_aet
-        if proposal.called_aet != self._called_aet and not is_notes:
+        if proposal.called_aet != self._called_aet:
             return UNKNOWN_CALLED
         found = next((peer for peer in self._peers if self._matches(peer, proposal, origin)), None)
-        if found is None:
-            return UNKNOWN_CALLING
-        if not is_notes:
-            return found.admitted
-        return UNKNOWN_CALLING if found.notes is None else replace(found.admitted, terms=found.notes)
+        return found.admitted if found is not None else UNKNOWN_CALLING
 
     def _matches(self, peer: KnownPeer, proposal: Proposal, origin: Origin) -> bool:
         if peer.aet != proposal.calling_aet:

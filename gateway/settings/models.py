@@ -117,6 +117,18 @@ class ClockSettings(Section):
     offset_max_s: Seconds = Field(default=2.0, description="Seconds of difference with the index before an alert.")
 
 
+class ExchangeSettings(Section):
+    """What is kept of the exchanges with the index, sealed, and who may read them in clear."""
+
+    keep_days: int = Field(default=365, ge=1, le=3650, description="Days an exchange is kept.")
+    per_exam_max: int = Field(default=100, ge=1, le=10_000, description="Exchanges kept of one exam, the newest.")
+    reveal_users: list[Text] = Field(
+        default_factory=list,
+        max_length=50,
+        description="Users of this machine who may read exchanges in clear by poterne exam --reveal; empty = nobody.",
+    )
+
+
 class DoctorSettings(Section):
     """``poterne doctor``."""
 
@@ -591,6 +603,9 @@ class Settings(Section):
     alerts: AlertSettings = Field(default_factory=AlertSettings, description="Who is told of what.")
     log: LogSettings = Field(default_factory=LogSettings, description="The log.")
     outbox: OutboxSettings = Field(default_factory=OutboxSettings, description="The engine that publishes.")
+    exchanges: ExchangeSettings = Field(
+        default_factory=ExchangeSettings, description="What was said between us and the index."
+    )
     tenants: dict[Name, TenantSettings] = Field(default_factory=dict, description="The legal entities, by name.")
     index_node: IndexNodeSettings | None = Field(default=None, description="The embedded index node.")
 

@@ -12,6 +12,8 @@ from datetime import datetime, tzinfo
 from typing import Literal, Protocol
 
 from indexer import exams, release, timeline
+from indexer.exchanges.reveal import Masked
+from indexer.exchanges.rows import Listed, Opened
 from security.outbox.jobs import Pause
 
 
@@ -53,6 +55,24 @@ class Desk(Protocol):
     async def page(self, wanted: exams.Wanted) -> exams.Page: ...
 
     async def exam(self, tenant: str, study: str) -> timeline.Exam | None: ...
+
+    async def exchanges(self, tenant: str, study: str) -> Sequence[Listed]:
+        """What was said between us and the index about an exam, without the bytes."""
+        ...
+
+    async def exchange(self, tenant: str, study: str, number: int) -> Masked | None:
+        """One exchange, masked; None when it is not kept."""
+        ...
+
+    async def reveal(
+        self, tenant: str, study: str, *, actor: str, numbers: Sequence[int] | None, has_right: bool
+    ) -> Sequence[Opened]:
+        """Exchanges in clear. The audit record of this access is durable before this returns.
+
+        Raises:
+            Refused: ``reveal-not-allowed``, which is on record too.
+        """
+        ...
 
     async def held(self, tenant: str, study: str, *, actor: str) -> release.HeldExam | None:
         """Both identities of a held exam. The audit record of this access is durable before this returns."""

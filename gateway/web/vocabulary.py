@@ -64,6 +64,21 @@ STATES: Final[Mapping[str, StateWord]] = {
 """In the order people look at them."""
 
 REASONS: Final[Mapping[str, str]] = {
+    "exam-ended": N_("the end of the exam was announced, and its images are gone"),
+    "images-gone": N_("the images are gone from the PACS"),
+    "lifted": N_("let go on"),
+    "never-published": N_("never published"),
+    "newer-job": N_("a newer task took its place"),
+    "not-in-index": N_("not in the index"),
+    "shadow-mode-ended": N_("shadow mode ended"),
+    "still-in-index": N_("still in the index"),
+    "wrong-patient": N_("another person's exam"),
+    "index-XDSPatientIdDoesNotMatch": N_("the index refused: patients do not match"),
+    "index-XDSUnknownPatientId": N_("the index refused: patient unknown there"),
+    "index-contradictory-answer": N_("the index contradicts itself"),
+    "index-already-there": N_("the index says that it has it already"),
+    "index-other-objects": N_("the index answered about something else"),
+    "index-query-failed": N_("the index could not be asked"),
     "accession-unknown": N_("accession number unknown to the report"),
     "already-indexed": N_("the index already shows this content"),
     "entry-changed-by-others": N_("entry changed by somebody else"),
@@ -134,7 +149,6 @@ REASONS: Final[Mapping[str, str]] = {
     "kept-out": N_("taken out by a person"),
     "pacs-absent-once": N_("no longer in the PACS"),
     "pacs-absent-many": N_("many exams gone from the PACS"),
-    "all-rejected": N_("every image was rejected"),
     "withdrawn-elsewhere": N_("withdrawn at the index, reason forgotten here"),
 }
 
@@ -157,14 +171,6 @@ STEPS: Final[Mapping[str, str]] = {
     "order-substituted": N_("order replaced by another"),
     "pacs-answer": N_("answer of the PACS"),
     "pacs-changed": N_("the PACS took in images"),
-    "images-available": N_("images can be retrieved, says the PACS"),
-    "images-rejected": N_("images rejected"),
-    "images-unavailable": N_("images cannot be retrieved, says the PACS"),
-    "objects-received": N_("images received by DICOM"),
-    "rejection-refused": N_("rejection note not obeyed: another patient"),
-    "step-begun": N_("acquisition begun"),
-    "step-completed": N_("acquisition completed"),
-    "step-discontinued": N_("acquisition discontinued"),
     "patient-not-opposed": N_("the patient is no longer opposed"),
     "patient-opposed": N_("the patient is opposed"),
     "identity-corrected": N_("identity corrected by the register"),
@@ -290,9 +296,27 @@ FAULTS: Final[Mapping[str, str]] = {
 }
 
 
+_FAMILIES: Final = (
+    ("index-soap-", N_("the index answered with a fault of its own: {code}")),
+    ("index-http-", N_("the index answered with HTTP {code}")),
+    ("index-", N_("the index answered {code}")),
+    ("pacs-", N_("no clean answer of the PACS: {code}")),
+    ("sign-", N_("what signs our submissions is not valid: {code}")),
+    ("identity-", N_("identities in conflict: {code}")),
+    ("accession-", N_("accession number in doubt: {code}")),
+    ("metadata-", N_("the metadata cannot be written: {code}")),
+)
+"""What a reason says that has no words of its own, by its prefix. ``{code}``: the rest of it."""
+
+
 def reason(code: str, said: Words) -> str:
     """A reason in short words."""
-    return said(REASONS.get(code, code))
+    if code in REASONS:
+        return said(REASONS[code])
+    for prefix, text in _FAMILIES:
+        if code.startswith(prefix):
+            return said(text, code=code.removeprefix(prefix))
+    return code
 
 
 def step(kind: str, said: Words) -> str:

@@ -21,7 +21,7 @@ import structlog
 from aiohttp import web
 
 from gateway.i18n import N_, Words
-from gateway.web import vocabulary
+from gateway.web import details, vocabulary
 from gateway.web.console import views
 from gateway.web.desk import Desk, TenantFacts
 from gateway.web.guard import guard
@@ -43,8 +43,8 @@ from indexer.exams import Wanted
 from indexer.timeline import ExamState
 from security.clock import Clock
 from security.errors import BadInput, Refused
-from security.gatekeeper import Routes
-from security.policy import Action, Role, Zone
+from security.gatekeeper import Routes, resource_of
+from security.policy import Action, Allow, Purpose, Role, Zone, decide
 
 log = structlog.get_logger()
 
@@ -55,6 +55,8 @@ _KNOWN_S = 30 * 24 * 3600
 _LOGIN_FORM = r"[A-Za-z0-9_-]{43}"
 _HELD_LINES = 10
 _TENANT = "{tenant:[a-z][a-z0-9_-]*}"
+_NUMBER = "{number:[1-9][0-9]{0,17}}"
+_SIDE = "{side:request|answer}"
 _EXAM = _TENANT + "/{study:[0-9.]{1,64}}"
 
 DONE: Final[Mapping[str, str]] = {
@@ -131,6 +133,8 @@ class _Pages:
             ("POST", "/stay", self.stay, Action.SESSION_KEEP),
             ("GET", "/", self.exams, Action.EXAM_READ),
             ("GET", f"/exams/{_EXAM}", self.exam, Action.EXAM_READ),
+            ("GET", f"/exams/{_EXAM}/exchanges/{_NUMBER}", self.exchange, Action.EXAM_READ),
+            ("GET", f"/exams/{_EXAM}/exchanges/{_NUMBER}/{_SIDE}", self.raw, Action.EXCHANGE_REVEAL),
             ("POST", f"/exams/{_EXAM}/retry", self.retry, Action.EXAM_RETRY),
             ("POST", f"/exams/{_EXAM}/withdraw", self.withdraw, Action.EXAM_WITHDRAW),
             ("POST", f"/exams/{_EXAM}/republish", self.republish, Action.EXAM_REPUBLISH),
@@ -326,6 +330,10 @@ class _Pages:
             overdue=bool(found.next_try and found.next_try <= now),
             steps=steps if every else steps[: views.STEPS_MAX],
             hidden_steps=0 if every else max(0, len(steps) - views.STEPS_MAX),
+            exchanges=views.exchanges(
+                await self._desk.exchanges(tenant, study), now, zone, said, f"{PREFIX}/exams/{tenant}/{study}"
+            ),
+            next_step=details.next_step(views.turn(found, tenants[tenant]), said, zone),
             may_retry=views.may_retry(found),
             is_out=found.state is ExamState.WITHDRAWN or found.reason == "kept-out",
             compare=f"{PREFIX}/held/{tenant}/{study}"
@@ -336,6 +344,44 @@ class _Pages:
             text=text,
             refused=refused,
             **await self._banners(tenants, said, tenant, found.reason),
+        )
+
+    async def exchange(self, request: web.Request) -> web.Response:
+        """One exchange with the index, masked."""
+        tenant, study = await self._known(request)
+        found = await self._desk.exchange(tenant, study, int(request.match_info["number"]))
+        if found is None:
+            raise web.HTTPNotFound
+        said, now = self._shell.words(request), self._clock.now()
+        tenants = await self._desk.tenants()
+        here = f"{PREFIX}/exams/{tenant}/{study}"
+        (row,) = views.exchanges([found.listed], now, tenants[tenant].zone, said, here)
+        return self._shell.page(
+            request,
+            "exchange.html",
+            section="exams",
+            tenant=tenant,
+            study=study,
+            back=here,
+            row=row,
+            found=found,
+            may_read=_may_reveal(request),
+        )
+
+    async def raw(self, request: web.Request) -> web.Response:
+        """The bytes of one side of an exchange, for who has the right."""
+        tenant, study = await self._known(request)
+        number, side = int(request.match_info["number"]), request.match_info["side"]
+        found = await self._desk.reveal(
+            tenant, study, actor=_actor(request), numbers=[number], has_right=_may_reveal(request)
+        )
+        if not found:
+            raise web.HTTPNotFound
+        name = f"exchange-{number}-{side}.bin"
+        return web.Response(
+            body=found[0].request if side == "request" else found[0].answer,
+            content_type="application/octet-stream",
+            headers={"Content-Disposition": f'attachment; filename="{name}"'},
         )
 
     async def retry(self, request: web.Request) -> web.Response:
@@ -530,3 +576,9 @@ def _named(request: web.Request) -> tuple[str, str]:
 
 def _first_zone(tenants: Mapping[str, TenantFacts]) -> Any:
     return next((facts.zone for facts in tenants.values()), UTC)
+
+
+def _may_reveal(request: web.Request) -> bool:
+    """Whether who asks may read exchanges of this legal entity in clear."""
+    subject, about = request[SESSION].subject, resource_of(request)
+    return isinstance(decide(subject, Purpose.OPERATION, Action.EXCHANGE_REVEAL, about, Zone.OPS), Allow)

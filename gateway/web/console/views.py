@@ -10,10 +10,13 @@ from typing import Final, Literal
 from urllib.parse import urlencode
 
 from gateway.i18n import N_, Words
-from gateway.web import vocabulary
+from gateway.web import details, vocabulary
 from gateway.web.desk import OpenAlert, TenantFacts
+from gateway.web.details import visible
 from gateway.web.vocabulary import StateWord
+from indexer.advice import Next, next_step
 from indexer.exams import Counts, Line, Wanted
+from indexer.exchanges.rows import Listed
 from indexer.gate import folded
 from indexer.release import HeldExam, Identity
 from indexer.timeline import OVER, Exam, ExamState
@@ -75,6 +78,20 @@ class StepRow:
     kind: str
     detail: str
     delta: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExchangeRow:
+    """One exchange with the index. ``url``: its page, "" when its bytes are not kept."""
+
+    at: Moment
+    transaction: str
+    address: str
+    took: str
+    status: str
+    outcome: str
+    sizes: str
+    url: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,12 +269,34 @@ def steps(exam: Exam, now: datetime, zone: tzinfo, said: Words) -> list[StepRow]
                 at=moment(one.at, now, zone, said),
                 what=vocabulary.step(one.what, said),
                 kind=one.what,
-                detail=visible(one.detail),
+                detail=details.told(one, said),
                 delta=_delta(before, one.at, said),
             )
         )
         before = one.at
     return made[::-1]
+
+
+def exchanges(found: Sequence[Listed], now: datetime, zone: tzinfo, said: Words, prefix: str) -> list[ExchangeRow]:
+    """The newest first. ``prefix``: the address of the exam."""
+    return [
+        ExchangeRow(
+            at=moment(one.began_at, now, zone, said),
+            transaction=one.transaction,
+            address=visible(one.url),
+            took=details.took(one.began_at, one.ended_at, said),
+            status=f"HTTP {one.http_status}" if one.http_status else "",
+            outcome=details.outcome(one.outcome, said),
+            sizes=details.sizes(one.request_bytes, one.answer_bytes, said) if one.number else "",
+            url=f"{prefix}/exchanges/{one.number}" if one.number else "",
+        )
+        for one in reversed(found)
+    ]
+
+
+def turn(found: Exam, facts: TenantFacts) -> Next:
+    """Whose turn it is."""
+    return next_step(found, is_paused=facts.paused is not None)
 
 
 def _delta(before: datetime | None, at: datetime, said: Words) -> str:
@@ -282,12 +321,6 @@ def _shown(name: str, value: str) -> str:
     """A birth date in the form people read without counting digits."""
     day = re.fullmatch(r"(\d{4})(\d{2})(\d{2})", value, re.ASCII) if name == "birth date" else None
     return "-".join(day.groups()) if day else visible(value)
-
-
-def visible(text: str) -> str:
-    """A text from outside, a character that nobody sees by its number: two values that differ by it alone must not
-    look the same, nor one stand in another order than it is written (T31)."""
-    return "".join(one if one.isprintable() else f"‹U+{ord(one):04X}›" for one in text)
 
 
 def _mark(values: Sequence[str]) -> Literal["same", "spelt", "differs"]:

@@ -47,6 +47,15 @@ document.addEventListener("click", (event) => {
     refresh();
   }
 });
+// Copies the masked text of an exchange; the button is there when the browser lets us.
+for (const button of document.querySelectorAll("[data-copy]")) {
+  const text = document.getElementById(button.dataset.copy);
+  button.hidden = text === null || navigator.clipboard === undefined;
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(text.textContent);
+    button.textContent = button.dataset.copied;
+  });
+}
 document.addEventListener("visibilitychange", refresh);
 // A table scrolled sideways stays where it was.
 let scrolled = [];
