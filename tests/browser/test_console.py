@@ -26,6 +26,7 @@ PAGES = [
     f"/console/exams/site/{HELD}",
     f"/console/exams/site/{WAITING}",
     f"/console/exams/site/{ROOT}.1{0:033}",
+    f"/console/exams/site/{ROOT}.1{0:033}/exchanges/1",
     "/console/?study=1.2.3",
     "/console/?study=abc&since=x",
     f"/console/exams/site/{ROOT}",
@@ -334,3 +335,20 @@ async def test_ff19_ff46_a_night_with_the_real_house_from_the_list_to_the_index(
             await _refresh(who)
             assert await page.inner_text("#tile-indexed .number") == "2"
             assert len(await w.entries(late)) == 2
+
+
+async def test_an_exchange_is_opened_and_its_masked_text_copied_with_the_keyboard_alone(browser):
+    async with person(browser, permissions=["clipboard-read", "clipboard-write"]) as who:
+        await who.open(f"/console/exams/site/{ROOT}.1{0:033}")
+        await who.page.focus("#exchanges a")
+        await who.page.keyboard.press("Enter")
+        await who.page.wait_for_url("**/exchanges/1")
+        await who.page.focus("[data-copy=request]")
+        await who.page.keyboard.press("Enter")
+        await who.page.wait_for_function("document.querySelector('[data-copy=request]').textContent === 'Copié'")
+        copied = await who.page.evaluate("navigator.clipboard.readText()")
+        assert copied.startswith("<s:Envelope")
+        assert "AdhocQueryRequest" in copied
+        await who.page.focus("#request")
+        assert await who.page.evaluate("document.activeElement.id") == "request"
+        assert "Maintenance" not in await who.page.content()

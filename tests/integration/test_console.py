@@ -18,6 +18,7 @@ from gateway.lab.ris import LabExam
 from gateway.web.session import Sessions, Throttle
 from indexer.timeline import ExamState
 from security.errors import Unavailable
+from security.policy import Role
 from security.store.port import ReadTx
 from tests.integration.outbox_lab import Hands
 from tests.support.house import operations
@@ -729,3 +730,67 @@ async def test_ff46_a_pause_of_the_console_stops_the_real_queue_until_it_is_resu
             await visitor.post(f"/console/tenants/{TENANT}/resume", {"csrf": csrf})
             await w.settle()
         assert len(await w.entries(exam)) == 1
+
+
+# -- exchanges ---------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def at_exchanges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *roles: Role):
+    """Somebody with these roles at the console of a world in which one exam was published."""
+    exam, opened = LabExam(), Sessions.open
+    monkeypatch.setattr(Sessions, "open", lambda self, *, name, **_: opened(self, name=name, roles=frozenset(roles)))
+    async with world(tmp_path) as w:
+        w.pacs.hold(exam)
+        await w.report(exam)
+        await w.settle()
+        desk = operations(tenant=TENANT, store=w.store, clock=w.clock, admission=w.admission, intake=w.intake)
+        async with at_work(desk, clock=w.clock) as (visitor, _):
+            yield visitor, w, exam
+
+
+async def looks(w: World) -> list[tuple[str, str]]:
+    asked = "SELECT actor, detail FROM audit_record WHERE event = 'exam.exchanges-read'"
+    return await w.store.read(lambda tx: [(row["actor"], row["detail"]) for row in tx.rows(asked)])
+
+
+async def test_an_exchange_opens_masked_for_every_operator(tmp_path, monkeypatch):
+    async with at_exchanges(tmp_path, monkeypatch, Role.OPERATOR) as (visitor, _, exam):
+        about = f"/console/exams/{TENANT}/{exam.studies[0]}"
+        page = await visitor.get(about)
+        links = re.findall(rf'href="({re.escape(about)}/exchanges/[0-9]+)"', page)
+        assert len(links) == 2
+        for link in links:
+            shown = await visitor.get(link)
+            assert "‹masked›" in shown
+            assert "/request" not in shown
+            for value in (exam.patient.birth_name, exam.patient.matricule, exam.patient.ipp):
+                assert value not in shown
+        await visitor.get(f"{about}/exchanges/999", status=404)
+
+
+async def test_t46_an_operator_downloads_nothing_in_clear(tmp_path, monkeypatch):
+    async with at_exchanges(tmp_path, monkeypatch, Role.OPERATOR) as (visitor, w, exam):
+        page = await visitor.get(f"/console/exams/{TENANT}/{exam.studies[0]}/exchanges/1/request", status=403)
+        assert exam.patient.matricule not in page
+        assert await looks(w) == []
+
+
+async def test_an_identity_officer_downloads_byte_for_byte_and_is_on_record(tmp_path, monkeypatch):
+    async with at_exchanges(tmp_path, monkeypatch, Role.OPERATOR, Role.IDENTITY_OFFICER) as (visitor, w, exam):
+        path = f"{visitor.url}/console/exams/{TENANT}/{exam.studies[0]}/exchanges/1/request"
+        async with visitor.http.get(path) as answer:
+            data = await answer.read()
+            assert answer.status == 200
+            assert answer.content_type == "application/octet-stream"
+            assert answer.headers["Content-Disposition"] == 'attachment; filename="exchange-1-request.bin"'
+            assert answer.headers["Cache-Control"] == "no-store"
+        assert exam.patient.matricule.encode() in data
+        assert await looks(w) == [("identity-officer:Jeanne Martin", "exchanges 1 ITI-41")]
+
+
+async def test_what_a_browser_fetches_ahead_of_a_click_is_no_look(tmp_path, monkeypatch):
+    async with at_exchanges(tmp_path, monkeypatch, Role.IDENTITY_OFFICER) as (visitor, w, exam):
+        path = f"/console/exams/{TENANT}/{exam.studies[0]}/exchanges/1/answer"
+        await visitor.get(path, status=403, **{"Sec-Purpose": "prefetch"})
+        assert await looks(w) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pwd
 import stat
 import sys
 from pathlib import Path
@@ -16,7 +17,17 @@ from security.errors import Broken, Refused, Unavailable
 
 
 async def echo(facts: control.Facts, _hear: control.Hear) -> object:
-    return {"heard": dict(facts)}
+    return {"heard": {name: value for name, value in facts.items() if name != "user"}}
+
+
+async def whose(facts: control.Facts, _hear: control.Hear) -> object:
+    return facts["user"]
+
+
+async def test_t46_an_operation_is_told_whose_order_it_is_by_the_kernel_and_not_by_the_order(tmp_path: Path):
+    async with control.listening(tmp_path / "control", {"whose": whose}):
+        told = await control.ask(tmp_path / "control", "whose", {"user": "somebody-else"})
+    assert told == pwd.getpwuid(os.getuid()).pw_name
 
 
 async def count(facts: control.Facts, hear: control.Hear) -> object:

@@ -16,7 +16,7 @@ from indexer import exams
 from indexer.gate import Rules
 from indexer.ledger import evidence_of
 from indexer.ports import EntryAbsent, EntryFound, Rejected
-from indexer.publication import Disagreeing, combine
+from indexer.questions import Disagreeing, combine
 from indexer.study import Absent, Found, Unknown
 from security.outbox.states import State
 from tests.contract.store_parts.engines import BOTH, fresh

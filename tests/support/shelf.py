@@ -18,6 +18,8 @@ from gateway.web.console import mount_console
 from gateway.web.desk import Desk, OpenAlert, TenantFacts
 from gateway.web.health import build_ops_app
 from indexer.exams import Counts, Line, Page, Wanted
+from indexer.exchanges.reveal import Masked, mask
+from indexer.exchanges.rows import Listed, Opened
 from indexer.gate import Conflict
 from indexer.release import REASON_MIN, WHY_NOT, HeldExam, Identity
 from indexer.timeline import Exam, ExamState, Step, missing
@@ -41,6 +43,7 @@ class ShelfDesk:
     lines: list[Line] = field(default_factory=list)
     exams: dict[tuple[str, str], Exam] = field(default_factory=dict)
     identities: dict[tuple[str, str], HeldExam] = field(default_factory=dict)
+    said: dict[tuple[str, str, int], Opened] = field(default_factory=dict)
     open_alerts: list[OpenAlert] = field(default_factory=list)
     asked: list[tuple[str, ...]] = field(default_factory=list)
     fails: Exception | None = None
@@ -67,6 +70,21 @@ class ShelfDesk:
 
     async def exam(self, tenant: str, study: str) -> Exam | None:
         return self.exams.get((tenant, study))
+
+    async def exchanges(self, tenant: str, study: str) -> Sequence[Listed]:
+        return [one.listed for (of, about, _), one in self.said.items() if (of, about) == (tenant, study)]
+
+    async def exchange(self, tenant: str, study: str, number: int) -> Masked | None:
+        found = self.said.get((tenant, study, number))
+        return mask(found) if found else None
+
+    async def reveal(
+        self, tenant: str, study: str, *, actor: str, numbers: Sequence[int] | None, has_right: bool
+    ) -> Sequence[Opened]:
+        if not has_right:
+            raise Refused("not for you", code="reveal-not-allowed", hint="ask for the right")
+        self.asked.append(("revealed", tenant, study, actor))
+        return [self.said[tenant, study, n] for n in numbers or () if (tenant, study, n) in self.said]
 
     async def held(self, tenant: str, study: str, *, actor: str) -> HeldExam | None:
         self.asked.append(("shown", tenant, study, actor))
@@ -271,6 +289,7 @@ def stocked(clock: Clock) -> ShelfDesk:
     desk.put("site", f"{ROOT}.7{1:033}", ExamState.ACCEPTED, minutes=1)
     desk.put("site", f"{ROOT}.8{1:033}", ExamState.WITHDRAWN, minutes=600)
     desk.identities["site", HELD] = identities()
+    desk.said["site", f"{ROOT}.1{0:033}", 1] = said_to_the_index(clock.now())
     unqualified = f"{ROOT}.4{2:033}"
     desk.identities["site", unqualified] = identities(unqualified, releasable=False)
     desk.open_alerts = [
@@ -283,6 +302,32 @@ def stocked(clock: Clock) -> ShelfDesk:
         )
     ]
     return desk
+
+
+def said_to_the_index(at: datetime) -> Opened:
+    """A query of an invented exam and its answer."""
+    request = (
+        b'<s:Envelope xmlns:s="http://www.w3.org/2003/05/soap-envelope"><s:Header/><s:Body>'
+        b'<q:AdhocQueryRequest xmlns:q="urn:oasis:names:tc:ebxml-regrep:xsd:query:3.0">'
+        b'<q:ResponseOption returnType="LeafClass"/></q:AdhocQueryRequest></s:Body></s:Envelope>'
+    )
+    listed = Listed(
+        number=1,
+        transaction="ITI-18",
+        url="https://index.fantome.example/xds/registry",
+        job_id=1,
+        attempt=1,
+        began_at=at - timedelta(seconds=3),
+        ended_at=at - timedelta(seconds=2),
+        http_status=200,
+        outcome="index-unreadable-answer",
+        detail="HTTP 200",
+        request_type="application/soap+xml; charset=UTF-8",
+        answer_type="text/html",
+        request_bytes=len(request),
+        answer_bytes=900,
+    )
+    return Opened(listed=listed, request=request, answer=b"<html>Maintenance</html>", withheld=2100)
 
 
 async def _ready() -> dict[str, str]:

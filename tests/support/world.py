@@ -21,6 +21,8 @@ from gateway.lab.ris import LabExam, LabPatient, build_oru
 from indexer import gate
 from indexer.admission import Admission
 from indexer.assemble import Site
+from indexer.exchanges.recorded import Recorded
+from indexer.exchanges.rows import Keeping
 from indexer.ledger import Ledger
 from indexer.mhd.client import MhdClient, MhdEndpoint
 from indexer.ports import NationalIndex, StudySource
@@ -264,7 +266,10 @@ def kinds_of(
         index=index,
         clock=clock,
     )
-    return {publication.name: publication, withdrawal.name: withdrawal}
+    return {
+        kind.name: Recorded(kind, store=store, ledger=ledger, clock=clock, keeping=Keeping())
+        for kind in (publication, withdrawal)
+    }
 
 
 def index_client(index: LabIndex, door: Literal["xds", "mhd"]) -> XdsClient | MhdClient:

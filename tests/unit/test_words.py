@@ -21,7 +21,7 @@ from gateway.i18n import LANGUAGES, words
 from gateway.manifests.forms import RULES, TARGETS
 from gateway.web import vocabulary
 from gateway.web.console.pages import DONE
-from indexer import release, timeline
+from indexer import advice, decision, release, timeline
 
 GATEWAY = Path(gateway.__file__).parent
 FRENCH = GATEWAY / "locale" / "fr"
@@ -31,6 +31,8 @@ BELOW = {
     *timeline.MISSING.values(),
     *(text for _, text in timeline._FAMILIES),
     *release.WHY_NOT.values(),
+    *(row.words for row in decision.TABLE),
+    advice.REFUSED,
     release._ABSENCE,
     *(text for rule in RULES.values() for text in (rule.says, rule.remedy)),
     *(why for target in TARGETS for why in (*target.loses.values(), *target.narrows.values())),
@@ -151,7 +153,8 @@ def test_every_code_that_a_person_may_accept_is_explained():
 
 def test_a_code_nobody_named_is_shown_as_it_is():
     said = words("fr")
-    assert vocabulary.reason("index-strange-code", said) == "index-strange-code"
+    assert vocabulary.reason("strange-code", said) == "strange-code"
+    assert vocabulary.reason("index-strange-code", said) == "l’index a répondu strange-code"
     assert vocabulary.step("unheard-of", said) == "unheard-of"
     assert vocabulary.source("report 12", said) == "Compte rendu 12"
     assert vocabulary.source("HL7 of report 12", said) == "Message (HL7) du compte rendu 12"

@@ -54,7 +54,7 @@ DEFECTS = (
     ),
     loss(
         "one-absent-pacs-outweighs-a-silent-one",
-        _PUBLICATION,
+        "indexer/questions.py",
         "    if unknown:",
         "    if len(unknown) > len(answers):",
         integration("publication", "test_ff54_a_pacs_that_gives_no_answer_decides_nothing"),
@@ -95,8 +95,8 @@ DEFECTS = (
     identity(
         "pacs-asked-about-a-trial",
         _PUBLICATION,
-        "sources = self._trial if known.is_trial else self._sources",
-        "sources = (*self._trial, *self._sources)",
+        "self._trial if known.is_trial else self._sources",
+        "(*self._trial, *self._sources)",
         integration("trial", "test_a_trial_is_published_confirmed_and_withdrawn"),
     ),
     access(
