@@ -369,6 +369,15 @@ def pacs_probe(
     raise typer.Exit(asyncio.run(commands.probe(settings, words, tenant=named, pacs=name, as_json=as_json)))
 
 
+@pacs_app.command("inbox")
+def pacs_inbox(conf: Conf = None, tenant: Tenant = "", as_json: AsJson = False, lang: Lang = None) -> None:
+    """What came by DICOM and lies here until the PACS shows it, or in quarantine; rejection notes not obeyed."""
+    from gateway import views
+
+    settings, words = _settings(conf), _words(lang)
+    raise typer.Exit(asyncio.run(views.received(settings, words, tenant=tenant, as_json=as_json)))
+
+
 @app.command()
 def backload(
     first: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First day of the exams.")],

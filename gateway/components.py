@@ -6,7 +6,8 @@ from security.store.port import GROUND, Component
 
 INBOX = Component(name="inbox", package="gateway")
 EXAMS = Component(name="exams", package="indexer")
+IMAGING = Component(name="imaging", package="indexer.imaging")
 RECEIVED = Component(name="received", package="gateway.dimse")
 RECONCILIATION = Component(name="reconciliation", package="indexer.reconciliation")
 COPIES = Component(name="copies", package="gateway.continuity")
-COMPONENTS = (GROUND, EXAMS, INBOX, RECEIVED, RECONCILIATION, COPIES)
+COMPONENTS = (GROUND, EXAMS, INBOX, RECEIVED, RECONCILIATION, COPIES, IMAGING)

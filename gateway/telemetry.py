@@ -286,7 +286,8 @@ class Snapshot:
     ``lag_sum_s``: their sum. ``breakers``: endpoint → ``closed``, ``half-open`` or ``open``; the one field that is
     the running process's own. ``paused``: tenants of which nothing begins.
     ``ahead``: what lies ahead of each tenant. ``exposed_s``: seconds of work on no second copy, by tenant and class
-    of data (reliability §1). ``declared_s``: RPO and RTO, by tenant.
+    of data (reliability §1). ``declared_s``: RPO and RTO, by tenant. ``received``: objects of the DICOM inbox and age
+    of the oldest, by tenant and keeping.
     """
 
     depth: Mapping[tuple[JobClass, State], int] = field(default_factory=dict)
@@ -299,6 +300,7 @@ class Snapshot:
     ahead: Mapping[str, Forecast] = field(default_factory=dict)
     exposed_s: Mapping[tuple[str, str], float] = field(default_factory=dict)
     declared_s: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    received: Mapping[tuple[str, str], tuple[int, float]] = field(default_factory=dict)
 
 
 class Metrics:
@@ -380,6 +382,7 @@ class _Families:
         yield paused
         yield from _ahead(snapshot.ahead)
         yield from _exposed(snapshot)
+        yield from _received(snapshot)
         breakers = GaugeMetricFamily("breaker_state", "0 closed, 1 half-open, 2 open.", labels=["endpoint"])
         for endpoint, state_name in sorted(snapshot.breakers.items()):
             breakers.add_metric([endpoint], BREAKER_STATES[state_name])
@@ -434,6 +437,18 @@ def _exposed(snapshot: Snapshot) -> Iterable[Metric]:
         rpo.add_metric([tenant], rpo_s)
         rto.add_metric([tenant], rto_s)
     yield from (exposed, rpo, rto)
+
+
+def _received(snapshot: Snapshot) -> Iterable[Metric]:
+    """What lies in the DICOM inboxes: kept until the PACS shows it, or in quarantine."""
+    objects = GaugeMetricFamily("dicom_inbox_objects", "Received objects kept.", labels=["tenant", "keeping"])
+    oldest = GaugeMetricFamily(
+        "dicom_inbox_oldest_age_seconds", "Age of the oldest of them.", labels=["tenant", "keeping"]
+    )
+    for (tenant, keeping), (number, age_s) in sorted(snapshot.received.items()):
+        objects.add_metric([tenant, keeping], number)
+        oldest.add_metric([tenant, keeping], age_s)
+    yield from (objects, oldest)
 
 
 def _bounded(counts: Mapping[str, int]) -> dict[str, int]:

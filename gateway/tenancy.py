@@ -74,6 +74,7 @@ class Tenant:
     admission: Admission
     intake: Intake
     kinds: Mapping[str, JobKind]
+    sources: Sequence[PacsSource]
     peers: Mapping[str, Peer]
     followers: Mapping[str, ChangeFollower]
     probes: tuple[WeeklyProbe, ...]
@@ -148,6 +149,7 @@ async def open_tenant(name: str, settings: TenantSettings, ground: Ground) -> As
                 for kind in (publication, withdraw)
             },
             reconciler=reconciler,
+            sources=sources,
             peers=peers,
             followers=followers,
             probes=tuple(_probe(name, peer, ground) for peer in peers.values()),
@@ -229,6 +231,7 @@ def _policy(name: str, tenant: TenantSettings, ground: Ground) -> Policy:
         mode=tenant.mode,
         profile=tenant.profile,
         form=tenant.form,
+        hiding=frozenset(tenant.dicom.hiding_titles),
         signer=set_signer(tenant.index, ground.clock),
     )
 

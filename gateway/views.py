@@ -1,4 +1,4 @@
-"""What ``poterne exam``, ``poterne queue`` and ``poterne shadow`` print: read-only, from the database alone, also
+"""What ``poterne exam``, ``queue``, ``pacs inbox`` and ``shadow`` print: read-only, from the database alone, also
 while the gateway runs. No patient value is printed: the sealed ones stay sealed.
 """
 
@@ -7,7 +7,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -21,14 +21,18 @@ import typer
 from gateway import account
 from gateway.components import COMPONENTS
 from gateway.continuity.copies import Exposure
+from gateway.dimse import inbox as objects
+from gateway.dimse import reasons as object_reasons
+from gateway.dimse.verdict import Keeping
 from gateway.hl7 import inbox, reasons
-from gateway.i18n import Words
+from gateway.i18n import N_, Words
 from gateway.settings import Settings
 from gateway.stores import store_place
 from gateway.web import details, vocabulary
 from gateway.wiring import engine_settings, exposed, orders
 from indexer import advice, exams, shadow, timeline
 from indexer.exchanges import reveal, rows
+from indexer.imaging import rejections
 from indexer.ledger import Ledger, tenants_of
 from security.clock import SystemClock
 from security.errors import Refused
@@ -351,6 +355,44 @@ async def refused(settings: Settings, words: Words, *, tenant: str, limit: int, 
         told = f"{words.moment(one.at, zone)}  {one.code}  {one.message_type:<8}  {one.sender}  {one.control_id}"
         typer.echo(account.printable(f"{told}  {why} [{one.reason}]"))
     return 0
+
+
+async def received(settings: Settings, words: Words, *, tenant: str, as_json: bool) -> int:
+    """Print what came by DICOM and lies here: not shown by the PACS yet, in quarantine; and notes not obeyed."""
+    name = one_tenant(settings, tenant, words)
+    async with reading(settings, words) as store:
+        lying = await store.read(lambda tx: objects.lying(tx, name, limit=LINES_MAX))
+        notes = await store.read(lambda tx: rejections.refused(tx, name))
+    if as_json:
+        facts = {"objects": [asdict(one) for one in lying], "refused_notes": [asdict(one) for one in notes]}
+        typer.echo(json.dumps(_plain(facts), ensure_ascii=False))
+        return 0
+    if not lying and not notes:
+        typer.echo(words("The inbox is empty: the PACS shows everything that came."))
+    zone = ZoneInfo(settings.tenants[name].timezone)
+    for heading, keeping in (
+        (N_("Kept until the PACS shows them:"), Keeping.STORED),
+        (N_("In quarantine: tell the sender, or look at the exam:"), Keeping.QUARANTINED),
+    ):
+        found = [one for one in lying if one.keeping is keeping]
+        if found:
+            typer.echo(words(heading))
+        for one in found:
+            number = words.count("{n} object", "{n} objects", one.number)
+            why = _why(one.reason, object_reasons.TEXTS, words)
+            told = f"  {words.moment(one.since, zone)}  {one.study}  {number}  {words('from {peer}', peer=one.peer)}"
+            typer.echo(account.printable(f"{told}  {why}".rstrip()))
+    if notes:
+        typer.echo(words("Rejection notes that were not obeyed:"))
+    for note in notes:
+        told = f"  {words.moment(note.received_at, zone)}  {note.study}  {note.title}  {note.note}"
+        typer.echo(account.printable(f"{told}  {_why(note.reason, object_reasons.TEXTS, words)}"))
+    return 0
+
+
+def _why(reason: str, texts: Mapping[str, str], words: Words) -> str:
+    """A reason in words with its code, "" for none."""
+    return f"{words(texts[reason])} [{reason}]" if reason in texts else reason
 
 
 async def shadow_report(settings: Settings, words: Words, *, tenant: str, days: int, as_json: bool) -> int:

@@ -12,7 +12,7 @@ import ssl
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,8 @@ from gateway.alerts.conditions import Kind
 from gateway.alerts.watch import AlertWatch, channels
 from gateway.components import COMPONENTS
 from gateway.continuity import copies
-from gateway.dimse.door import dicom_door
+from gateway.dimse import inbox as received
+from gateway.dimse.door import Exams, dicom_door
 from gateway.disk import DiskGuard
 from gateway.hl7.mllp import MllpLimits, serve_mllp
 from gateway.lifecycle import unless
@@ -210,6 +211,7 @@ class Gateway:
                     room=self._ground.room,
                     free_bytes_min=self._settings.disk.reserve_bytes,
                     observe=self._ground.metrics.dicom,
+                    exams=Exams(admission=tenant.admission, sources=tenant.sources, nudge=self._ground.nudge),
                 )
             )
         return _shown(listener.address)
@@ -285,6 +287,10 @@ class Gateway:
                 for data_class in copies.DATA_CLASSES
             },
             declared_s=declared(self._settings),
+            received={
+                key: (number, max((now - since).total_seconds(), 0.0))
+                for key, (number, since) in (await self._store.read(received.oldest)).items()
+            },
             breakers={name: breaker.mode(seconds).value for name, breaker in self._engine.breakers.items()},
         )
 
@@ -344,6 +350,7 @@ async def house(settings: Settings) -> AsyncIterator[Gateway]:
             remind_s=settings.alerts.remind_s,
             offset_max_s=settings.clock.offset_max_s,
             calls=engine_settings(settings).calls,
+            inbox=lambda tx, now: _inbox(settings, tx, now),
             exposed=lambda tx, now: {one.tenant: (int(one.seconds), one.stage) for one in exposed(settings, tx, now)},
         )
         bell = _Bell()
@@ -467,6 +474,17 @@ def exposed(settings: Settings, tx: ReadTx, now: datetime) -> tuple[copies.Expos
     """What of each tenant is on no second copy."""
     is_postgres = settings.gateway_store().postgres is not None
     return copies.exposures(tx, declared(settings), now=now, is_postgres=is_postgres)
+
+
+def _inbox(settings: Settings, tx: ReadTx, now: datetime) -> Mapping[tuple[str, str], int]:
+    """Received objects that ask for a person: not shown by the PACS for too long, or in quarantine."""
+    found: dict[tuple[str, str], int] = {}
+    for name, tenant in settings.tenants.items():
+        if tenant.dicom.listen:
+            before = now - timedelta(seconds=tenant.dicom.unconfirmed_s)
+            found[name, "unconfirmed"] = received.unconfirmed(tx, name, before=before)
+            found[name, "quarantined"] = received.held(tx, name).quarantined
+    return found
 
 
 def engine_settings(settings: Settings) -> EngineSettings:

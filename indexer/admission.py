@@ -25,6 +25,7 @@ from indexer import gate, knowledge, presence, withdrawal
 from indexer.assemble import strictest
 from indexer.consent import Consent, Consents, with_issuer
 from indexer.decision import ANNOUNCING, Arrival, Do, decide
+from indexer.imaging.rejections import Rejections
 from indexer.ledger import HeldReport, Ledger, StatedReport, digest
 from indexer.persons import Persons, Statement
 from indexer.publication import job_kind
@@ -65,6 +66,7 @@ class Admission:
         self._rules = rules
         self._consents = Consents(ledger)
         self._persons = Persons(ledger)
+        self._rejections = Rejections(tenant=tenant, ledger=ledger, rules=rules)
 
     @property
     def tenant(self) -> str:
@@ -244,7 +246,7 @@ class Admission:
     def announce(self, tx: Tx, study: str, arrived: Arrival, by: Carrier) -> None:
         """An order or the PACS says that the exam changed or ended: the PACS is asked, and its answer decides.
 
-        ``arrived``: ORDER_CANCELLED and IMAGES_REJECTED let one clean absence count (design §4). Nothing happens to
+        ``arrived``: what is in ``ANNOUNCING`` lets one clean absence count (design §4). Nothing happens to
         an exam without a report.
         """
         if not self._ledger.is_exam(tx, self._tenant, study):
@@ -314,6 +316,7 @@ class Admission:
         """What an arrival means for each exam. ``held``: why the report that brought it holds them, "" when it does
         not: the exam stops for it unless it leaves the index, and is seen to stop when somebody must act."""
         for study in dict.fromkeys(studies):
+            self._rejections.settle(tx, Uid(study), now=by.at)
             known = knowledge.read(
                 tx,
                 self._tenant,

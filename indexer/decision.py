@@ -50,14 +50,15 @@ class Arrival(StrEnum):
     ORDER_CANCELLED = "order-cancelled"  # OMI^O23, ORC CA
     ORDER_CHANGED = "order-changed"
     IMAGES_REJECTED = "images-rejected"  # an IOCM rejection note
-    IMAGES_ARRIVED = "images-arrived"  # IAN, MPPS, /changes
+    IMAGES_ARRIVED = "images-arrived"  # IAN, MPPS COMPLETED, objects received, /changes
+    STEP_DISCONTINUED = "step-discontinued"  # MPPS DISCONTINUED
     IDENTITY = "identity"  # merge, its undo, correction
     OPPOSITION = "opposition"  # stated or lifted
     PERSON_WITHDREW = "person-withdrew"
     PERSON_REPUBLISHED = "person-republished"
 
 
-ANNOUNCING = frozenset({Arrival.ORDER_CANCELLED, Arrival.IMAGES_REJECTED})
+ANNOUNCING = frozenset({Arrival.ORDER_CANCELLED, Arrival.IMAGES_REJECTED, Arrival.STEP_DISCONTINUED})
 """Arrivals that announce that the exam, or a part of it, is gone from the PACS: the next clean answer decides."""
 
 
@@ -69,6 +70,7 @@ class Pacs(StrEnum):
     ABSENT = "absent"
     UNKNOWN = "unknown"
     DISAGREE = "disagree"
+    REJECTED = "rejected"  # they hold it, and nothing of it that a manifest may list
 
 
 class Index(StrEnum):
@@ -232,6 +234,18 @@ IMAGES: tuple[Row, ...] = (
         reason="pacs-disagree",
         words="several PACS hold the study, and not the same one",
         when=lambda f, _: f.pacs is Pacs.DISAGREE,
+    ),
+    Row(
+        do=Do.WITHDRAW,
+        reason="all-rejected",
+        words="every image that the PACS holds of the exam was rejected",
+        when=lambda f, _: f.pacs is Pacs.REJECTED and f.may_be_shown,
+    ),
+    Row(
+        do=Do.WAIT,
+        reason="all-rejected",
+        words="every image that the PACS holds of the exam was rejected: there is nothing to publish yet",
+        when=lambda f, _: f.pacs is Pacs.REJECTED,
     ),
     Row(
         do=Do.WITHDRAW,

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from indexer.report import Report
-from indexer.study import Study
+from indexer.study import PacsPatient, Study
 from security.identity import Ins, LocalId, PatientIdentity, Traits, masked
 from security.ins import INS_AUTHORITIES, check_key, digits_disagree
 
@@ -122,18 +122,31 @@ def before_ack(*, envelope: PatientIdentity, report: Report, held: Sequence[Held
 
 def against_pacs(*, report: Report, study: Study, rules: Rules) -> Verdict:
     """Judge a report by what the PACS says of the study: IPP, accession number, name, birth date, sex."""
-    patient, traits = study.patient, report.patient.traits
-    found: list[Conflict | None] = []
+    person, *traits = _against_person(report, study.patient, rules)
+    accessions = [order.accession_number for order in report.orders]
+    accession = None
+    if study.accession_number not in accessions or not study.accession_number:
+        left = (_CDA, ", ".join(accessions))
+        accession = _conflict("accession-unknown", "accession", left, (_PACS, study.accession_number))
+    return Verdict(conflicts=tuple(conflict for conflict in (person, accession, *traits) if conflict))
+
+
+def against_person(*, report: Report, patient: PacsPatient, rules: Rules) -> Verdict:
+    """Judge a report by the patient whom something of the imaging side names without being the study (a rejection
+    note, a performed step): as ``against_pacs``, so that what a person accepted of the PACS is accepted here too."""
+    return Verdict(conflicts=tuple(conflict for conflict in _against_person(report, patient, rules) if conflict))
+
+
+def _against_person(report: Report, patient: PacsPatient, rules: Rules) -> list[Conflict | None]:
+    """What speaks against the patient: identifier first, then name, birth date, sex."""
+    traits = report.patient.traits
+    found: list[Conflict | None] = [None]
     ids = in_domain(report.patient, rules.domain) if rules.domain else report.patient.local_ids
     if not _is_one_of(patient.patient_id, patient.issuer, ids):
         ours, theirs = _as_compared(ids, patient.patient_id, patient.issuer)
         # what names the patient in the index is never a person's to accept; a mere local identifier is
         code = "identity-patient-id" if rules.domain else "identity-local-id"
-        found.append(_conflict(code, "local id", (_CDA, ours), (_PACS, theirs)))
-    accessions = [order.accession_number for order in report.orders]
-    if study.accession_number not in accessions or not study.accession_number:
-        left = (_CDA, ", ".join(accessions))
-        found.append(_conflict("accession-unknown", "accession", left, (_PACS, study.accession_number)))
+        found = [_conflict(code, "local id", (_CDA, ours), (_PACS, theirs))]
     if not _name_fits(patient.name, traits):
         left = (_CDA, f"{traits.birth_name}^{traits.first_given_name}")
         found.append(_conflict("identity-name", "name", left, (_PACS, patient.name), rules.pacs_name))
@@ -143,7 +156,7 @@ def against_pacs(*, report: Report, study: Study, rules: Rules) -> Verdict:
         found.append(_conflict("identity-birth-date", "birth date", left, right, rules.pacs_birth_date))
     if {traits.sex, patient.sex} == {"M", "F"}:  # O, U and "" say nothing
         found.append(_conflict("identity-sex", "sex", (_CDA, traits.sex), (_PACS, patient.sex), rules.pacs_sex))
-    return Verdict(conflicts=tuple(conflict for conflict in found if conflict))
+    return found
 
 
 def accepting(verdict: Verdict, is_accepted: Callable[[Conflict], bool]) -> Verdict:

@@ -13,6 +13,7 @@ from datetime import datetime
 from indexer import presence, standing
 from indexer.consent import Consents
 from indexer.decision import Facts
+from indexer.imaging import rejections
 from indexer.ledger import HeldReport, Ledger
 from indexer.persons import Persons
 from indexer.presence import Presence
@@ -24,7 +25,8 @@ from security.store.port import ReadTx
 class Known:
     """One study. ``reports``: whatever their status, the patient of each as the register has them now. ``waived``:
     marks of the conflicts with the PACS that a person accepted, by report. ``is_opposed``: the patient of a report
-    that counts or is held opposes the index. ``is_trial``: we invented it (``indexer.trial``)."""
+    that counts or is held opposes the index. ``is_trial``: we invented it (``indexer.trial``). ``rejected``:
+    instances that notes we obeyed reject, with their titles."""
 
     reports: Sequence[HeldReport]
     waived: Mapping[str, frozenset[bytes]]
@@ -33,6 +35,7 @@ class Known:
     is_opposed: bool
     is_trial: bool
     presence: Presence
+    rejected: Mapping[Uid, frozenset[str]]
 
     @property
     def valid(self) -> list[HeldReport]:
@@ -76,6 +79,7 @@ def read(tx: ReadTx, tenant: str, study: Uid, *, ledger: Ledger, consents: Conse
         ),
         is_trial=ledger.is_trial(tx, tenant, study),
         presence=presence.of(tx, tenant, study),
+        rejected=rejections.rejected(tx, tenant, study),
     )
 
 

@@ -29,6 +29,7 @@ from indexer import fhir, gate, knowledge, kos, presence, questions, standing, w
 from indexer.assemble import Site, assemble
 from indexer.consent import Consents
 from indexer.decision import ABSENCE_APART, Decision, Do, Facts, Index, Pacs, decide
+from indexer.imaging import rejections
 from indexer.knowledge import Known
 from indexer.ledger import HeldReport, Ledger
 from indexer.manifest import Context, Edition, Imprint, StudyManifest, content_hash, edition, imprint
@@ -58,7 +59,8 @@ class Policy:
     ``visibility``: how long an entry the index accepted, or may have accepted, can stay invisible to queries
     before it counts as absent (F09). ``pacs_retry_*``: how soon a PACS that does not have the study, or did
     not answer, is asked again: doubling from base to cap. ``mode``: ``shadow`` sends nothing. ``profile``: the
-    network's rules for document and metadata; ``form``: in which the manifest is written; ``signer``: who signs the
+    network's rules for document and metadata; ``form``: in which the manifest is written; ``hiding``:
+    titles of rejection notes whose instances no manifest lists; ``signer``: who signs the
     submission set, asked for each one, None for nobody.
     """
 
@@ -73,6 +75,7 @@ class Policy:
     mode: Literal["live", "shadow"] = "live"
     profile: Profile = "drim-m"
     form: FormName = "kos"
+    hiding: frozenset[str] = rejections.HIDING
     signer: Callable[[], SetSigner] | None = None
 
     @property
@@ -156,8 +159,12 @@ class Publication:
             case Disagreeing(names=names):
                 facts, detail = replace(facts, pacs=Pacs.DISAGREE), f"{' and '.join(names)} hold different studies"
             case Found(study=study):
+                shown = rejections.shown(study, known.rejected, self._policy.hiding)
+                if shown is None:
+                    facts, detail = replace(facts, pacs=Pacs.REJECTED), "every instance of the study was rejected"
+                    return self._without_images(job, known, decide(facts), facts, detail)
                 facts = replace(facts, pacs=Pacs.FOUND)
-                answered = await self._prepare(job, known, study, facts)
+                answered = await self._prepare(job, known, shown, facts)
                 if not known.presence.is_in_question:
                     return answered
                 seen = partial(presence.seen, tenant=job.tenant, study=job.lane, asked_at=asked_at)
@@ -179,7 +186,7 @@ class Publication:
 
     def _take_out(self, tx: Tx, *, job: Job, said: Decision) -> None:
         now = self._clock.now()
-        if said.reason in {"exam-ended", "images-gone"}:
+        if said.reason in {"exam-ended", "images-gone", "all-rejected"}:
             presence.ended(tx, job.tenant, job.lane)
         withdrawal.request(
             tx, self._ledger, tenant=job.tenant, study=job.lane, actor=jobs.ENGINE, reason=said.words, now=now

@@ -119,6 +119,8 @@ MISSING: dict[str, str] = {
     " the exam is withdrawn if it is still not there",
     "pacs-absent-many": "many exams vanished from the PACS at once, and nothing is withdrawn for that: look whether"
     " it was emptied or restored; once it holds them again, try again; take out by hand what is really gone",
+    "all-rejected": "every image that the PACS holds of the exam was rejected by a note: it is published once other"
+    f" images come; if a note was wrong, see hiding_titles under [tenants.<name>.dicom]; {_AGAIN}",
     "entry-deprecated-by-others": "somebody else deprecated our entry; ask the index who, then decide",
     "entry-missing": "the index no longer shows an entry it showed before; ask the index why, then decide",
     "never-shown": "the index took it many times and never showed it; ask the index what became of it",

@@ -154,6 +154,17 @@ class Spool:
                 return
             number, sealed = number + 1, following
 
+    def remove(self, names: Iterable[str]) -> None:
+        """Delete objects that are needed here no more; one that is gone already is no fault.
+
+        Raises:
+            Broken: ``spool-broken``.
+        """
+        with self.judged(is_final=False):
+            for name in names:
+                assert _NAME.fullmatch(name), "a name is made of hashes"
+                (self._folder / name).unlink(missing_ok=True)
+
     def quarantine_unreadable(self, name: str) -> None:
         """Take a file that does not open out of the way, keeping its bytes."""
         folder = self._folder / "unreadable"

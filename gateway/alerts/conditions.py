@@ -34,6 +34,7 @@ class Kind(StrEnum):
     PACS_CHANGED = "pacs-changed"
     MASS_WITHDRAWAL = "mass-withdrawal"
     EXPOSED = "exposed"
+    INBOX = "inbox"
 
 
 EVENTS = frozenset({Kind.CLOCK_STEPPED, Kind.PACS_RESET, Kind.PACS_CHANGED, Kind.MASS_WITHDRAWAL})
@@ -49,7 +50,8 @@ class Figures:
     things are, by tenant. ``paused``: since when, by tenant. ``disk_stage``: 0, 1 low, 2 nothing is
     taken in; ``disk_free``: bytes. ``clock_offset_s``: our clock minus the index's, by tenant. ``certificates``: end
     of each by the key of the configuration that names it. ``exposed``: by tenant, seconds of work on no second copy
-    and the stage: 1 from half of the declared RPO on, 2 from the whole of it on.
+    and the stage: 1 from half of the declared RPO on, 2 from the whole of it on. ``inbox``: received objects by
+    tenant and ``unconfirmed`` (no PACS shows them for too long) or ``quarantined``.
     """
 
     now: datetime
@@ -63,6 +65,7 @@ class Figures:
     clock_offset_s: Mapping[str, float] = field(default_factory=dict)
     certificates: Mapping[str, datetime] = field(default_factory=dict)
     exposed: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    inbox: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +73,8 @@ class Condition:
     """One thing that is wrong now.
 
     ``tenant``: "" for the installation. ``subject``: reason, PACS or key of the configuration. ``measure``: exams
-    (held, failed, late), seconds (paused, exposed), bytes free (disk), milliseconds (clock), days left
-    (certificate), 1 for an event. ``stage``: how bad; a higher one is told although the alert is known. ``why``:
+    (held, failed, late), objects (inbox), seconds (paused, exposed), bytes free (disk), milliseconds (clock), days
+    left (certificate), 1 for an event. ``stage``: how bad; a higher one is told although the alert is known. ``why``:
     exams by reason.
     """
 
@@ -117,6 +120,11 @@ def conditions(figures: Figures, *, offset_max_s: float) -> tuple[Condition, ...
         Condition(tenant=tenant, kind=Kind.EXPOSED, subject="", measure=seconds, stage=stage)
         for tenant, (seconds, stage) in figures.exposed.items()
         if stage
+    ]
+    found += [
+        Condition(tenant=tenant, kind=Kind.INBOX, subject=what, measure=objects, stage=_crowd(objects))
+        for (tenant, what), objects in figures.inbox.items()
+        if objects
     ]
     found += _certificates(figures)
     return tuple(found)

@@ -39,6 +39,7 @@ _ADVICE = {
         "Nothing was withdrawn. Look at the list, poterne reconcile, and at the PACS; if the list is right, run it"
         " again with --withdraw-up-to."
     ),
+    Kind.INBOX: N_("See which ones: poterne pacs inbox. Nothing is deleted before the PACS shows it."),
     Kind.EXPOSED: N_("Make a backup now: poterne backup FILE. Look at the task that makes it every night."),
 }
 
@@ -90,6 +91,15 @@ _HEADLINES: dict[Kind, Callable[[Condition, Words], str]] = {
     Kind.PACS_CHANGED: lambda c, words: words("the PACS {pacs} no longer answers as it did", pacs=c.subject),
     Kind.MASS_WITHDRAWAL: lambda _, words: words(
         "the reconciliation stopped: it would have withdrawn more exams than one run may"
+    ),
+    Kind.INBOX: lambda c, words: (
+        words.count("{n} received object is in quarantine", "{n} received objects are in quarantine", c.measure)
+        if c.subject == "quarantined"
+        else words.count(
+            "{n} received object is not shown by the PACS",
+            "{n} received objects are not shown by the PACS",
+            c.measure,
+        )
     ),
     Kind.EXPOSED: lambda c, words: (
         words(

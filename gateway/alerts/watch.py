@@ -34,7 +34,7 @@ log = structlog.get_logger()
 class AlertWatch:
     """The alerts of one gateway. ``disk``: None when the database is on another machine. ``certificates``: ends of
     those that the configuration names, asked at each look. ``calls``: how many
-    calls an index may carry at once. ``exposed``: as ``Figures.exposed``."""
+    calls an index may carry at once. ``exposed``, ``inbox``: as in ``Figures``."""
 
     def __init__(
         self,
@@ -50,6 +50,7 @@ class AlertWatch:
         offset_max_s: float,
         calls: int,
         exposed: Callable[[ReadTx, datetime], Mapping[str, tuple[int, int]]] = lambda _tx, _now: {},
+        inbox: Callable[[ReadTx, datetime], Mapping[tuple[str, str], int]] = lambda _tx, _now: {},
     ) -> None:
         self._store = store
         self._channels = tuple(channels)
@@ -63,6 +64,7 @@ class AlertWatch:
         self._offset_max_s = offset_max_s
         self._calls = calls
         self._exposed = exposed
+        self._inbox = inbox
         self._events: list[Condition] = []
         self._due = asyncio.Event()
         self._news = {channel.name: asyncio.Event() for channel in channels}
@@ -108,9 +110,11 @@ class AlertWatch:
         queue = await self._store.read(lambda tx: rows.queue(tx, now=now))
         ahead = await self._store.read(lambda tx: pace.all_ahead(tx, now=now, calls=self._calls))
         exposed = await self._store.read(lambda tx: self._exposed(tx, now))
+        inbox = await self._store.read(lambda tx: self._inbox(tx, now))
         found = conditions(
             Figures(
                 exposed=exposed,
+                inbox=inbox,
                 now=now,
                 held=queue.held,
                 failed=queue.failed,

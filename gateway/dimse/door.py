@@ -1,4 +1,5 @@
-"""The DICOM door of one legal entity, as its settings describe it: spool, inbox, listener, certificates, audit.
+"""The DICOM door of one legal entity, as its settings describe it: spool, inbox, listener, certificates, audit, and
+who carries what comes in on to the exams.
 
 Holds no rule of its own. What happens to associations is counted and written to the audit trail a second later, one
 row for each kind and address: a flood of refused calls must not become a flood of rows.
@@ -11,8 +12,9 @@ import contextlib
 import hashlib
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -20,15 +22,22 @@ import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from gateway.dimse.availability import IAN, AvailabilityService
+from gateway.dimse.emptying import Emptying
 from gateway.dimse.inbox import ZONE
 from gateway.dimse.limits import Limits
 from gateway.dimse.listener import DimseListener
 from gateway.dimse.negotiation import Terms
+from gateway.dimse.notes import Notes
 from gateway.dimse.peers import KnownPeer, PeerTable
 from gateway.dimse.services import Admitted, Services
+from gateway.dimse.steps import MPPS, StepService
 from gateway.dimse.storage import Storage
 from gateway.dimse.storage import Terms as StorageTerms
 from gateway.settings import DicomPeerSettings, DicomSettings, address
+from indexer.admission import Admission
+from indexer.notes import KEY_OBJECT_SELECTION
+from indexer.ports import StudySource
 from security import audit
 from security.clock import Clock
 from security.errors import Broken, Fault
@@ -42,6 +51,16 @@ log = structlog.get_logger()
 _AUDIT_EVERY_S = 1.0
 _TLS_EVERY_S = 10.0
 _ADDRESSES_MAX = 1000
+_ATTRIBUTES_BYTES_MAX = 4 * 1024**2  # a notice of 20,000 instances
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exams:
+    """To whom the door tells what came in. ``sources``: every PACS of the tenant; ``nudge``: there may be work."""
+
+    admission: Admission
+    sources: Sequence[StudySource]
+    nudge: Callable[[], None]
 
 
 class AssociationTrail:
@@ -106,6 +125,7 @@ async def dicom_door(
     room: Callable[[], bool],
     free_bytes_min: int,
     observe: Callable[[str, str], None],
+    exams: Exams,
 ) -> AsyncIterator[DimseListener]:
     """The open door. ``room``: whether anything may be taken in; ``observe``: what happened, for the metrics.
 
@@ -127,12 +147,25 @@ async def dicom_door(
             clock=clock,
             room=room,
             observe=lambda outcome: observe("object", outcome),
+            notes_aet=settings.notes_ae_title,
         )
+        notes = _notes(settings, storage, exams, store=store, clock=clock)
+        storage.key_objects = notes
         stack.push_async_callback(storage.close)
         await storage.start()
         trail = AssociationTrail(tenant=tenant, store=store, clock=clock)
         stack.push_async_callback(trail.write)
         await _background(stack, trail.run(), name=f"dicom-audit-{tenant}")
+        emptying = Emptying(
+            admission=exams.admission,
+            store=store,
+            storage=storage,
+            key_objects=notes,
+            sources=exams.sources,
+            clock=clock,
+            nudge=exams.nudge,
+        )
+        await _background(stack, emptying.run(), name=f"dicom-inbox-{tenant}")
         if context is not None:
             await _background(stack, _keep_current(context, settings), name=f"dicom-tls-{tenant}")
         listener = await DimseListener.open(
@@ -142,9 +175,11 @@ async def dicom_door(
                 [_known(name, peer) for name, peer in settings.peers.items()],
                 called_aet=settings.ae_title,
                 is_secured=context is not None,
+                notes_aet=settings.notes_ae_title,
             ),
-            Services(store=storage),
+            _services(storage, exams, store=store, clock=clock),
             limits=Limits(
+                gathered_bytes_max=_ATTRIBUTES_BYTES_MAX,
                 pdu_bytes_max=settings.pdu_bytes_max,
                 idle_s=settings.idle_s,
                 connections_max=settings.connections_max,
@@ -156,6 +191,25 @@ async def dicom_door(
         )
         stack.push_async_callback(listener.close)
         yield listener
+
+
+def _notes(settings: DicomSettings, storage: Storage, exams: Exams, *, store: Store, clock: Clock) -> Notes:
+    return Notes(
+        admission=exams.admission,
+        store=store,
+        peers=[name for name, peer in settings.peers.items() if "rejection-notes" in peer.may],
+        read_object=storage.read_object,
+        clock=clock,
+        nudge=exams.nudge,
+    )
+
+
+def _services(storage: Storage, exams: Exams, *, store: Store, clock: Clock) -> Services:
+    """What the door serves; which peer may ask for what, the peer's terms say."""
+    admission, nudge = exams.admission, exams.nudge
+    steps = StepService(admission=admission, store=store, clock=clock, nudge=nudge)
+    availability = AvailabilityService(admission=admission, store=store, clock=clock, nudge=nudge)
+    return Services(store=storage, normalized={MPPS: steps, IAN: availability})
 
 
 async def _background(stack: AsyncExitStack, work: object, *, name: str) -> None:
@@ -178,13 +232,20 @@ def _storing(peer: DicomPeerSettings) -> StorageTerms:
 
 
 def _known(name: str, peer: DicomPeerSettings) -> KnownPeer:
+    key_objects = Terms(stores=True, only=frozenset({KEY_OBJECT_SELECTION}), deflated=peer.deflated)
+    may_reject = "rejection-notes" in peer.may
+    terms = Terms(stores=True, deflated=peer.deflated)
+    if "storage" not in peer.may:
+        terms = key_objects if may_reject else Terms()
+    services = {uid for service, uid in (("mpps", MPPS), ("availability", IAN)) if service in peer.may}
     return KnownPeer(
         aet=peer.aet,
         networks=tuple(ip_network(network) for network in peer.networks),
         fingerprint=_fingerprint(peer.certificate_file) if peer.certificate_file else "",
         admitted=Admitted(
-            name=name, terms=Terms(stores=True, deflated=peer.deflated), associations_max=peer.associations_max
+            name=name, terms=replace(terms, services=frozenset(services)), associations_max=peer.associations_max
         ),
+        notes=key_objects if may_reject else None,
     )
 
 

@@ -12,14 +12,24 @@ Invariants:
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import replace
 
 import structlog
 
 from gateway.dimse.access import refusal
 from gateway.dimse.association import Association, Operation
 from gateway.dimse.command import Field, Status, Tag, response, store_request
-from gateway.dimse.services import Failure, Gather, Outgoing, RetrieveService, Services, SubOperations
+from gateway.dimse.services import (
+    Failure,
+    Gather,
+    NormalizedService,
+    Outgoing,
+    RetrieveService,
+    Services,
+    SubOperations,
+)
 from security.crash import crash_point
 
 log = structlog.get_logger()
@@ -37,7 +47,7 @@ async def perform(association: Association, operation: Operation, services: Serv
     try:
         status, more = await _performed(association, operation, services)
     except Failure as failure:
-        status = failure.status
+        status, more = failure.status, _told(failure)
     except Exception:  # supervision edge: the peer is told that we failed, the association goes on
         log.exception("dimse-operation-failed", peer=association.peer_name, command=command.field)
         status = Status.PROCESSING_FAILURE
@@ -72,14 +82,31 @@ async def _performed(  # noqa: PLR0911  one table, one return per row
         case Field.C_GET if services.retrieve is not None:
             return await _get(association, operation, services.retrieve)
         case Field.N_CREATE | Field.N_SET if request.sop_class in services.normalized:
-            service = services.normalized[request.sop_class]
-            act = service.create if request.command.field == Field.N_CREATE else service.set
-            return await act(request, await _data(operation)), {}
+            return await _normalized(operation, services.normalized[request.sop_class])
         case _:
             return Status.UNRECOGNIZED_OPERATION, {}
 
 
 _FIELDS = frozenset(Field)
+
+
+async def _normalized(operation: Operation, service: NormalizedService) -> tuple[int, Counts]:
+    """N-CREATE or N-SET; a creation that names no instance gets a UID of ours (PS3.7 10.1.5.1.4)."""
+    request, more = operation.request, dict[Tag, int | str]()
+    data = await _data(operation)
+    if request.command.field == Field.N_SET:
+        return await service.set(request, data), more
+    if not request.command.sop_instance:
+        made = f"2.25.{uuid.uuid4().int}"
+        more[Tag.AFFECTED_SOP_INSTANCE_UID] = made
+        request = replace(request, command=replace(request.command, sop_instance=made))
+    return await service.create(request, data), more
+
+
+def _told(failure: Failure) -> Counts:
+    """Error Comment and Error ID of a refusal (PS3.7 C.4)."""
+    told: dict[Tag, int | str] = {Tag.ERROR_COMMENT: failure.comment}
+    return told | ({Tag.ERROR_ID: failure.error_id} if failure.error_id else {})
 
 
 async def _data(operation: Operation) -> bytes:

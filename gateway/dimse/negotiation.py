@@ -46,12 +46,14 @@ def is_storage(sop_class: str) -> bool:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
     """What one peer may do. ``services``: SOP classes it may ask for, beside verification. ``relational``: of these,
-    the ones that take relational queries. ``stores``: objects are taken from it. ``gets``: objects may be sent back
+    the ones that take relational queries. ``stores``: objects are taken from it. ``only``: of these classes alone, of
+    any when empty. ``gets``: objects may be sent back
     on its association."""
 
     services: frozenset[str] = frozenset()
     relational: frozenset[str] = frozenset()
     stores: bool = False
+    only: frozenset[str] = frozenset()
     gets: bool = False
     deflated: bool = False
 
@@ -107,7 +109,7 @@ def _judged(context: ProposedContext, terms: Terms) -> tuple[int, str]:
     wanted = context.abstract_syntax
     if wanted == VERIFICATION or wanted in terms.services:
         syntax = next((s for s in context.transfer_syntaxes if s in PLAIN), "")
-    elif (terms.stores or terms.gets) and is_storage(wanted):
+    elif (terms.stores or terms.gets) and is_storage(wanted) and (not terms.only or wanted in terms.only):
         offered = [s for s in context.transfer_syntaxes if s and (terms.deflated or s not in DEFLATED)]
         syntax = offered[0] if offered else ""
         if syntax == PLAIN[1] and PLAIN[0] in offered:

@@ -148,11 +148,14 @@ class NormalizedService(Protocol):
 
 
 class Failure(Exception):
-    """What a service answers instead of a result. ``status``: of the DIMSE response."""
+    """What a service answers instead of a result. ``status``: of the DIMSE response; ``comment``: why, for who reads
+    the sender's log, at most 64 characters without a value (PS3.7 C.4); ``error_id``: 0 for none."""
 
-    def __init__(self, status: int) -> None:
+    def __init__(self, status: int, comment: str = "", *, error_id: int = 0) -> None:
         super().__init__(f"status {status:#06x}")
         self.status = status
+        self.comment = comment[:64]
+        self.error_id = error_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,25 +18,26 @@ import asyncio
 import contextlib
 import hashlib
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
 from gateway.dimse import inbox
 from gateway.dimse.command import Status
 from gateway.dimse.part10 import Meta, read_head, write_head
-from gateway.dimse.services import Discard, Request, Sink
+from gateway.dimse.services import Discard, Failure, Request, Sink
 from gateway.dimse.verdict import Keeping, Verdict, judge
+from indexer.notes import KEY_OBJECT_SELECTION
 from security.clock import Clock
 from security.crash import crash_point
 from security.errors import BadInput, Broken, Fault, Unavailable
 from security.parse.dataset import DataSetWalk, Identifiers
 from security.spool import Draft, Spool
-from security.store.port import Store
+from security.store.port import Store, Tx
 
 log = structlog.get_logger()
 
@@ -234,8 +235,25 @@ class InboxSink:
             self._storage.discard(self._writing, self._job)
 
 
+class KeyObjects(Protocol):
+    """Who reads key objects."""
+
+    async def take(self, one: inbox.Unread) -> None:
+        """Read it, and do what it says if it is a rejection note.
+
+        Raises:
+            Failure: it was set aside, or is not allowed; its sender is told.
+            Unavailable, Broken: it is still unread.
+        """
+        ...
+
+
 class Storage:
-    """The store service of one tenant (``services.StoreService``). ``observe``: what became of each object."""
+    """The store service of one tenant (``services.StoreService``). ``observe``: what became of each object.
+    ``notes_aet``: where rejection notes are sent; ``key_objects``: who reads them, None for nobody (set once, before
+    the first association)."""
+
+    key_objects: KeyObjects | None = None
 
     def __init__(
         self,
@@ -247,7 +265,10 @@ class Storage:
         clock: Clock,
         room: Callable[[], bool] = lambda: True,
         observe: Callable[[str], None] = lambda _outcome: None,
+        notes_aet: str = "",
     ) -> None:
+        self._notes_aet = notes_aet
+        self._placing = asyncio.Lock()  # no file goes while another of its name comes
         self._tenant = tenant
         self._store = store
         self._spool = spool
@@ -321,13 +342,55 @@ class Storage:
             self._observe("refused")
             await self.in_thread(draft.discard)
             return verdict.status
-        arrival = _arrival(examined, verdict, request, self._clock.now())
+        arrival = _arrival(
+            examined, verdict, request, self._clock.now(), kind=self._kind(request.called_aet, examined.identifiers)
+        )
         kept = _Kept(arrival=arrival, draft=draft, done=asyncio.get_running_loop().create_future())
         self._complete.put_nowait(kept)
         news = await kept.done
         self._observe(news.value if verdict.keeping is Keeping.STORED else verdict.keeping.value)
         crash_point("dimse-object-committed")
+        if verdict.keeping is Keeping.STORED:
+            await self._read(arrival)
+        elif arrival.kind is inbox.ObjectKind.NOTE and verdict.status == Status.SUCCESS:
+            raise Failure(Status.CANNOT_UNDERSTAND, f"kept, not obeyed: {verdict.reason}")
         return verdict.status
+
+    async def _read(self, arrival: inbox.Arrival) -> None:
+        """Have a key object read before its sender is answered."""
+        if arrival.kind is inbox.ObjectKind.OBJECT or self.key_objects is None:
+            return
+        one = await self._store.read(lambda tx: inbox.unread_of(tx, self._tenant, arrival))
+        if one is not None:
+            await self.key_objects.take(one)
+            crash_point("dimse-note-taken")
+
+    async def release(
+        self, objects: Sequence[inbox.Kept], *, why: str, also: Callable[[Tx], None] = lambda _tx: None
+    ) -> None:
+        """Forget objects that stand elsewhere, rows first: a file that a crash leaves behind gets its row again at
+        the next start, and is looked for in the PACS again. ``also``: what follows, in the same transaction.
+
+        Raises:
+            Unavailable, Broken: nothing was forgotten.
+        """
+
+        def work(tx: Tx) -> None:
+            inbox.release(tx, self._tenant, objects, why=why, now=self._clock.now())
+            also(tx)
+
+        async with self._placing:
+            await self._store.write(work)
+            crash_point("dimse-object-released")
+            await self.in_thread(lambda: self._spool.remove([one.file for one in objects]))
+
+    def read_object(self, file: str) -> bytes:
+        """A kept object as a Part 10 file; blocks.
+
+        Raises:
+            Broken: ``spool-unreadable``.
+        """
+        return b"".join(self._spool.read(file))
 
     def discard(self, writing: Writing, job: asyncio.Future[Any] | None) -> None:
         """Forget an unfinished object, once the thread is done with it."""
@@ -369,9 +432,16 @@ class Storage:
 
     async def _settle(self, group: list[_Kept]) -> list[inbox.News]:
         named = [(kept.draft, inbox.file_name(self._tenant, kept.arrival)) for kept in group]
-        await self.in_thread(lambda: self._spool.place(named))
         arrivals = [kept.arrival for kept in group]
-        return await self._store.write(lambda tx: inbox.record(tx, self._tenant, arrivals))
+        async with self._placing:
+            await self.in_thread(lambda: self._spool.place(named))
+            return await self._store.write(lambda tx: inbox.record(tx, self._tenant, arrivals))
+
+    def _kind(self, called_aet: str, said: Identifiers) -> inbox.ObjectKind:
+        if self._notes_aet and called_aet == self._notes_aet:
+            return inbox.ObjectKind.NOTE
+        is_key_object = said.sop_class == KEY_OBJECT_SELECTION
+        return inbox.ObjectKind.KEY_OBJECT if is_key_object else inbox.ObjectKind.OBJECT
 
     # ── after a crash ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -405,6 +475,7 @@ class Storage:
             keeping=verdict.keeping,
             reason=verdict.reason,
             at=self._clock.now(),
+            kind=self._kind("", examined.identifiers),
         )
         await self._store.write(lambda tx: inbox.record(tx, self._tenant, [arrival]))
         log.info("dimse-orphan-adopted", keeping=verdict.keeping.value)
@@ -429,7 +500,9 @@ class _Kept:
             self.done.set_exception(fault)
 
 
-def _arrival(examined: Examined, verdict: Verdict, request: Request, at: datetime) -> inbox.Arrival:
+def _arrival(
+    examined: Examined, verdict: Verdict, request: Request, at: datetime, *, kind: inbox.ObjectKind
+) -> inbox.Arrival:
     return inbox.Arrival(
         peer=request.peer.name,
         calling_aet=request.calling_aet,
@@ -441,6 +514,7 @@ def _arrival(examined: Examined, verdict: Verdict, request: Request, at: datetim
         keeping=verdict.keeping,
         reason=verdict.reason,
         at=at,
+        kind=kind,
     )
 
 

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
-from gateway.settings.fields import AeTitle, Listen, Name, Network, PemFile, ReceivedFolder, Seconds, SecretFile
+from gateway.settings.fields import (
+    AeTitle,
+    AeTitleOrNone,
+    Listen,
+    Name,
+    Network,
+    PemFile,
+    ReceivedFolder,
+    Seconds,
+    SecretFile,
+)
 from gateway.settings.section import Section
+
+DicomService = Literal["storage", "rejection-notes", "mpps", "availability"]
+RejectionTitle = Literal["113001", "113037", "113038", "113039"]
 
 
 class DicomPeerSettings(Section):
@@ -18,6 +31,11 @@ class DicomPeerSettings(Section):
     networks: list[Network] = Field(min_length=1, max_length=32, description="Networks or addresses it calls from.")
     certificate_file: PemFile | None = Field(
         default=None, description="Its certificate; required where the listener speaks TLS."
+    )
+    may: list[DicomService] = Field(
+        default=["storage"],
+        min_length=1,
+        description="What it may send: storage, rejection-notes (IOCM), mpps, availability (IAN).",
     )
     associations_max: int = Field(default=10, ge=1, le=1000, description="Associations at once.")
     objects_per_hour: int = Field(default=100_000, ge=1, description="Objects within an hour; more gets 0xA700.")
@@ -36,6 +54,18 @@ class DicomSettings(Section):
 
     listen: Listen = Field(default="", description="host:port of the DICOM listener; empty = off.")
     ae_title: AeTitle = Field(default="POTERNE", description="AE title under which peers call us.")
+    notes_ae_title: AeTitleOrNone = Field(
+        default="",
+        description="AE title under which peers send rejection notes (IOCM); empty = ae_title, as every object.",
+    )
+    hiding_titles: list[RejectionTitle] = Field(
+        default=["113001", "113037", "113038"],
+        description="Titles of rejection notes whose instances no manifest lists, also when the PACS still has them.",
+    )
+    unconfirmed_s: Seconds = Field(
+        default=24 * 3600.0,
+        description="Seconds a received object may stay unseen in the PACS before an alert says so.",
+    )
     folder: ReceivedFolder | None = Field(
         default=None, description="Folder of received objects, sealed; created at the first start."
     )
@@ -62,6 +92,8 @@ class DicomSettings(Section):
         if not isinstance(peers, Mapping) or not peers:
             yield "peers", "is empty though the listener is on", "describe at least one peer: nobody else may call"
             return
+        if table.get("notes_ae_title") and table.get("notes_ae_title") == table.get("ae_title", "POTERNE"):
+            yield "notes_ae_title", "is the AE title of every object", "give rejection notes another, or leave it out"
         titles: set[object] = set()
         for name, peer in peers.items():
             if not isinstance(peer, Mapping):

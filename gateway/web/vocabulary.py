@@ -149,6 +149,7 @@ REASONS: Final[Mapping[str, str]] = {
     "kept-out": N_("taken out by a person"),
     "pacs-absent-once": N_("no longer in the PACS"),
     "pacs-absent-many": N_("many exams gone from the PACS"),
+    "all-rejected": N_("every image was rejected"),
     "withdrawn-elsewhere": N_("withdrawn at the index, reason forgotten here"),
 }
 
@@ -171,6 +172,14 @@ STEPS: Final[Mapping[str, str]] = {
     "order-substituted": N_("order replaced by another"),
     "pacs-answer": N_("answer of the PACS"),
     "pacs-changed": N_("the PACS took in images"),
+    "images-available": N_("images can be retrieved, says the PACS"),
+    "images-rejected": N_("images rejected"),
+    "images-unavailable": N_("images cannot be retrieved, says the PACS"),
+    "objects-received": N_("images received by DICOM"),
+    "rejection-refused": N_("rejection note not obeyed: another patient"),
+    "step-begun": N_("acquisition begun"),
+    "step-completed": N_("acquisition completed"),
+    "step-discontinued": N_("acquisition discontinued"),
     "patient-not-opposed": N_("the patient is no longer opposed"),
     "patient-opposed": N_("the patient is opposed"),
     "identity-corrected": N_("identity corrected by the register"),

@@ -23,13 +23,14 @@ from indexer.kos.coded import Schemes, name_of, schemes
 from indexer.kos.evidence import ListedSeries, evidence
 from indexer.kos.nodes import Findings, Node, refusal
 from indexer.kos.persons import entity
+from indexer.kos.rejection import TITLES
 from indexer.kos.tree import Tree, tree
 from indexer.reading import CodeSet, Profile
 from security.identity import Uid
 from security.ins import INS_AUTHORITIES
 from security.parse.dicom import charsets, parse_untrusted
 
-IOCM = frozenset({"113001", "113037", "113038", "113039"})
+IOCM = frozenset(TITLES)
 """Titles of rejection notes (IHE RAD IOCM): what they list must not be shown."""
 
 

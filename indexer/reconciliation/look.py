@@ -19,6 +19,7 @@ from functools import partial
 from indexer import gate
 from indexer.assemble import assemble
 from indexer.consent import Consents
+from indexer.imaging import rejections
 from indexer.ledger import HeldReport, Ledger, Prepared, Published
 from indexer.manifest import Context, StudyManifest, content_hash, edition
 from indexer.ports import EntryAbsent, EntryFound, EntryUnknown, Listed, NationalIndex, ReferenceSearch, StudySource
@@ -58,6 +59,7 @@ class Ours:
     next_version: int
     uids: Mapping[str, int]
     memory: rows.Memory
+    rejected: Mapping[Uid, frozenset[str]]
 
     def hash_of(self, version: int) -> str:
         """Content hash of the version, "" when it is neither the published nor the last attempted one."""
@@ -168,6 +170,7 @@ class Lookout:
             next_version=self.ledger.next_version(tx, tenant, study),
             uids=rows.known_uids(tx, tenant, study),
             memory=rows.memory(tx, tenant, study),
+            rejected=rejections.rejected(tx, tenant, study),
         )
 
     def is_changed(self, tx: ReadTx, picture: Picture) -> bool:
@@ -191,7 +194,10 @@ class Lookout:
                 is_proof = {source.name for source in self._sources} <= self._proven
                 return Pacs.ABSENT if is_proof else Pacs.UNPROVEN, None, ""
             case Found(study=held):
-                return *self._compared(held, ours), held.date
+                listed = rejections.shown(held, ours.rejected, self.policy.hiding)
+                if listed is None:  # what it holds may be listed by nobody: as if it held nothing
+                    return Pacs.ABSENT, None, held.date
+                return *self._compared(listed, ours), held.date
 
     def _compared(self, held: Study, ours: Ours) -> tuple[Pacs, Content | None]:
         """What a manifest would hold now; whether the index shows the same is for the caller to compare."""

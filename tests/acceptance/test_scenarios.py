@@ -15,16 +15,19 @@ import pytest
 from pydicom import dcmread
 
 from gateway.hl7.mllp import MllpClient, serve_mllp
+from gateway.lab.orthanc import OrthancProcess
 from gateway.lab.pacs import LabPacs
 from gateway.lab.phantom import LabStudy
 from gateway.lab.ris import LabExam, LabOrder, LabPatient, LabRequest, build_mdm, build_omi, build_oru
-from indexer.admission import Carrier
-from indexer.decision import Arrival
+from gateway.pacs.source import PacsSource
 from indexer.timeline import ExamState, deciding_job, exam_state
-from tests.support.pacs import dimse_peer, lab_pacs, source_of
+from tests.fixtures.rejections import TITLES, note
+from tests.integration.test_dimse_senders import need
+from tests.support.imaging import ImagingDoor, imaged, imaging_door, named
+from tests.support.pacs import dimse_peer, lab_pacs, new_uid, orthanc, orthanc_peer, source_of
 from tests.support.world import TENANT, World, world
 
-__all__ = ["lab_pacs"]
+__all__ = ["lab_pacs", "orthanc"]
 ARCS = "1.2.250.1.213.4.5.9"
 PATIENT = LabPatient(ipp="IPP-SCENES")
 FLAGS = LabExam().flags
@@ -53,6 +56,7 @@ class Scene:
     sender: MllpClient
     sent: int = 0
     held: dict[str, LabStudy] = field(default_factory=dict)
+    source: PacsSource | None = None
 
     async def say(self, build: Build, one: LabExam, **words: object) -> str:
         """One message; MSA-1 and the reasons of its answer."""
@@ -121,7 +125,7 @@ async def scene(tmp_path: Path, lab_pacs: LabPacs) -> AsyncIterator[Scene]:
         await serve_mllp("127.0.0.1", 0, w.intake.handle) as door,
         await MllpClient.connect("127.0.0.1", door.port) as sender,
     ):
-        yield Scene(w=w, pacs=lab_pacs, sender=sender)
+        yield Scene(w=w, pacs=lab_pacs, sender=sender, source=source)
     await source.close()
 
 
@@ -231,7 +235,32 @@ async def test_q_several_manifests_of_one_exam_are_versions_of_one_entry(scene: 
     assert (await scene.manifest(one.studies[0]))[1] == 3
 
 
-async def test_u_rejected_instances_leave_the_manifest_and_the_last_one_takes_the_exam_out(scene: Scene) -> None:
+@pytest.fixture
+async def door(scene: Scene, tmp_path: Path) -> AsyncIterator[ImagingDoor]:
+    """The site's DICOM door, rejection notes under an AE title of their own."""
+    async with imaging_door(scene.w, tmp_path, sources=[scene.source] if scene.source else []) as opened:
+        yield opened
+
+
+async def reject(scene: Scene, door: ImagingDoor, sender: str, told: bytes, folder: Path) -> bool:
+    """A rejection note by C-STORE, of DCMTK or pynetdicom; whether it was taken."""
+    if sender == "storescu":
+        need("/usr/bin/storescu", "dcmtk")
+        file = folder / "note.dcm"
+        file.write_bytes(told)
+        done = await door.by_storescu(file)
+        taken = done.returncode == 0 and "Success" in done.stdout + done.stderr
+    else:
+        taken = (await door.note(told))[0] == 0
+    await scene.w.settle()
+    return taken
+
+
+@pytest.mark.parametrize("title", list(TITLES))
+@pytest.mark.parametrize("sender", ["pynetdicom", pytest.param("storescu", marks=pytest.mark.dcmtk)])
+async def test_u_rejected_instances_leave_the_manifest_and_the_last_one_takes_the_exam_out(
+    scene: Scene, door: ImagingDoor, sender: str, title: str, tmp_path: Path
+) -> None:
     one = exam(21)
     scene.image(one, instances=3)
     await scene.say(build_oru, one)
@@ -239,19 +268,29 @@ async def test_u_rejected_instances_leave_the_manifest_and_the_last_one_takes_th
     scene.pacs.delete_study(one.studies[0])
     for stored in rejected[1:]:
         scene.pacs.store(stored.data)
-    await reject(scene, one)
+    first = note({one.studies[0]: rejected[:1]}, title=title, uid=f"{ARCS}.9.1", **named(one))
+    assert await reject(scene, door, sender, first, tmp_path)
     assert await scene.shown(one) == ["Approved", "Deprecated"]
     assert (await scene.manifest(one.studies[0]))[1] == 2
     scene.pacs.delete_study(one.studies[0])
-    await reject(scene, one)
+    rest = note({one.studies[0]: rejected[1:]}, title=title, uid=f"{ARCS}.9.2", **named(one))
+    assert await reject(scene, door, sender, rest, tmp_path)
     assert "Approved" not in await scene.shown(one)
+    assert await scene.stands(one.studies[0]) == (ExamState.WITHDRAWN, "")
 
 
-async def reject(scene: Scene, one: LabExam) -> None:
-    """What the door of rejection notes says (IOCM): the note itself comes by C-STORE."""
-    by = Carrier(control_id="IOCM", zone="pacs", at=scene.w.clock.now())
-    await scene.w.store.write(lambda tx: scene.w.admission.announce(tx, one.studies[0], Arrival.IMAGES_REJECTED, by))
-    await scene.w.settle()
+@pytest.mark.parametrize("sender", ["pynetdicom", pytest.param("storescu", marks=pytest.mark.dcmtk)])
+async def test_u_a_note_for_another_patient_changes_nothing(
+    scene: Scene, door: ImagingDoor, sender: str, tmp_path: Path
+) -> None:
+    one = exam(21)
+    scene.image(one, instances=3)
+    await scene.say(build_oru, one)
+    scene.pacs.delete_study(one.studies[0])
+    rejected = scene.held[one.studies[0]].objects
+    told = note({one.studies[0]: rejected}, title="113037", uid=f"{ARCS}.9.1", **named(one, PatientID="IPP-AUTRE"))
+    assert not await reject(scene, door, sender, told, tmp_path)
+    assert await scene.shown(one) == ["Approved"]
 
 
 @pytest.mark.parametrize("left", [0, 1, 2])
@@ -286,3 +325,54 @@ async def test_w_a_pacs_that_is_down_decides_nothing(scene: Scene) -> None:
     await scene.w.settle(rounds=5)
     assert await scene.shown(one) == ["Approved"]
     assert "ITI-57" not in scene.w.index.switches.counts
+
+
+@pytest.mark.orthanc
+@pytest.mark.parametrize("left", [0, 1, 2])
+async def test_w_a_cancelled_order_lets_a_real_pacs_decide(
+    tmp_path: Path, orthanc: OrthancProcess, left: int
+) -> None:
+    """The same against Orthanc: the study deleted there is withdrawn, a smaller one replaced, a whole one kept."""
+    one = exam(24, studies=(new_uid(),), document_id=f"{new_uid()}")
+    made = imaged(one, instances=2)
+    orthanc.load(stored.data for stored in made.objects)
+    source = source_of(orthanc_peer(orthanc))
+    async with (
+        world(tmp_path, source=source) as w,
+        await serve_mllp("127.0.0.1", 0, w.intake.handle) as door,
+        await MllpClient.connect("127.0.0.1", door.port) as sender,
+    ):
+        await sender.send(build_oru(one, control_id="S1"))
+        await w.settle()
+        assert [status for _, status in await w.entries(one)] == ["Approved"]
+        orthanc.delete_study(one.studies[0])
+        orthanc.load(stored.data for stored in made.objects[:left])
+        request = LabRequest(
+            control="CA", study=one.studies[0], accession=one.orders[0].accession_number, exam_change=True
+        )
+        assert b"MSA|AA|" in await sender.send(build_omi(request, patient=PATIENT, control_id="S2"))
+        await w.settle()
+        expected = {0: [], 1: ["Approved", "Deprecated"], 2: ["Approved"]}
+        assert sorted(status for _, status in await w.entries(one)) == expected[left]
+    await source.close()
+
+
+@pytest.mark.orthanc
+async def test_u_notes_and_objects_by_the_wire_beside_a_real_pacs(tmp_path: Path, orthanc: OrthancProcess) -> None:
+    """Orthanc does not obey rejection notes: what it still holds is not listed; what it holds leaves our inbox."""
+    one = exam(21, studies=(new_uid(),), document_id=f"{new_uid()}")
+    made = imaged(one)
+    orthanc.load(stored.data for stored in made.objects)
+    source = source_of(orthanc_peer(orthanc))
+    async with world(tmp_path, source=source) as w, imaging_door(w, tmp_path, sources=[source]) as door:
+        await w.report(one)
+        await w.settle()
+        told = note({one.studies[0]: made.objects[:1]}, title="113037", uid=new_uid(), **named(one))
+        assert await door.note(told) == (0, "")
+        await w.settle()
+        rows = await w.store.read(lambda tx: tx.rows("SELECT instances FROM manifest ORDER BY version"))
+        assert [row["instances"] for row in rows] == [3, 2]
+        assert await door.store(made.objects) == [0, 0, 0]
+        await door.empty()
+        assert await door.files() == []
+    await source.close()

@@ -12,8 +12,11 @@ import pytest
 from cryptography import x509
 
 from gateway.components import COMPONENTS
-from gateway.dimse.door import AssociationTrail, dicom_door
+from gateway.dimse.door import AssociationTrail, Exams, dicom_door
 from gateway.settings import DicomPeerSettings, DicomSettings
+from indexer import gate
+from indexer.admission import Admission
+from indexer.ledger import Ledger
 from security.clock import SystemClock
 from security.keys.lab_pki import LabAuthority, PemPair
 from security.keys.tls import client_context
@@ -22,6 +25,13 @@ from security.store.opening import open_store
 from tests.fixtures.dicom_objects import CT, EXPLICIT, ROOT, data_set
 from tests.support.dimse import TENANT
 from tests.support.dimse_raw import RawScu
+
+
+def nobody(vault: Vault) -> Exams:
+    """No exam, no PACS: what comes in is kept and told to nobody."""
+    return Exams(
+        admission=Admission(tenant=TENANT, ledger=Ledger(vault), rules=gate.Rules()), sources=(), nudge=lambda: None
+    )
 
 
 async def test_associations_leave_rows_that_a_flood_cannot_multiply(tmp_path: Path) -> None:
@@ -43,6 +53,7 @@ async def test_associations_leave_rows_that_a_flood_cannot_multiply(tmp_path: Pa
             room=lambda: True,
             free_bytes_min=0,
             observe=lambda what, outcome: seen.append((what, outcome)),
+            exams=nobody(vault),
         ) as listener:
 
             def call(aet: str) -> int:
@@ -109,7 +120,14 @@ async def test_renewed_certificate_files_are_taken_into_use_and_bad_ones_are_not
     store, clock = await open_store(tmp_path / "door.db", COMPONENTS), SystemClock()
     try:
         vault = await Vault.load(store, b"k" * 32, [TENANT], clock)
-        facts = {"tenant": TENANT, "store": store, "vault": vault, "clock": clock, "free_bytes_min": 0}
+        facts = {
+            "tenant": TENANT,
+            "store": store,
+            "vault": vault,
+            "clock": clock,
+            "free_bytes_min": 0,
+            "exams": nobody(vault),
+        }
         async with dicom_door(settings, room=lambda: True, observe=lambda _a, _b: None, **facts) as listener:
 
             def shown() -> int:

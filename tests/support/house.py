@@ -31,6 +31,7 @@ def operations(
         admission=admission,
         intake=intake,
         kinds={},
+        sources=(),
         peers={},
         followers={},
         probes=(),

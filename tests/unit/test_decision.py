@@ -52,6 +52,8 @@ def said(facts: Facts, arrived: Arrival = Arrival.LOOK) -> tuple[Do, str]:
          (Do.WITHDRAW, "exam-ended")),
         (Facts(valid=1, pacs=Pacs.ABSENT, may_be_shown=True, absent_for=HOUR, absent=ABSENT_MAX + 1), Arrival.LOOK,
          (Do.HOLD, "pacs-absent-many")),
+        (Facts(valid=1, pacs=Pacs.REJECTED, may_be_shown=True), Arrival.LOOK, (Do.WITHDRAW, "all-rejected")),
+        (Facts(valid=1, pacs=Pacs.REJECTED), Arrival.LOOK, (Do.WAIT, "all-rejected")),
         (Facts(valid=1, pacs=Pacs.FOUND, contradiction="identity-sex"), Arrival.LOOK, (Do.HOLD, "identity-sex")),
         (Facts(valid=1, pacs=Pacs.FOUND), Arrival.LOOK, (Do.ASK, "index")),
         (Facts(valid=1, pacs=Pacs.FOUND, index=Index.NONE), Arrival.LOOK, (Do.PUBLISH, "")),

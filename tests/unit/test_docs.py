@@ -24,7 +24,15 @@ def test_the_page_of_reasons_says_what_the_commands_say() -> None:
 
 @pytest.mark.parametrize(
     "page",
-    ["docs/status.md", "docs/peers.md", "docs/architecture.md", "docs/manifests.md", "docs/why.md", "README.md"],
+    [
+        "docs/status.md",
+        "docs/peers.md",
+        "docs/architecture.md",
+        "docs/manifests.md",
+        "docs/images.md",
+        "docs/why.md",
+        "README.md",
+    ],
 )
 def test_every_path_a_page_names_exists(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
