@@ -178,10 +178,15 @@ def _reconciler(
         sources=sources,
         proven=frozenset(name for name, pacs in settings.pacs.items() if pacs.control_study),
         index=client,
-        search=client if isinstance(client, XdsClient) else None,  # MHD: only known uniqueIds
+        search=client,
         clock=ground.clock,
     )
-    bounds = Bounds(number_max=asked.withdrawals_max, share_max=asked.withdrawals_share_max)
+    bounds = Bounds(
+        number_max=asked.withdrawals_max,
+        share_max=asked.withdrawals_share_max,
+        kept=timedelta(days=asked.kept_days),
+        runs_max=asked.kept_runs,
+    )
     return Reconciler(lookout, sources, bounds, nudge=ground.nudge)
 
 

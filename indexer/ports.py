@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Protocol
@@ -134,19 +134,30 @@ EntryAnswer = EntryFound | EntryAbsent | EntryUnknown
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
     """One entry of a search. ``created``: creationTime as stated (YYYYMMDDhhmmss, UTC); ``author``: identifier of the
-    device that made it (XCN.1 of authorPerson), "" when it states none."""
+    device that made it (XCN.1 of authorPerson), ``institution``: of the structure it acts for (XON.10 of
+    authorInstitution), "" when it states none or several authors."""
 
     entry: EntryFound
     created: str
     author: str
+    institution: str
 
 
-class ReferenceSearch(Protocol):
-    """An index that can be searched for what it holds about a study."""
+class IndexSearch(Protocol):
+    """An index that can be asked for more than one document at a time. ``spans_patients``: of several patients too
+    (ITI-18 refuses that: XDSResultNotSinglePatient)."""
+
+    spans_patients: bool
+
+    async def find_documents(self, unique_ids: Sequence[str]) -> Mapping[str, EntryFound]:
+        """What a clean answer shows of these documents, by uniqueId. Of one that is missing from it nothing is known:
+        not every index reads a list to its end, so absence is for ``NationalIndex.find_document`` to tell. Never
+        raises for what a peer does."""
+        ...
 
     async def find_by_reference(self, patient: str, study: Uid, issuer: str) -> tuple[Listed, ...] | EntryUnknown:
-        """ITI-18 FindDocumentsByReferenceId: every document of this patient (CX) that refers to the study, withdrawn
-        ones too where the index tells of them; no signature. Never raises for what a peer does."""
+        """Every document of this patient (CX) that refers to the study, withdrawn ones too where the index tells of
+        them; no signature. Never raises for what a peer does."""
         ...
 
 

@@ -490,6 +490,8 @@ class ReconciliationSettings(Section):
     withdrawals_share_max: float = Field(
         default=0.01, ge=0, le=1, description="Their greatest share of the exams looked at, from three on."
     )
+    kept_days: int = Field(default=400, ge=1, le=3650, description="Days for which what a run found is kept.")
+    kept_runs: int = Field(default=100, ge=1, le=10_000, description="Runs of which what they found is kept.")
 
 
 class ContinuitySettings(Section):

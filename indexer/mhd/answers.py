@@ -14,7 +14,7 @@ Invariants:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,11 +29,12 @@ from indexer.ports import (
     EntryFound,
     EntryUnknown,
     IndexAnswer,
+    Listed,
     Rejected,
 )
 from indexer.wire import BUSY_STATUSES, HttpReply, retry_after_s
 from indexer.xds import vocabulary as xds
-from indexer.xds.answers import AnswerRules, refusal
+from indexer.xds.answers import SIGNATURE_TYPE, AnswerRules, refusal
 from security.errors import BadInput, Fault, Unavailable
 from security.parse.json import parse_json
 
@@ -89,8 +90,11 @@ def entry_answer(reply: HttpReply, unique_id: str) -> EntryAnswer:
     matches = search_matches(reply, unique_id)
     if not isinstance(matches, list):
         return matches
-    if not matches:
-        return EntryAbsent()
+    return _told(matches, unique_id) if matches else EntryAbsent()
+
+
+def _told(matches: Sequence[Match], unique_id: str) -> EntryAnswer:
+    """What the matches of one uniqueId say together."""
     current = [one for one in matches if one.status == mhd.CURRENT]
     if len(current) > 1:
         return EntryUnknown(reason="several-approved", detail=f"{len(current)} current entries have this uniqueId")
@@ -101,15 +105,58 @@ def entry_answer(reply: HttpReply, unique_id: str) -> EntryAnswer:
     return EntryFound(entry_uuid=chosen.reference, unique_id=unique_id, status=status)
 
 
+def entries_shown(reply: HttpReply, unique_ids: Sequence[str]) -> Mapping[str, EntryFound]:
+    """What ITI-67 by several identifiers shows, nothing of an unclean answer."""
+    listed = _references(reply)
+    if isinstance(listed, EntryUnknown):
+        return {}
+    found: dict[str, list[Match]] = {}
+    for resource in listed:
+        for unique_id in unique_ids:
+            if (match := _match(resource, unique_id)) is not None:
+                found.setdefault(unique_id, []).append(match)
+    told = {unique_id: _told(matches, unique_id) for unique_id, matches in found.items()}
+    return {unique_id: one for unique_id, one in told.items() if isinstance(one, EntryFound)}
+
+
+def listed_entries(reply: HttpReply) -> tuple[Listed, ...] | EntryUnknown:
+    """What ITI-67 by patient and related identifier lists. Empty needs a whole and clean searchset."""
+    resources = _references(reply)
+    if isinstance(resources, EntryUnknown):
+        return resources
+    try:
+        found = [_listed(resource) for resource in resources if not _is_signature(resource)]
+    except BadInput as fault:
+        return EntryUnknown(reason="unreadable-entry", detail=f"an entry of the answer cannot be read: {fault.code}")
+    listed = [one for one in found if one is not None]
+    if len(listed) != len(found):
+        return EntryUnknown(reason="unreadable-entry", detail="an entry of the answer cannot be read")
+    return tuple(listed)
+
+
 def search_matches(reply: HttpReply, unique_id: str) -> list[Match] | EntryUnknown:
     """The DocumentReferences that a whole and clean searchset lists, each of this uniqueId."""
+    listed = _references(reply)
+    if isinstance(listed, EntryUnknown):
+        return listed
+    try:
+        found = [match for resource in listed if (match := _match(resource, unique_id)) is not None]
+    except BadInput as fault:
+        return EntryUnknown(reason="unreadable-answer", detail=f"HTTP {reply.http_status}: {fault.code}")
+    if len(found) != len(listed):
+        return EntryUnknown(reason="other-objects", detail="the answer lists resources that were not asked for")
+    return found
+
+
+def _references(reply: HttpReply) -> list[Resource] | EntryUnknown:
+    """The resources that a whole and clean searchset lists."""
     try:
         answer = _read(reply)
         if reply.http_status != 200:
             return _no_search(reply, answer)
         if answer.get("resourceType") != "Bundle" or answer.get("type") != "searchset":
             return EntryUnknown(reason="query-failed", detail="the answer is no Bundle of type searchset")
-        return _matches(answer, unique_id)
+        return _listing(answer)
     except BadInput as fault:
         return EntryUnknown(reason="unreadable-answer", detail=f"HTTP {reply.http_status}: {fault.code}")
 
@@ -241,7 +288,7 @@ def _no_search(reply: HttpReply, answer: Resource) -> EntryUnknown:
     return EntryUnknown(reason="+".join(stated), detail=f"the search was answered with HTTP {reply.http_status}")
 
 
-def _matches(answer: Resource, unique_id: str) -> list[Match] | EntryUnknown:
+def _listing(answer: Resource) -> list[Resource] | EntryUnknown:
     links = {text(link, "relation", "link") for link in items(answer, "link", "Bundle")}
     listed: list[Resource] = []
     for entry in items(answer, "entry", "Bundle"):
@@ -255,10 +302,47 @@ def _matches(answer: Resource, unique_id: str) -> list[Match] | EntryUnknown:
     total = answer.get("total")
     if "next" in links or (isinstance(total, int) and total > len(listed)):
         return EntryUnknown(reason="partial-answer", detail="the searchset is not whole")
-    found = [match for resource in listed if (match := _match(resource, unique_id)) is not None]
-    if len(found) != len(listed):
-        return EntryUnknown(reason="other-objects", detail="the answer lists resources that were not asked for")
-    return found
+    return listed
+
+
+def _listed(resource: Resource) -> Listed | None:
+    """The resource as an entry of a search, None when it is no readable DocumentReference with a uniqueId."""
+    if resource.get("resourceType") != "DocumentReference":
+        return None
+    unique_id = values.unique_id_of(item(resource, "masterIdentifier", "resource"), "masterIdentifier")
+    match = _match(resource, unique_id)
+    status = _STATUS_WORDS.get(match.status) if match else None
+    if match is None or status is None:
+        return None
+    attachment = item(next(iter(items(resource, "content", "resource")), {}), "attachment", "content")
+    created = text(attachment, "creation", "attachment")
+    author, institution = _author(resource)
+    return Listed(
+        entry=EntryFound(entry_uuid=match.reference, unique_id=unique_id, status=status),
+        created=values.dtm_of_moment(created, "attachment.creation") if created else "",
+        author=author,
+        institution=institution,
+    )
+
+
+def _author(resource: Resource) -> tuple[str, str]:
+    """Identifier of the one author, and of the structure it acts for, both contained; "" where that is not said."""
+    inside = {f"#{text(one, 'id', 'contained')}": one for one in items(resource, "contained", "resource")}
+    authors = items(resource, "author", "resource")
+    if len(authors) != 1:
+        return "", ""
+    author = inside.get(text(authors[0], "reference", "author"), {})
+    owner = inside.get(text(item(author, "owner", "author"), "reference", "owner"), {})
+    return _identifier(author), _identifier(owner)
+
+
+def _identifier(resource: Resource) -> str:
+    return text(next(iter(items(resource, "identifier", "contained")), {}), "value", "identifier")
+
+
+def _is_signature(resource: Resource) -> bool:
+    content = next(iter(items(resource, "content", "resource")), {})
+    return text(item(content, "attachment", "content"), "contentType", "attachment") == SIGNATURE_TYPE
 
 
 def _match(resource: Resource, unique_id: str) -> Match | None:

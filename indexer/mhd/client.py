@@ -7,15 +7,15 @@ Invariants:
 * what goes out is a pure function of the stored submission: an attempt repeats the bytes of the one before (FF-21);
 * an identifier is asked by POST _search: no URL of ours names a document or a patient.
 
-A search is by the document's uniqueId and every status, without the patient: the uniqueId names one document in the
-world, and a patient whose identifiers were merged since would turn a found entry into a false absence. MHD asks of a
-consumer that it names the patient; a responder that insists answers 400, which concludes nothing.
+A search for a document is by its uniqueId and every status, without the patient: the uniqueId names one document in
+the world, and a patient whose identifiers were merged since would turn a found entry into a false absence. MHD asks
+of a consumer that it names the patient; a responder that insists answers 400, which concludes nothing.
 """
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import urlencode, urljoin
@@ -23,8 +23,10 @@ from urllib.parse import urlencode, urljoin
 from indexer.mhd import values
 from indexer.mhd import vocabulary as mhd
 from indexer.mhd.answers import (
+    entries_shown,
     entry_answer,
     is_within,
+    listed_entries,
     no_document,
     provide_answer,
     retrieved,
@@ -32,10 +34,13 @@ from indexer.mhd.answers import (
     withdrawal_answer,
 )
 from indexer.mhd.transaction import FhirDocuments, provide_bundle, withdrawal_bundle
-from indexer.ports import EntryAnswer, EntryUnknown, IndexAnswer, StatusChange, Submission
+from indexer.ports import EntryAnswer, EntryFound, EntryUnknown, IndexAnswer, Listed, StatusChange, Submission
 from indexer.wire import HttpReply, Wire, require_mutual_tls
+from indexer.xds import vocabulary as xds
 from indexer.xds.answers import AnswerRules
+from indexer.xds.ebrim import cx
 from security.errors import Unavailable
+from security.identity import Uid
 
 _STATUSES = f"{mhd.CURRENT},{mhd.SUPERSEDED},{mhd.IN_ERROR}"
 _ACCEPT = {"Accept": mhd.FHIR_JSON}
@@ -63,6 +68,8 @@ class MhdEndpoint:
 
 class MhdClient:
     """``NationalIndex`` over MHD. One instance per tenant and index; use it on one event loop and close it."""
+
+    spans_patients = True
 
     def __init__(
         self,
@@ -104,6 +111,25 @@ class MhdClient:
         reply = await self._search(unique_id)
         return entry_answer(reply, unique_id) if isinstance(reply, HttpReply) else reply
 
+    async def find_documents(self, unique_ids: Sequence[str]) -> Mapping[str, EntryFound]:
+        """ITI-67 by several identifiers, whatever the status."""
+        wanted = [values.unique_id_value(unique_id) for unique_id in unique_ids]
+        named = ",".join(f"{one['system']}|{one['value']}" for one in wanted)
+        reply = await self._asked({"identifier": named, "_count": str(max(len(wanted), 1))})
+        return entries_shown(reply, unique_ids) if isinstance(reply, HttpReply) else {}
+
+    async def find_by_reference(self, patient: str, study: Uid, issuer: str) -> tuple[Listed, ...] | EntryUnknown:
+        """ITI-67 by patient and related identifier, whatever the status."""
+        related = values.related_of_cxi(cx(str(study), issuer, xds.REFERENCE_STUDY))["identifier"]
+        named = values.identifier_of_cx(patient)
+        reply = await self._asked(
+            {
+                "patient.identifier": f"{named.get('system', '')}|{named['value']}",
+                "related:identifier": f"{related['system']}|{related['value']}",
+            }
+        )
+        return listed_entries(reply) if isinstance(reply, HttpReply) else reply
+
     async def retrieve_document(self, unique_id: str, repository: str) -> bytes:  # noqa: ARG002 - MHD has one base
         """ITI-68 of the document that ITI-67 finds.
 
@@ -133,7 +159,11 @@ class MhdClient:
 
     async def _search(self, unique_id: str) -> HttpReply | EntryUnknown:
         wanted = values.unique_id_value(unique_id)
-        form = urlencode({"identifier": f"{wanted['system']}|{wanted['value']}", "status": _STATUSES})
+        return await self._asked({"identifier": f"{wanted['system']}|{wanted['value']}"})
+
+    async def _asked(self, what: Mapping[str, str]) -> HttpReply | EntryUnknown:
+        """The answer to a search, whatever the status."""
+        form = urlencode({**what, "status": _STATUSES})
         headers = {"Content-Type": "application/x-www-form-urlencoded", **_ACCEPT}
         url = f"{self._base}/DocumentReference/_search"
         reply = await self._wire.exchange("POST", url, headers=headers, data=form.encode(), transaction="ITI-67")

@@ -4,9 +4,12 @@ Invariants:
 
 * the index is searched by reference where the entry we know is not the one it approves, and once for every exam of a
   restored database: a forgotten entry is adopted, never published beside (F22);
-* an entry is ours when the device that made it is; the version of a forgotten one is the one whose derived uniqueId
-  it has, else the next free one: a version is never used for other content (design §4);
-* in all, two questions an exam: one to the PACS, one to the index; more only where they disagree.
+* an entry is ours when the device that made it and the structure it acts for are; the version of a forgotten one is
+  the one whose derived uniqueId it has, else the next free one: a version is never used for other content
+  (design §4);
+* in all, one question an exam to the PACS, and to the index one for those exams of a batch that it can be asked for
+  together (of one patient, or all); more only where they disagree. A list of documents only ever shows: what it
+  leaves out is asked for alone, before it counts as absent.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from indexer.consent import Consents
 from indexer.imaging import rejections
 from indexer.ledger import HeldReport, Ledger, Prepared, Published
 from indexer.manifest import Context, StudyManifest, content_hash, edition
-from indexer.ports import EntryAbsent, EntryFound, EntryUnknown, Listed, NationalIndex, ReferenceSearch, StudySource
+from indexer.ports import EntryAbsent, EntryFound, EntryUnknown, IndexSearch, Listed, NationalIndex, StudySource
 from indexer.publication import Policy
 from indexer.questions import Disagreeing, combine
 from indexer.reconciliation import rows
@@ -41,7 +44,10 @@ from security.store.port import ReadTx, Store, Tx
 
 WITHDRAWN_ELSEWHERE = "withdrawn-elsewhere"
 """Why a report of an exam is held that the index says was withdrawn and we know of no reason."""
+PARALLEL = 8
+"""Exams of a batch that are asked for at once."""
 _VERSIONS_TRIED = 64
+_NONE_SHOWN: Mapping[str, EntryFound] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +66,15 @@ class Ours:
     uids: Mapping[str, int]
     memory: rows.Memory
     rejected: Mapping[Uid, frozenset[str]]
+
+    @property
+    def candidates(self) -> list[tuple[str, int]]:
+        """UniqueId and version of what the index may show, the newest first."""
+        known = [(one.unique_id, one.version) for one in (self.attempted, self.published) if one]
+        if self.published is None and self.newest:
+            version, unique_id, _ = self.newest
+            known.append((unique_id, version))
+        return known
 
     def hash_of(self, version: int) -> str:
         """Content hash of the version, "" when it is neither the published nor the last attempted one."""
@@ -104,7 +119,7 @@ class Lookout:
         sources: Sequence[StudySource],
         proven: frozenset[str],
         index: NationalIndex,
-        search: ReferenceSearch | None,
+        search: IndexSearch,
         clock: Clock,
     ) -> None:
         self.policy = policy
@@ -116,20 +131,32 @@ class Lookout:
         self._index = index
         self._search = search
         self._consents = Consents(ledger)
+        self._slots = asyncio.Semaphore(PARALLEL)
         self.asked = {"pacs": 0, "index": 0}
 
-    async def look(self, study: Uid) -> Picture:
-        """One exam as all three show it now."""
-        ours = await self.store.read(lambda tx: self._ours(tx, study))
+    async def look(self, studies: Sequence[Uid]) -> list[Picture]:
+        """The exams as all three show them now."""
+        known = await self.store.read(lambda tx: [self._ours(tx, study) for study in studies])
+        listed = await self._listed(known)
+        return list(
+            await asyncio.gather(
+                *(self._look(study, ours, listed) for study, ours in zip(studies, known, strict=True))
+            )
+        )
+
+    async def _look(self, study: Uid, ours: Ours, listed: Mapping[str, EntryFound]) -> Picture:
         if ours.is_busy:
             return self._picture(study, ours, pacs=Pacs.UNKNOWN, shown=Shown.UNKNOWN)
-        return await self.seen(study, ours)
+        async with self._slots:
+            return await self.seen(study, ours, listed)
 
-    async def seen(self, study: Uid, ours: Ours | None = None) -> Picture:
-        """As ``look``, also while its lane is at work."""
+    async def seen(
+        self, study: Uid, ours: Ours | None = None, listed: Mapping[str, EntryFound] = _NONE_SHOWN
+    ) -> Picture:
+        """One exam, also while its lane is at work. ``listed``: entries that the index just showed."""
         known = await self.store.read(lambda tx: self._ours(tx, study)) if ours is None else ours
         (pacs, content, day), (shown, entry, version) = await asyncio.gather(
-            self._pacs(study, known), self._shown(known)
+            self._pacs(study, known), self._shown(known, listed)
         )
         if pacs is Pacs.OTHER and content is not None and known.hash_of(version) == content.digest:
             pacs = Pacs.SAME
@@ -140,14 +167,10 @@ class Lookout:
             return picture
         return await self._searched(picture)
 
-    @property
-    def can_search(self) -> bool:
-        """Whether the index can be searched for what we may have forgotten."""
-        return self._search is not None
-
-    def _must_search(self, ours: Ours, shown: Shown) -> bool:
+    @staticmethod
+    def _must_search(ours: Ours, shown: Shown) -> bool:
         """Whether the entry that counts may be one we do not know."""
-        if self._search is None or shown is Shown.UNKNOWN or not ours.reports:
+        if shown is Shown.UNKNOWN or not ours.reports:
             return False
         return ours.memory.is_search_due or shown in {Shown.DEPRECATED, Shown.MISSING}
 
@@ -227,13 +250,23 @@ class Lookout:
 
     # -- the index -----------------------------------------------------------------------------------------------
 
-    async def _shown(self, ours: Ours) -> tuple[Shown, EntryFound | None, int]:
+    async def _listed(self, known: Sequence[Ours]) -> Mapping[str, EntryFound]:
+        """What the index shows of the newest version of each exam, by uniqueId."""
+        together: dict[str, list[str]] = {}
+        for ours in known:
+            if ours.candidates and not ours.is_busy:
+                patient = "" if self._search.spans_patients else next(iter(self._patients(ours.reports)), "")
+                together.setdefault(patient, []).append(ours.candidates[0][0])
+        lists = [unique_ids for unique_ids in together.values() if len(unique_ids) > 1]
+        self.asked["index"] += len(lists)
+        found = await asyncio.gather(*(self._search.find_documents(unique_ids) for unique_ids in lists))
+        return {unique_id: entry for one in found for unique_id, entry in one.items()}
+
+    async def _shown(self, ours: Ours, listed: Mapping[str, EntryFound]) -> tuple[Shown, EntryFound | None, int]:
         """What the index shows of the newest version it may hold."""
-        candidates = [(one.unique_id, one.version) for one in (ours.attempted, ours.published) if one]
-        if ours.published is None and ours.newest:
-            version, unique_id, _ = ours.newest
-            candidates.append((unique_id, version))
-        for unique_id, version in candidates:
+        for unique_id, version in ours.candidates:
+            if (known := listed.get(unique_id)) is not None:
+                return Shown(known.status.lower()), known, version
             self.asked["index"] += 1
             match await self._index.find_document(unique_id):
                 case EntryUnknown():
@@ -246,7 +279,6 @@ class Lookout:
 
     async def _searched(self, picture: Picture) -> Picture:
         """The same picture after a search by reference."""
-        assert self._search is not None
         listed: dict[str, Listed] = {}
         for patient in self._patients(picture.ours.reports):
             self.asked["index"] += 1
@@ -256,7 +288,7 @@ class Lookout:
             if isinstance(found, EntryUnknown):
                 facts = replace(picture.facts, shown=Shown.UNKNOWN)
                 return replace(picture, facts=facts, is_searched=False)
-            listed |= {one.entry.unique_id: one for one in found if one.author == self.policy.publisher.device_id}
+            listed |= {one.entry.unique_id: one for one in found if self._is_ours(one)}
         picture = replace(picture, is_searched=True)
         forgotten = sorted(
             (one for uid, one in listed.items() if uid not in picture.ours.uids),
@@ -265,10 +297,18 @@ class Lookout:
         if forgotten:
             facts = replace(picture.facts, shown=Shown.AHEAD, can_adopt=picture.content is not None)
             return replace(picture, facts=facts, forgotten=tuple(forgotten))
-        known = [listed[uid] for uid, _ in sorted(picture.ours.uids.items(), key=lambda one: one[1]) if uid in listed]
-        if picture.facts.shown is Shown.MISSING and known and known[-1].entry.status == "Deleted":
-            return replace(picture, facts=replace(picture.facts, shown=Shown.DELETED), entry=known[-1].entry)
+        known = [(version, listed[uid].entry) for uid, version in picture.ours.uids.items() if uid in listed]
+        version, newest = max(known, key=lambda one: one[0], default=(0, None))
+        if newest and newest.status == "Deleted" and picture.facts.shown in {Shown.MISSING, Shown.NOTHING}:
+            facts = replace(picture.facts, shown=Shown.DELETED)
+            return replace(picture, facts=facts, entry=newest, version=version)
         return picture
+
+    def _is_ours(self, listed: Listed) -> bool:
+        """Whether this gateway made the entry, for this legal entity: two boxes of one make may call themselves the
+        same, and one box serves several entities."""
+        publisher = self.policy.publisher
+        return (listed.author, listed.institution) == (publisher.device_id, publisher.institution_id)
 
     def _picture(
         self,
@@ -349,10 +389,11 @@ class Lookout:
 
     def mark_withdrawn(self, tx: Tx, picture: Picture) -> None:
         """The index says that our entry was withdrawn: so it is, and nothing brings it back by itself."""
-        newest = picture.ours.newest
-        assert newest is not None, "an entry was shown before"
-        self.ledger.mark_withdrawn(tx, self.policy.tenant, picture.study, version=newest[0], now=self.clock.now())
-        self.note(tx, picture.study, "withdrawal-adopted", f"version {newest[0]} was withdrawn at the index")
+        tenant, version, now = self.policy.tenant, picture.version, self.clock.now()
+        assert picture.entry is not None, "an entry was shown as withdrawn"
+        self.ledger.add_entry(tx, tenant, picture.study, version=version, entry=picture.entry, now=now)
+        self.ledger.mark_withdrawn(tx, tenant, picture.study, version=version, now=now)
+        self.note(tx, picture.study, "withdrawal-adopted", f"version {version} was withdrawn at the index")
         self.hold_reports(tx, picture)
 
     def hold_reports(self, tx: Tx, picture: Picture) -> None:

@@ -2,7 +2,8 @@
 
 Invariants:
 
-* a run can be taken up where it stopped: its cursor is written with the effects of each batch (reliability §6);
+* a run can be taken up where it stopped: its cursor is written once the effects of a batch are, and a batch that is
+  looked at again finds them done (reliability §6);
 * a transaction holds one batch (``BATCH`` exams) and no waiting; every effect goes through the exam's lane;
 * withdrawals wait until the run has seen everything; more than a person let it withdraws nothing and stops;
 * a second run on an unchanged world changes nothing (I19).
@@ -13,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import partial
 
@@ -24,13 +25,14 @@ from indexer.reconciliation.decision import NOT_REPORTED, Action, Shown, Verdict
 from indexer.reconciliation.look import Lookout, Picture
 from indexer.reconciliation.rows import Drift, Run, Window
 from indexer.study import Unknown
+from security.crash import crash_point
 from security.identity import Uid
 from security.outbox import jobs
 from security.outbox.port import Answer, Job, JobClass, JobKind
+from security.outbox.states import Event
 from security.store.port import Tx
 
 BATCH = 50
-PARALLEL = 8
 ACTOR = "reconciliation"
 DAY_UNKNOWN = "day-unknown"
 """Case of a day that a PACS did not list cleanly."""
@@ -40,10 +42,13 @@ _AGAIN_MAX = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """How much a run may withdraw by itself. ``number_max``: exams; ``share_max``: of the exams it looked at."""
+    """How much a run may withdraw by itself, and what is kept of it. ``number_max``: exams; ``share_max``: of those
+    it looked at; ``kept``, ``runs_max``: for how long, and of how many runs."""
 
     number_max: int = 20
     share_max: float = 0.01
+    kept: timedelta = timedelta(days=400)
+    runs_max: int = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +87,6 @@ class Reconciler:
         self._calendars = calendars
         self._bounds = bounds
         self._nudge = nudge
-        self._slots = asyncio.Semaphore(PARALLEL)
         self._running = asyncio.Lock()
 
     async def run(
@@ -156,24 +160,21 @@ class Reconciler:
             for _ in range(_AGAIN_MAX):
                 if not rest:
                     break
-                seen = await asyncio.gather(*(self._judged(study) for study in rest))
+                seen = [(picture, judge(picture.facts)) for picture in await self.lookout.look(rest)]
                 await self._store.write(partial(self._carry_out, run=run, seen=seen))
+                crash_point("reconcile-carried-out")
                 rest = [picture.study for picture, verdict in seen if verdict.action is Action.ADOPT]
             run = _at(run, "exams", studies[-1], looked_at=run.looked_at + len(studies))
             await self._store.write(
                 partial(rows.advance, run_id=run.run_id, state="exams", cursor=run.cursor, looked_at=run.looked_at)
             )
+            crash_point("reconcile-advanced")
             progress(str(run.looked_at))
             self._nudge()
         await self._store.write(
             lambda tx: rows.advance(tx, run.run_id, state="withdrawals", cursor="", looked_at=run.looked_at)
         )
         return _at(run, "withdrawals", "")
-
-    async def _judged(self, study: Uid) -> tuple[Picture, Verdict]:
-        async with self._slots:
-            picture = await self.lookout.look(study)
-            return picture, judge(picture.facts)
 
     def _carry_out(self, tx: Tx, *, run: Run, seen: Sequence[tuple[Picture, Verdict]]) -> None:
         for picture, verdict in seen:
@@ -229,9 +230,11 @@ class Reconciler:
             await self._end(run, "stopped")
             return "stopped"
         for one in wanted:
-            picture, verdict = await self._judged(Uid(one.study))
+            (picture,) = await self.lookout.look([Uid(one.study)])
+            verdict = judge(picture.facts)
             if verdict.action is Action.WITHDRAW:
                 await self._store.write(partial(self._withdraw, run=run, picture=picture, verdict=verdict))
+                crash_point("reconcile-withdrawn")
         await self._end(run, "done")
         return "done"
 
@@ -242,10 +245,13 @@ class Reconciler:
         return is_mass(wanted, looked_at, number_max=bounds.number_max, share_max=bounds.share_max)
 
     async def _end(self, run: Run, state: str) -> None:
-        now = self._clock.now()
-        await self._store.write(
-            lambda tx: rows.advance(tx, run.run_id, state=state, cursor="", looked_at=run.looked_at, ended_at=now)
-        )
+        now, bounds = self._clock.now(), self._bounds
+
+        def end(tx: Tx) -> None:
+            rows.advance(tx, run.run_id, state=state, cursor="", looked_at=run.looked_at, ended_at=now)
+            rows.prune(tx, self._tenant, before=now - bounds.kept, runs_max=bounds.runs_max)
+
+        await self._store.write(end)
 
     def _withdraw(self, tx: Tx, *, run: Run, picture: Picture, verdict: Verdict) -> None:
         if self._has_moved(tx, picture):
@@ -273,18 +279,45 @@ class Reconciler:
 
 class AfterRestore:
     """A kind of job that first adopts what a restored database forgot of the study (F22): nothing is published beside
-    an entry of ours, and a withdrawal finds the entry that is approved now. Otherwise the kind itself."""
+    an entry of ours, a withdrawal finds the entry that is approved now, and what was ready when the copy was made is
+    not sent once the index holds what came after it. Otherwise the kind itself."""
 
     def __init__(self, kind: JobKind, reconciler: Reconciler) -> None:
         self.name = kind.name
         self.endpoint = kind.endpoint
         self.send = kind.send
-        self.query = kind.query
         self._kind = kind
         self._reconciler = reconciler
 
     async def settle(self, job: Job) -> Answer:
         """As the kind settles, once the index was searched for what it holds about the study."""
+        picture = await self._searched(job)
+        if picture is not None:
+            if waiting := self._waiting(job, picture):
+                return waiting
+            await self._reconciler.lookout.store.write(partial(self._adopt, picture=picture))
+        return await self._kind.settle(job)
+
+    async def query(self, job: Job) -> Answer:
+        """As the kind asks, once the index was searched: what it holds of ours that came after this job and was
+        forgotten makes the job void, and another of its kind decides anew."""
+        picture = await self._searched(job)
+        if picture is not None:
+            if waiting := self._waiting(job, picture):
+                return replace(waiting, event=Event.UNCLEAR)
+            is_gone = picture.facts.shown is Shown.DELETED and job.kind == publication.job_kind(job.tenant)
+            if picture.facts.shown is Shown.AHEAD or is_gone:
+                return Answer(
+                    event=Event.OUTDATED,
+                    reason="restored-behind",
+                    detail="the index shows what was done after the backup",
+                    effects=partial(self._outdated, job=job, picture=picture),
+                )
+            await self._reconciler.lookout.store.write(partial(self._adopt, picture=picture))
+        return await self._kind.query(job)
+
+    async def _searched(self, job: Job) -> Picture | None:
+        """What the index holds of the study, None when no search is due."""
         lookout, study = self._reconciler.lookout, Uid(job.lane)
         due, is_trial = await lookout.store.read(
             lambda tx: (
@@ -292,31 +325,41 @@ class AfterRestore:
                 lookout.ledger.is_trial(tx, job.tenant, study),
             )
         )
-        if not due or is_trial or not lookout.can_search or lookout.policy.mode == "shadow":
-            return await self._kind.settle(job)
-        picture = await lookout.seen(study)
-        facts = picture.facts
+        return None if not due or is_trial or lookout.policy.mode == "shadow" else await lookout.seen(study)
+
+    def _waiting(self, job: Job, picture: Picture) -> Answer | None:
+        """Why nothing may be concluded yet, None when it may."""
+        lookout, facts = self._reconciler.lookout, picture.facts
         if facts.shown is Shown.UNKNOWN:
-            return lookout.policy.patience.again(
-                job,
-                reason="index-unknown",
-                detail="the database was restored, and the index did not tell what it holds of the study",
-                now=lookout.clock.now(),
-            )
-        if facts.shown is Shown.AHEAD and not facts.can_adopt:
-            return lookout.policy.patience.again(
-                job,
-                reason="adoption-waits",
-                detail="the index shows a forgotten entry, and the PACS does not tell what of",
-                now=lookout.clock.now(),
-            )
-        await lookout.store.write(partial(self._adopt, picture=picture))
-        return await self._kind.settle(job)
+            reason, detail = "index-unknown", "the index did not tell what it holds of the study"
+        elif facts.shown is Shown.AHEAD and not facts.can_adopt:
+            reason, detail = "adoption-waits", "the index shows a forgotten entry, and the PACS does not tell what of"
+        else:
+            return None
+        told = f"the database was restored: {detail}"
+        return lookout.policy.patience.again(job, reason=reason, detail=told, now=lookout.clock.now())
+
+    def _outdated(self, tx: Tx, *, job: Job, picture: Picture) -> None:
+        lookout = self._reconciler.lookout
+        self._learn(tx, picture)
+        jobs.enqueue(
+            tx,
+            tenant=job.tenant,
+            lane=job.lane,
+            kind=job.kind,
+            job_class=job.job_class,
+            now=lookout.clock.now(),
+            actor=ACTOR,
+        )
 
     def _adopt(self, tx: Tx, *, picture: Picture) -> None:
         lookout = self._reconciler.lookout
         if lookout.is_changed(tx, picture):
             return
+        self._learn(tx, picture)
+
+    def _learn(self, tx: Tx, picture: Picture) -> None:
+        lookout = self._reconciler.lookout
         if picture.facts.shown is Shown.AHEAD:
             lookout.adopt(tx, picture)
         elif picture.facts.shown is Shown.DELETED and not picture.facts.is_withdrawn:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 from security.clock import from_ms, to_ms
+from security.outbox import jobs
 from security.store.port import ReadTx, Row, Tx
 
 RESUMED_WITHIN = timedelta(hours=24)
@@ -107,7 +108,8 @@ def listed_on(tx: Tx, tenant: str, study: str, day: str) -> bool:
 
 
 def mark_restored(tx: Tx, *, now: datetime) -> None:
-    """Note that the database is a restored copy: the index may know more than it does."""
+    """Note that the database is a restored copy: the index may know more than it does, also of what stood ready."""
+    jobs.restored(tx, now=now)
     tx.change(
         "INSERT INTO restored (one, at) VALUES (1, :now) ON CONFLICT (one) DO UPDATE SET at = excluded.at",
         now=to_ms(now),
@@ -194,6 +196,27 @@ def findings(tx: ReadTx, run_id: int) -> list[Drift]:
         Drift(study=row["study_uid"], case=row["case_name"], action=row["action"], is_done=bool(row["is_done"]))
         for row in rows
     ]
+
+
+def prune(tx: Tx, tenant: str, *, before: datetime, runs_max: int) -> int:
+    """Forget runs and their findings that are older than ``before``, or older than the newest ``runs_max``; how many
+    runs. The newest one stays, and one that is not finished yet while it may be taken up again: all are figures, what
+    was done stands in each exam's timeline."""
+    old = tx.rows(
+        "SELECT run_id FROM reconciliation WHERE tenant = :tenant AND ended_at IS NOT NULL"
+        " AND run_id < (SELECT MAX(run_id) FROM reconciliation WHERE tenant = :tenant)"
+        " AND (ended_at < :before OR run_id NOT IN (SELECT run_id FROM reconciliation WHERE tenant = :tenant"
+        " ORDER BY run_id DESC LIMIT :most))"
+        " UNION SELECT run_id FROM reconciliation WHERE tenant = :tenant AND ended_at IS NULL"
+        " AND started_at < :before AND run_id < (SELECT MAX(run_id) FROM reconciliation WHERE tenant = :tenant)",
+        tenant=tenant,
+        before=to_ms(before),
+        most=runs_max,
+    )
+    for row in old:
+        tx.change("DELETE FROM drift WHERE run_id = :run_id", run_id=row["run_id"])
+        tx.change("DELETE FROM reconciliation WHERE run_id = :run_id", run_id=row["run_id"])
+    return len(old)
 
 
 def last_end(tx: ReadTx, tenant: str) -> datetime | None:

@@ -14,7 +14,7 @@ Invariants:
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,7 +36,7 @@ from indexer.xds import vocabulary as xds
 from indexer.xds.soap import Envelope, SoapFault, decode, octets, text
 from security.errors import BadInput, Fault, Unavailable
 
-_SIGNATURE = "text/xml"  # the set's signature document stands beside its manifest (drim-m §5)
+SIGNATURE_TYPE = "text/xml"  # the set's signature document stands beside its manifest (drim-m §5)
 _CODE = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}", re.ASCII)
 
 
@@ -95,6 +95,19 @@ def entry_answer(reply: Reply, unique_id: str, rules: AnswerRules) -> EntryAnswe
     return _entry(entries, unique_id, rules)
 
 
+def entries_shown(reply: Reply, unique_ids: Sequence[str], rules: AnswerRules) -> Mapping[str, EntryFound]:
+    """What ITI-18 GetDocuments by a list of uniqueIds shows, nothing of an unclean answer."""
+    listed = _listed(reply)
+    if isinstance(listed, EntryUnknown):
+        return {}
+    by_uid: dict[str, list[etree._Element]] = {}
+    for element in listed:
+        if element.tag == f"{{{xds.NS_RIM}}}ExtrinsicObject":
+            by_uid.setdefault(_unique_id(element), []).append(element)
+    found = {uid: _entry(by_uid[uid], uid, rules) for uid in unique_ids if uid in by_uid}
+    return {uid: one for uid, one in found.items() if isinstance(one, EntryFound)}
+
+
 def _listed(reply: Reply) -> list[etree._Element] | EntryUnknown:
     """The objects of a clean answer to ITI-18."""
     read = _open(reply, f"{{{xds.NS_QUERY}}}AdhocQueryResponse")
@@ -119,7 +132,7 @@ def listed_entries(reply: Reply, rules: AnswerRules) -> tuple[Listed, ...] | Ent
         return objects
     found: list[Listed] = []
     for element in objects:
-        if element.get("mimeType") == _SIGNATURE:
+        if element.get("mimeType") == SIGNATURE_TYPE:
             continue
         unique_id = _unique_id(element) if element.tag == f"{{{xds.NS_RIM}}}ExtrinsicObject" else ""
         if not unique_id:
@@ -127,20 +140,26 @@ def listed_entries(reply: Reply, rules: AnswerRules) -> tuple[Listed, ...] | Ent
         entry = _entry([element], unique_id, rules)
         if not isinstance(entry, EntryFound):
             return EntryUnknown(reason="unreadable-entry", detail="an entry of the answer cannot be read")
+        person, institution = _author(element)
         found.append(
-            Listed(entry=entry, created=_first(element, "creationTime"), author=_author(element).partition("^")[0])
+            Listed(
+                entry=entry,
+                created=_first(element, "creationTime"),
+                author=person.partition("^")[0],
+                institution=[*institution.split("^"), *[""] * 10][9],
+            )
         )
     return tuple(found)
 
 
-def _author(entry: etree._Element) -> str:
-    """XDSDocumentEntry.authorPerson, "" when it states none or several authors."""
+def _author(entry: etree._Element) -> tuple[str, str]:
+    """AuthorPerson and authorInstitution of XDSDocumentEntry, "" when it states none or several authors."""
     said = [
-        _first(one, "authorPerson")
+        (_first(one, "authorPerson"), _first(one, "authorInstitution"))
         for one in entry.iterchildren(f"{{{xds.NS_RIM}}}Classification")
         if one.get("classificationScheme") == xds.ENTRY_AUTHOR
     ]
-    return said[0] if len(said) == 1 else ""
+    return said[0] if len(said) == 1 else ("", "")
 
 
 def _first(owner: etree._Element, slot: str) -> str:

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import ssl
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from indexer.ports import (
     Ambiguous,
     EntryAnswer,
+    EntryFound,
     EntryUnknown,
     IndexAnswer,
     Listed,
@@ -31,6 +32,7 @@ from indexer.xds import vocabulary as xds
 from indexer.xds.answers import (
     AnswerRules,
     Reply,
+    entries_shown,
     entry_answer,
     listed_entries,
     registry_answer,
@@ -75,6 +77,8 @@ class XdsEndpoint:
 
 class XdsClient:
     """``NationalIndex`` over XDS.b. One instance per tenant and index; use it on one event loop and close it."""
+
+    spans_patients = False
 
     def __init__(
         self,
@@ -138,6 +142,12 @@ class XdsClient:
         if isinstance(reply, Reply):
             return entry_answer(reply, unique_id, self._rules)
         return EntryUnknown(reason=reply.reason, detail=reply.detail)
+
+    async def find_documents(self, unique_ids: Sequence[str]) -> Mapping[str, EntryFound]:
+        """ITI-18 GetDocuments by a list of uniqueIds, all of one patient."""
+        body = stored_query_get_documents(*unique_ids)
+        reply = await self._exchange(self._endpoint.registry_url, xds.ITI_18, body, mtom=False)
+        return entries_shown(reply, unique_ids, self._rules) if isinstance(reply, Reply) else {}
 
     async def find_by_reference(self, patient: str, study: Uid, issuer: str) -> tuple[Listed, ...] | EntryUnknown:
         """ITI-18 FindDocumentsByReferenceId: approved, deprecated and, where the index tells, withdrawn manifests."""

@@ -218,8 +218,8 @@ def _identified(stored: etree._Element, scheme: str) -> str:
     return values[0]
 
 
-def stored_query_get_documents(unique_id: str) -> bytes:
-    """Body of ITI-18 GetDocuments by uniqueId, whole entries wanted (ITI TF-2 3.18.4.1.2.3.7.5)."""
+def stored_query_get_documents(*unique_ids: str) -> bytes:
+    """Body of ITI-18 GetDocuments by uniqueId, a Value for each, whole entries wanted (ITI TF-2 3.18.4.1.2.3.7.5)."""
     request = etree.Element(f"{{{xds.NS_QUERY}}}AdhocQueryRequest", nsmap={"query": xds.NS_QUERY, "rim": xds.NS_RIM})
     etree.SubElement(
         request,
@@ -228,8 +228,7 @@ def stored_query_get_documents(unique_id: str) -> bytes:
         returnComposedObjects="true",
     )
     query = etree.SubElement(request, rim("AdhocQuery"), id=xds.GET_DOCUMENTS)
-    quoted = unique_id.replace("'", "''")
-    query.append(slot("$XDSDocumentEntryUniqueId", f"('{quoted}')"))
+    query.append(slot("$XDSDocumentEntryUniqueId", *(f"({_literal(unique_id)})" for unique_id in unique_ids)))
     return serialised(request)
 
 

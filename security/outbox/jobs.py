@@ -294,6 +294,19 @@ def discard(tx: Tx, *, tenant: str, job_id: int, now: datetime, actor: str, reas
     return _ordered(tx, _find(tx, tenant, job_id), Event.DISCARDED, now=now, reason=reason, actor=actor)
 
 
+def restored(tx: Tx, *, now: datetime) -> int:
+    """The database is an older copy, put back: whatever stood ready to be sent when it was made may have been sent
+    since, so the peer is asked before its bytes leave (I9); how many jobs that are. What was already sent is asked
+    after anyway, and what settles decides anew."""
+    rows = tx.rows("SELECT * FROM outbox_job WHERE state IN ('READY', 'LEASED', 'RETRY_WAIT') ORDER BY job_id")
+    for row in rows:
+        moved = _move(tx, row, Event.RESTORED, now=now, reason="restored")
+        if moved is not None:
+            _begin_attempt(tx, moved, now=now)
+            _end_attempt(tx, moved, Event.RESTORED, now=now, detail="restored")
+    return len(rows)
+
+
 def settles_next(tx: ReadTx, *, tenant: str, lane: str, kind: str, now: datetime) -> bool:
     """Whether a job of that kind in the lane waits for nothing but its turn to be decided: what the world shows once
     this transaction is over is what it will see."""
@@ -469,15 +482,7 @@ def attempt(tx: Tx, job: Job, *, now: datetime) -> Job | None:
     sent = row and _move(tx, row, Event.ATTEMPTED, now=now, owner=row["lease_owner"])
     if not sent:
         return None
-    tx.change(
-        "INSERT INTO outbox_attempt (tenant, job_id, attempt_no, epoch, started_at, outcome, detail)"
-        " VALUES (:tenant, :job_id, :attempt_no, :epoch, :now, '', '')",
-        tenant=sent["tenant"],
-        job_id=sent["job_id"],
-        attempt_no=sent["attempts"],
-        epoch=sent["lease_epoch"],
-        now=to_ms(now),
-    )
+    _begin_attempt(tx, sent, now=now)
     return job_of(sent)
 
 
@@ -794,7 +799,7 @@ def _move(
     deaths, died_in = _deaths(row, event)
     keeps_doubt = bool(row["in_doubt"]) and event in {Event.POISON, Event.DISCARDED}
     tries = 0 if event in _PROGRESS else row["tries"] + (event is Event.CLAIMED)
-    is_attempt = event is Event.ATTEMPTED
+    is_attempt = event in {Event.ATTEMPTED, Event.RESTORED}
     is_news = not (event in _POLLS and reason == row["reason"])
     moved = tx.row(
         "UPDATE outbox_job SET state = :state, reason = :reason, detail = :detail, not_before = :not_before,"
@@ -907,6 +912,18 @@ def _audit_pause(tx: Tx, tenant: str, *, event: str, actor: str, detail: str, no
             object_id=tenant,
             detail=detail,
         ),
+    )
+
+
+def _begin_attempt(tx: Tx, row: Row, *, now: datetime) -> None:
+    tx.change(
+        "INSERT INTO outbox_attempt (tenant, job_id, attempt_no, epoch, started_at, outcome, detail)"
+        " VALUES (:tenant, :job_id, :attempt_no, :epoch, :now, '', '')",
+        tenant=row["tenant"],
+        job_id=row["job_id"],
+        attempt_no=row["attempts"],
+        epoch=row["lease_epoch"],
+        now=to_ms(now),
     )
 
 

@@ -52,6 +52,8 @@ class Event(StrEnum):
     POISON = "poison"  # it took its worker down too often
     LIFTED = "lifted"  # the reason for holding is gone
     REOPENED = "reopened"  # given another chance although bytes may have left: ask first (I9)
+    RESTORED = "restored"  # the database is an older copy: what was ready may have been sent since
+    OUTDATED = "outdated"  # the peer holds what came after it, and a restored database had forgotten that
     REPLACED = "replaced"  # a newer job of the lane exists
     DISCARDED = "discarded"  # an operator gave it up
 
@@ -73,11 +75,13 @@ TABLE: dict[tuple[State, Event], State] = {
     (S.SETTLING, E.DISCARDED): S.CANCELLED,
     (S.READY, E.CLAIMED): S.LEASED,
     (S.READY, E.HELD): S.BLOCKED,
+    (S.READY, E.RESTORED): S.UNKNOWN,
     (S.READY, E.REPLACED): S.SUPERSEDED,
     (S.READY, E.DISCARDED): S.CANCELLED,
     (S.LEASED, E.RELEASED): S.READY,
     (S.LEASED, E.ATTEMPTED): S.SENT,
     (S.LEASED, E.HELD): S.BLOCKED,
+    (S.LEASED, E.RESTORED): S.UNKNOWN,
     (S.LEASED, E.CRASHED): S.READY,
     (S.LEASED, E.POISON): S.DEAD,
     (S.SENT, E.ACCEPTED): S.ACCEPTED,
@@ -91,16 +95,19 @@ TABLE: dict[tuple[State, Event], State] = {
     (S.UNKNOWN, E.ABSENT): S.READY,
     (S.UNKNOWN, E.UNCLEAR): S.UNKNOWN,
     (S.UNKNOWN, E.HELD): S.BLOCKED,
+    (S.UNKNOWN, E.OUTDATED): S.SUPERSEDED,
     (S.UNKNOWN, E.CRASHED): S.UNKNOWN,
     (S.UNKNOWN, E.POISON): S.DEAD,
     (S.ACCEPTED, E.FOUND): S.PUBLISHED,
     (S.ACCEPTED, E.ABSENT): S.READY,
     (S.ACCEPTED, E.UNCLEAR): S.ACCEPTED,
     (S.ACCEPTED, E.HELD): S.BLOCKED,
+    (S.ACCEPTED, E.OUTDATED): S.SUPERSEDED,
     (S.ACCEPTED, E.CRASHED): S.ACCEPTED,
     (S.ACCEPTED, E.POISON): S.DEAD,
     (S.RETRY_WAIT, E.DUE): S.READY,
     (S.RETRY_WAIT, E.HELD): S.BLOCKED,
+    (S.RETRY_WAIT, E.RESTORED): S.UNKNOWN,
     (S.RETRY_WAIT, E.REPLACED): S.SUPERSEDED,
     (S.RETRY_WAIT, E.DISCARDED): S.CANCELLED,
     (S.BLOCKED, E.LIFTED): S.SETTLING,
@@ -126,8 +133,8 @@ A DEAD job may be either: refused (the peer holds nothing) or poison while its b
 ANSWERS: dict[State, frozenset[Event]] = {
     S.SETTLING: frozenset({E.NOT_YET, E.PREPARED, E.UNNEEDED, E.FOUND, E.HELD}),
     S.SENT: frozenset({E.ACCEPTED, E.TRANSIENT, E.REFUSED, E.HELD, E.AMBIGUOUS}),
-    S.UNKNOWN: frozenset({E.FOUND, E.ABSENT, E.UNCLEAR, E.HELD}),
-    S.ACCEPTED: frozenset({E.FOUND, E.ABSENT, E.UNCLEAR, E.HELD}),
+    S.UNKNOWN: frozenset({E.FOUND, E.ABSENT, E.UNCLEAR, E.HELD, E.OUTDATED}),
+    S.ACCEPTED: frozenset({E.FOUND, E.ABSENT, E.UNCLEAR, E.HELD, E.OUTDATED}),
 }
 """What a kind may conclude when asked in a state; every other event belongs to the engine or to a person."""
 

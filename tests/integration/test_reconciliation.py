@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -211,6 +212,19 @@ async def test_a_day_the_pacs_does_not_list_is_named_and_nothing_is_concluded(w:
     assert found.counts == {"day-unknown": 3, "in-step": 1}
 
 
+async def test_what_runs_found_is_forgotten_by_age_and_by_number_the_newest_never(w: World) -> None:
+    w.pacs.hold(lab_exam(7))  # each run lists it as without report
+    window = Window(first=date(2026, 1, 8), last=date(2026, 1, 8))
+    reconciler = reconciler_of(w, bounds=Bounds(share_max=1.0, kept=timedelta(days=10), runs_max=3))
+    for _ in range(5):
+        await reconciler.run(window)
+        w.clock.advance(HOUR)
+    assert (await w.count("reconciliation"), await w.count("drift")) == (3, 3)
+    w.clock.advance(11 * 24 * HOUR)
+    await reconciler.run(window)
+    assert (await w.count("reconciliation"), await w.count("drift")) == (1, 1)
+
+
 def second(exam: LabExam, number: int = 1) -> LabExam:
     """A further report about the exam."""
     return replace(exam, document_id=f"{exam.document_id}.{number}")
@@ -352,18 +366,182 @@ async def test_f22_after_a_restore_nothing_is_published_while_the_index_cannot_b
         assert again.index.switches.counts["ITI-41"] == 1
 
 
-async def test_f22_another_sources_manifest_of_the_study_is_not_adopted(w: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize("other", [{"device_id": "another-box"}, {"institution_id": "222222222"}])
+async def test_f22_another_sources_manifest_of_the_study_is_neither_adopted_nor_replaced_nor_withdrawn(
+    w: World, tmp_path: Path, other: dict[str, str]
+) -> None:
     copy = copy_of(w, tmp_path)
-    await publish(w)
+    theirs = replace(w.policy, publisher=replace(w.policy.publisher, **other))
+    ours, w.policy = w.policy, theirs
+    w.restart("live")
+    await publish(w, instances=5)
+    ((foreign, _),) = await w.entries(EXAM)
     async with restored(w, copy, tmp_path) as again:
-        publisher = replace(again.policy.publisher, device_id="another-box")
-        again.policy = replace(again.policy, publisher=publisher)
-        reconciler_of(again)
+        again.policy = ours
+        again.pacs.hold(EXAM, instances=3)
+        reconciler = reconciler_of(again)
         await again.report(EXAM)
         await again.settle()
-        found = await again.store.read(lambda tx: rows.known_uids(tx, TENANT, STUDY))
-        assert [status for _, status in await again.entries(EXAM)].count("Approved") >= 1
-        assert "adopted" not in str(found)
+        own = await again.store.read(lambda tx: rows.known_uids(tx, TENANT, STUDY))
+        assert list(own.values()) == [1]
+        assert await again.entries(EXAM) == [(foreign, "Approved"), (next(iter(own)), "Approved")]
+        assert (await unchanged_by_a_second_run(again, reconciler)).counts == {"in-step": 1}
+        again.pacs.hold(EXAM, instances=4)
+        await reconciler.run(None)
+        await again.settle()
+        await withdraw(again, EXAM)
+        left = dict(await again.entries(EXAM))
+        assert [uid for uid, status in left.items() if status == "Approved"] == [foreign]
+
+
+# -- what stood ready when the backup was made ---------------------------------------------------------------------
+
+
+async def ready(w: World, exam: LabExam = EXAM) -> None:
+    """Reported and prepared, its bytes stored, nothing sent."""
+    w.pacs.hold(exam)
+    await w.report(exam)
+    await w.engine.step()
+    assert (await w.last(exam.studies[0])).state is State.READY
+
+
+@pytest.mark.parametrize("door", ["xds", "mhd"])
+async def test_f22_i09_what_stood_ready_and_was_sent_since_is_found_and_not_sent_again(
+    tmp_path: Path, door: str
+) -> None:
+    async with world(tmp_path, door=door) as w:
+        await ready(w)
+        copy = copy_of(w, tmp_path)
+        await w.settle()
+        async with restored(w, copy, tmp_path) as again:
+            reconciler_of(again)
+            assert (await again.last(STUDY)).state is State.UNKNOWN
+            await again.settle()
+            assert (await again.last(STUDY)).state is State.PUBLISHED
+            assert again.index.switches.counts[again.provide] == 1
+            assert [status for _, status in await again.entries(EXAM)] == ["Approved"]
+
+
+async def test_f22_what_stood_ready_and_never_left_goes_out_once_the_index_is_sure(w: World, tmp_path: Path) -> None:
+    await ready(w)
+    async with restored(w, copy_of(w, tmp_path), tmp_path) as again:
+        reconciler_of(again)
+        await again.settle()
+        assert (await again.last(STUDY)).state is State.PUBLISHED
+        assert again.index.switches.counts["ITI-41"] == 1
+        assert [status for _, status in await again.entries(EXAM)] == ["Approved"]
+
+
+@pytest.mark.parametrize("was_sent", [True, False])
+async def test_f22_what_stood_ready_is_not_sent_when_the_index_holds_what_came_after_it(
+    w: World, tmp_path: Path, was_sent: bool
+) -> None:
+    await ready(w)
+    copy = copy_of(w, tmp_path)
+    if was_sent:
+        await w.settle()
+    w.pacs.hold(EXAM, instances=5)
+    await w.report(second(EXAM))  # takes the place of what was not sent
+    await w.settle()
+    before = await w.entries(EXAM)
+    async with restored(w, copy, tmp_path) as again:
+        reconciler = reconciler_of(again)
+        await again.settle()
+        assert [job.state for job in await again.jobs_of(STUDY)] == [State.SUPERSEDED, State.CANCELLED]
+        assert await again.entries(EXAM) == before
+        assert again.index.switches.counts["ITI-41"] == 1 + was_sent
+        await again.report(second(EXAM))
+        await again.settle()
+        assert (await unchanged_by_a_second_run(again, reconciler)).counts == {"in-step": 1}
+
+
+async def test_f22_what_stood_ready_and_was_withdrawn_since_stays_withdrawn(w: World, tmp_path: Path) -> None:
+    await ready(w)
+    copy = copy_of(w, tmp_path)
+    await w.settle()
+    await withdraw(w, EXAM)
+    async with restored(w, copy, tmp_path) as again:
+        reconciler = reconciler_of(again)
+        await again.settle()
+        await reconciler.run(None)
+        await again.settle()
+        assert await again.entries(EXAM) == []
+        assert again.index.switches.counts["ITI-41"] == 1
+
+
+async def test_f22_a_withdrawal_that_stood_ready_takes_out_what_was_published_since(w: World, tmp_path: Path) -> None:
+    await publish(w)
+    now = w.clock.now()
+    await w.store.write(
+        lambda tx: withdrawal.request(
+            tx, w.ledger, tenant=TENANT, study=STUDY, actor="operator", reason="wrong exam", now=now
+        )
+    )
+    await w.engine.step()
+    assert (await w.last(STUDY)).state is State.READY
+    copy = copy_of(w, tmp_path)
+    await w.settle()
+    w.pacs.hold(EXAM, instances=5)
+    await w.report(second(EXAM))
+    await w.settle()
+    assert len(await w.entries(EXAM)) == 1
+    async with restored(w, copy, tmp_path) as again:
+        reconciler_of(again)
+        await again.settle()
+        assert await again.entries(EXAM) == []
+
+
+async def test_f22_by_mhd_a_version_published_after_the_backup_is_found_by_patient_and_study_and_adopted(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path, door="mhd") as w:
+        await publish(w)
+        copy = copy_of(w, tmp_path)
+        w.pacs.hold(EXAM, instances=5)
+        await reconciler_of(w).run(None)
+        await w.settle()
+        before = await w.entries(EXAM)
+        async with restored(w, copy, tmp_path) as again:
+            reconciler = reconciler_of(again)
+            found = await reconciler.run(None)
+            assert (found.counts["entry-adopted"], found.changed) == (1, 1)
+            await unchanged_by_a_second_run(again, reconciler)
+            assert await again.entries(EXAM) == before
+            await withdraw(again, EXAM)
+            assert "Approved" not in {status for _, status in await again.entries(EXAM)}
+
+
+def of_one_patient(number: int) -> LabExam:
+    """One exam of the same invented patient."""
+    return replace(lab_exam(number), patient=EXAM.patient)
+
+
+@pytest.mark.parametrize(
+    ("door", "exam", "asked"),
+    [("xds", lab_exam, 4), ("xds", of_one_patient, 1), ("mhd", lab_exam, 1), ("mhd", of_one_patient, 1)],
+)
+async def test_the_index_is_asked_for_many_exams_at_once_by_xds_for_those_of_one_patient(
+    tmp_path: Path, door: str, exam: Callable[[int], LabExam], asked: int
+) -> None:
+    async with world(tmp_path, door=door) as w:
+        for number in range(1, 5):
+            await publish(w, exam(number))
+        found = await unchanged_by_a_second_run(w, reconciler_of(w))
+        assert (found.counts, found.asked) == ({"in-step": 4}, {"pacs": 4, "index": asked})
+
+
+async def test_what_a_list_of_documents_leaves_out_is_asked_for_alone_before_it_counts_as_missing(w: World) -> None:
+    for number in range(1, 4):
+        await publish(w, of_one_patient(number))
+    reconciler = reconciler_of(w)
+    whole = w.client.find_documents
+
+    async def first_only(unique_ids):  # a registry that reads a list no further than its first value
+        return await whole(unique_ids[:1])
+
+    w.client.find_documents = first_only
+    found = await reconciler.run(None)
+    assert (found.counts, found.asked["index"]) == ({"in-step": 3}, 1 + 2)
 
 
 async def drill(w: World, folder: Path, *, exams: int, later: int) -> dict[str, float]:

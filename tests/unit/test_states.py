@@ -16,15 +16,17 @@ SETTLING    not-yet SETTLING     prepared READY       unneeded CANCELLED  held B
 SETTLING    found PUBLISHED
 SETTLING    crashed SETTLING     poison DEAD          replaced SUPERSEDED discarded CANCELLED
 READY       claimed LEASED       held BLOCKED         replaced SUPERSEDED discarded CANCELLED
+READY       restored UNKNOWN
 LEASED      released READY       attempted SENT       held BLOCKED        crashed READY
-LEASED      poison DEAD
+LEASED      poison DEAD          restored UNKNOWN
 SENT        accepted ACCEPTED    transient RETRY_WAIT refused DEAD        held BLOCKED
 SENT        ambiguous UNKNOWN    crashed UNKNOWN      poison DEAD
 UNKNOWN     found PUBLISHED      absent READY         unclear UNKNOWN     crashed UNKNOWN
-UNKNOWN     poison DEAD          held BLOCKED
+UNKNOWN     poison DEAD          held BLOCKED         outdated SUPERSEDED
 ACCEPTED    found PUBLISHED      absent READY         unclear ACCEPTED    crashed ACCEPTED
-ACCEPTED    poison DEAD          held BLOCKED
+ACCEPTED    poison DEAD          held BLOCKED         outdated SUPERSEDED
 RETRY_WAIT  due READY            held BLOCKED         replaced SUPERSEDED discarded CANCELLED
+RETRY_WAIT  restored UNKNOWN
 BLOCKED     lifted SETTLING      replaced SUPERSEDED  discarded CANCELLED
 DEAD        lifted SETTLING      reopened UNKNOWN     replaced SUPERSEDED discarded CANCELLED
 """

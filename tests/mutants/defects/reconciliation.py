@@ -7,6 +7,7 @@ from tests.mutants.defects.defect import integration, loss, unit
 _DECISION = "indexer/reconciliation/decision.py"
 _LOOK = "indexer/reconciliation/look.py"
 _ROUND = "indexer/reconciliation/round.py"
+_FOREIGN = "test_f22_another_sources_manifest_of_the_study_is_neither_adopted_nor_replaced_nor_withdrawn"
 _ARCHIVE = "gateway/continuity/archive.py"
 
 DEFECTS = (
@@ -55,8 +56,8 @@ DEFECTS = (
     loss(
         "restored-database-publishes-beside",
         _ROUND,
-        "if not due or is_trial",
-        "if True or is_trial",
+        "return None if not due or is_trial",
+        "return None if True or is_trial",
         integration(
             "reconciliation",
             "test_f22_withdrawn_after_the_backup_and_its_report_sent_again_is_held",
@@ -76,8 +77,8 @@ DEFECTS = (
     loss(
         "forgotten-entry-not-waited-for",
         _ROUND,
-        "if facts.shown is Shown.AHEAD and not facts.can_adopt:",
-        "if False:",
+        "elif facts.shown is Shown.AHEAD and not facts.can_adopt:",
+        "elif False:",
         integration("reconciliation", "test_f22_a_forgotten_entry_that_the_pacs_cannot_explain_is_waited_for"),
     ),
     loss(
@@ -93,6 +94,67 @@ DEFECTS = (
         'digest = content.digest if same else f"adopted:{entry.unique_id}"',
         "digest = content.digest",
         integration("reconciliation", "test_f22_a_forgotten_entry_of_other_content_is_adopted_and_then_replaced"),
+    ),
+    loss(
+        "another-organisations-entry-adopted",
+        _LOOK,
+        "return (listed.author, listed.institution) == (publisher.device_id, publisher.institution_id)",
+        "return listed.author == publisher.device_id",
+        integration("reconciliation", _FOREIGN),
+    ),
+    loss(
+        "another-boxs-entry-adopted",
+        _LOOK,
+        "return (listed.author, listed.institution) == (publisher.device_id, publisher.institution_id)",
+        "return listed.institution == publisher.institution_id",
+        integration("reconciliation", _FOREIGN),
+    ),
+    loss(
+        "restored-ready-job-sent-unasked",
+        "indexer/reconciliation/rows.py",
+        "    jobs.restored(tx, now=now)\n",
+        "",
+        integration(
+            "reconciliation",
+            "test_f22_i09_what_stood_ready_and_was_sent_since_is_found_and_not_sent_again",
+            "test_f22_what_stood_ready_is_not_sent_when_the_index_holds_what_came_after_it",
+        ),
+    ),
+    loss(
+        "restored-job-sent-behind-what-came-after",
+        _ROUND,
+        "if picture.facts.shown is Shown.AHEAD or is_gone:",
+        "if is_gone:",
+        integration(
+            "reconciliation", "test_f22_what_stood_ready_is_not_sent_when_the_index_holds_what_came_after_it"
+        ),
+    ),
+    loss(
+        "restored-job-brings-back-what-was-withdrawn",
+        _ROUND,
+        "if picture.facts.shown is Shown.AHEAD or is_gone:",
+        "if picture.facts.shown is Shown.AHEAD:",
+        integration("reconciliation", "test_f22_what_stood_ready_and_was_withdrawn_since_stays_withdrawn"),
+    ),
+    loss(
+        "left-out-of-a-list-taken-for-absent",
+        _LOOK,
+        '            self.asked["index"] += 1\n            match await self._index.find_document(unique_id):',
+        "            if listed:\n                continue\n            match await self._index.find_document(unique_id):",
+        integration(
+            "reconciliation",
+            "test_what_a_list_of_documents_leaves_out_is_asked_for_alone_before_it_counts_as_missing",
+        ),
+    ),
+    loss(
+        "killed-run-begun-anew",
+        "indexer/reconciliation/rows.py",
+        "if is_same and timedelta() <= now",
+        "if False and timedelta() <= now",
+        integration(
+            "reconciliation_kill",
+            "test_f01_i19_a_run_that_is_killed_goes_on_where_it_was_and_asks_for_everything_once",
+        ),
     ),
     loss(
         "changed-backup-restored",
