@@ -17,6 +17,9 @@ from security.clock import Clock, from_ms, to_ms
 from security.identity import Uid
 from security.store.port import ReadTx, Row, Tx
 
+KEPT_MAX = 100
+"""Runs of answers kept of one exam, the newest: a PACS that says now this, now that, fills nothing."""
+
 Kind = Literal["found", "absent", "unknown"]
 
 
@@ -113,6 +116,14 @@ def note(tx: Tx, tenant: str, study: str, asked: Sequence[Asked], *, now: dateti
             instances=instances,
             now=to_ms(now),
             duration=duration_ms,
+        )
+        tx.change(
+            "DELETE FROM pacs_answer WHERE tenant = :tenant AND study_uid = :study AND answer_id <= (SELECT answer_id"
+            " FROM pacs_answer WHERE tenant = :tenant AND study_uid = :study ORDER BY answer_id DESC"
+            " LIMIT 1 OFFSET :most)",
+            tenant=tenant,
+            study=study,
+            most=KEPT_MAX,
         )
 
 

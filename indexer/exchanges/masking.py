@@ -6,7 +6,8 @@ Invariants:
   one of its words; every other value, name or text is masked, also where nobody thought of it;
 * an element, attribute, slot or member whose name no list has is masked whole, its name too;
 * what cannot be read as the document it claims to be is masked whole;
-* a masked value says that it was one, and nothing of what it held: not its length.
+* a masked value says that it was one, and nothing of what it held: not its length. Of a body that is masked whole the
+  length is told.
 
 Pure. Masked here does not mean anonymous: when an exam was sent, and which StudyInstanceUID it is about, is known to
 whoever asks.
@@ -37,7 +38,10 @@ Shown = Callable[[str], bool]
 _JSON_TYPES = frozenset({"application/json", "application/fhir+json"})
 _XML_TYPES = frozenset({"application/soap+xml", "application/xop+xml", "text/xml", "application/xml"})
 _UUID = re.compile(r"(?:urn:uuid:)?[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
-_OID = re.compile(r"(?:urn:oid:)?(?:2\.25\.[1-9][0-9]{19,38}|[0-2](?:\.(?:0|[1-9][0-9]*)){3,})", re.ASCII)
+_OID = re.compile(  # an arc as long as a matricule, with its key or without, may be one
+    r"(?:urn:oid:)?(?:2\.25\.[1-9][0-9]{19,38}|[0-2](?:\.(?!(?:[0-9]{13}|[0-9]{15})(?![0-9]))(?:0|[1-9][0-9]*)){3,})",
+    re.ASCII,
+)
 _QUOTED_OID = re.compile(rf"\(?'{_OID.pattern}'\)?", re.ASCII)
 _DTM = re.compile(r"20[0-9]{12}", re.ASCII)
 _INSTANT = re.compile(r"20[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,12}(?:Z|[+-][0-9]{2}:[0-9]{2})", re.ASCII)
@@ -204,7 +208,10 @@ def _is_reference(value: str) -> bool:
     kind, slash, rest = value.partition("/")
     if not slash:
         return value in known.RESOURCES or bool(_UUID.fullmatch(value))
-    return kind in known.RESOURCES and bool(_UUID.fullmatch(rest.partition("/_history/")[0]))
+    name, _, version = rest.partition("/_history/")
+    return (
+        kind in known.RESOURCES and bool(_UUID.fullmatch(name)) and (not version or bool(_COUNT.fullmatch(version)))
+    )
 
 
 def _form(data: bytes) -> str:

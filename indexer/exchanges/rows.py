@@ -179,7 +179,9 @@ def listed(tx: ReadTx, tenant: str, study: str) -> list[Listed]:
     exchanges = [
         _listed(row)
         for row in tx.rows(
-            "SELECT * FROM exchange WHERE tenant = :tenant AND study_uid = :study ORDER BY exchange_id",
+            "SELECT exchange_id, name, url, job_id, attempt_no, began_at, ended_at, http_status, outcome, detail,"
+            " request_type, answer_type, request_bytes, answer_bytes FROM exchange WHERE tenant = :tenant"
+            " AND study_uid = :study ORDER BY exchange_id",
             tenant=tenant,
             study=study,
         )

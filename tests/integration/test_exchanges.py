@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pwd
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,9 +22,10 @@ from indexer import exclusion, questions
 from indexer.exchanges import reveal, rows
 from indexer.exchanges.recorded import Recorded
 from indexer.exchanges.rows import Keeping
-from indexer.study import Unknown
+from indexer.study import Absent, Unknown
 from indexer.wire import TAPED_MAX
 from indexer.xds.client import XdsClient, XdsEndpoint
+from indexer.xds.vocabulary import NS_WSSE
 from security.errors import Broken, Refused
 from security.seal import Vault
 from security.store.port import ReadTx
@@ -175,6 +178,32 @@ async def test_without_the_tenants_key_nothing_of_it_can_be_read(w: World) -> No
         await opened(w)
 
 
+async def test_of_the_assertion_beside_a_request_nothing_but_its_digest_is_kept(tmp_path: Path) -> None:
+    secret = f'<wsse:Security xmlns:wsse="{NS_WSSE}"><Signature>c2VjcmV0LXNpZ25hdHVyZQ==</Signature></wsse:Security>'
+    async with world(tmp_path) as w:
+        w.client = XdsClient(
+            XdsEndpoint(
+                registry_url=f"{w.index.url}/registry",
+                repository_url=f"{w.index.url}/repository",
+                repository_unique_id=w.index.repository_unique_id,
+            ),
+            assertion=lambda _: secret.encode(),
+        )
+        w.restart("live")
+        await published(w)
+        await w.client.aclose()
+        kept = await opened(w)
+    assert [(one.listed.transaction, one.listed.outcome) for one in kept] == [
+        ("ITI-41", "accepted"),
+        ("ITI-18", "found"),
+    ]
+    for one in kept:
+        assert b"c2VjcmV0LXNpZ25hdHVyZQ" not in one.request + one.answer
+        assert one.withheld == len(secret)
+        assert hashlib.sha256(secret.encode()).hexdigest().encode() in one.request
+        assert "SHA-256" not in reveal.mask(one).request  # a comment is masked like any other
+
+
 # -- what a PACS was asked ---------------------------------------------------------------------------------------
 
 
@@ -194,6 +223,18 @@ async def test_the_same_answer_of_a_pacs_is_counted_and_another_is_added(tmp_pat
     ]
     assert asked > 2
     assert told[0].first_at < told[0].last_at
+
+
+async def test_a_pacs_that_says_now_this_now_that_fills_nothing(tmp_path: Path) -> None:
+    silent, absent = Unknown(reason="timeout", detail=""), Absent(evidence="none")
+    async with world(tmp_path) as w:
+        await w.report(EXAM)
+        now = w.clock.now()
+        for n in range(questions.KEPT_MAX + 20):
+            asked = [questions.Asked(pacs="main", answer=absent if n % 2 else silent, seconds=0.1)]
+            await w.store.write(partial(questions.note, tenant=TENANT, study=STUDY, asked=asked, now=now))
+        told = await w.store.read(lambda tx: questions.answers(tx, TENANT, STUDY))
+    assert (len(told), told[-1].kind) == (questions.KEPT_MAX, "absent")
 
 
 # -- who may read ------------------------------------------------------------------------------------------------

@@ -187,3 +187,23 @@ def test_every_slot_that_speaks_of_people_is_masked_whatever_it_holds(slot: str)
             f'<rim:Slot name="{slot}"><rim:ValueList><rim:Value>{value}</rim:Value></rim:ValueList></rim:Slot>'
         )
         assert f">{MASKED}<" in masked(SOAP, data)
+
+
+@pytest.mark.parametrize("arc", ["1610412631130", "161041263113042"])
+def test_an_oid_that_may_hold_a_matricule_is_masked(arc: str) -> None:
+    for value in (f"1.2.250.1.{arc}", f"1.2.250.{arc}.7"):
+        data = envelope(
+            f'<rim:ExternalIdentifier identificationScheme="{xds.ENTRY_UNIQUE_ID}" value="{value}"/>'
+            f"<rim:Slot name=\"$XDSDocumentEntryUniqueId\"><rim:ValueList><rim:Value>('{value}')</rim:Value>"
+            "</rim:ValueList></rim:Slot>"
+        )
+        assert arc not in masked(SOAP, data)
+
+
+def test_the_version_behind_a_reference_is_a_number_or_masked() -> None:
+    name = "DocumentReference/00000000-0000-4000-8000-000000000001/_history/"
+    for version, shown in (("2", True), (NAME, False)):
+        text = masked(
+            "application/fhir+json", json.dumps({"resourceType": "Bundle", "location": name + version}).encode()
+        )
+        assert (version in text) == shown

@@ -82,8 +82,9 @@ class StepRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExchangeRow:
-    """One exchange with the index. ``url``: its page, "" when its bytes are not kept."""
+    """One exchange with the index. ``number``: 0, and ``url``: "", when its bytes are not kept."""
 
+    number: int
     at: Moment
     transaction: str
     address: str
@@ -281,6 +282,7 @@ def exchanges(found: Sequence[Listed], now: datetime, zone: tzinfo, said: Words,
     """The newest first. ``prefix``: the address of the exam."""
     return [
         ExchangeRow(
+            number=one.number,
             at=moment(one.began_at, now, zone, said),
             transaction=one.transaction,
             address=visible(one.url),
