@@ -36,6 +36,8 @@ from security.outbox.port import JobClass
 from security.outbox.states import State
 from security.store.port import ReadTx, Tx
 
+WITHDRAWN_ELSEWHERE = "withdrawn-elsewhere"
+"""Why a report of an exam is held that the index, or an archive, says was withdrawn, and we know of no reason."""
 _NEVER_CORRECTED = datetime.max.replace(tzinfo=UTC)
 
 
@@ -51,7 +53,8 @@ class Carrier:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acquaintance:
-    """Whether the report's id is known. ``is_repeat``: with the same content."""
+    """Whether the report's id is known. ``is_repeat``: with the same content, or by its link alone and about the same
+    exams."""
 
     held: HeldReport | None
     is_repeat: bool
@@ -88,7 +91,12 @@ class Admission:
         known = self._ledger.report(tx, self._tenant, str(content.report.document_id))
         if known is None:
             return Acquaintance(held=None, is_repeat=False)
-        return Acquaintance(held=known[0], is_repeat=digest(known[0].stated) == digest(content))
+        held = known[0]
+        if held.link:
+            is_same = set(held.stated.report.studies) <= set(content.report.studies)
+        else:
+            is_same = digest(held.stated) == digest(content)
+        return Acquaintance(held=held, is_repeat=is_same)
 
     def is_circular(self, tx: ReadTx, report: Report) -> bool:
         """Whether the report replaces one that says it replaces this one: if both were obeyed, none would be left."""
@@ -101,6 +109,8 @@ class Admission:
         The report is new, or one we know with the same content (``acquaintance``).
         """
         known = self._ledger.report(tx, self._tenant, str(content.report.document_id))
+        if known and known[0].link:
+            return self._confirm(tx, content, by, known[0])
         if known:
             for study in content.report.studies:
                 self._note(tx, by, study, "report-received-again", f"by message {by.control_id}")
@@ -108,9 +118,42 @@ class Admission:
         replaced = self._ledger.report(tx, self._tenant, str(content.report.replaces))
         if replaced:
             content = _keeping_masks(content, replaced[0].stated)
+        for study in content.report.studies:
+            for held in self._ledger.reports_of(tx, self._tenant, study):
+                if held.link == "unnamed" and held.status == "valid":
+                    content = _keeping_masks(content, held.stated)
         verdict = self.judge(tx, content)
         self._record(tx, by, content, verdict, notes)
         self._tighten_replacements(tx, by, content)
+        return verdict
+
+    def _confirm(self, tx: Tx, content: StatedReport, by: Carrier, link: HeldReport) -> gate.Verdict:
+        """A report that an archive named has come. It is judged beside what the archive says of the patient; where
+        the two differ, the exam is held and the archive's word stays until the sources agree."""
+        if link.status not in {"valid", "held"}:
+            return gate.Verdict()
+        content = _obeying_both(link.stated, content)
+        verdict = self.judge(tx, content)
+        for study in content.report.studies:
+            kind = "report-contradicts-archive" if verdict.conflicts and verdict.holds else "report-confirmed"
+            self._note(tx, by, study, kind, f"report {link.report_id} by message {by.control_id}")
+        if verdict.conflicts and verdict.holds:
+            self._ledger.set_report_status(tx, self._tenant, link.report_id, "held", verdict.reason)
+            self._follow(tx, by, link.stated, verdict)
+            return verdict
+        stays_held = link.status == "held" and link.reason == WITHDRAWN_ELSEWHERE and not verdict.holds
+        status, reason = ("held", link.reason) if stays_held else (self._status(tx, content, verdict), verdict.reason)
+        self._ledger.confirm(
+            tx,
+            self._tenant,
+            content,
+            zone=by.zone,
+            control_id=by.control_id,
+            status=status,
+            reason=reason,
+            now=by.at,
+        )
+        self._follow(tx, by, content, verdict)
         return verdict
 
     def _tighten_replacements(self, tx: Tx, by: Carrier, content: StatedReport) -> None:
@@ -428,6 +471,8 @@ class Admission:
             for study in left:
                 self._note(tx, by, study, "report-replaced", f"report {report.replaces} by {report.document_id}")
             studies += left
+        for study in () if verdict.holds else report.studies:
+            self._ledger.replace_unnamed(tx, self._tenant, study, by=str(report.document_id))
         if verdict.conflicts:
             kind = "identity-conflict" if verdict.holds else "identity-warning"
             for study in report.studies:

@@ -43,6 +43,11 @@ class Known:
         return [one for one in self.reports if one.status == "valid"]
 
     @property
+    def is_linked(self) -> bool:
+        """Whether a report that counts is known by its link alone, from an archive."""
+        return any(one.link for one in self.valid)
+
+    @property
     def doubtful(self) -> HeldReport | None:
         """The newest report that is held."""
         return next((one for one in reversed(self.reports) if one.status == "held"), None)

@@ -57,7 +57,9 @@ class StatedReport:
 class HeldReport:
     """A stored report: what it states, when it came and where it stands.
 
-    ``contested``: why the PACS contradicts it, by study; judged again each time that study settles.
+    ``contested``: why the PACS contradicts it, by study; judged again each time that study settles. ``link``: the
+    report never came itself: an archive named it (``named``), or an exam without one (``unnamed``), and what it
+    states is what the archived document does (``indexer.xdm``); "" for a report that came.
     """
 
     report_id: str
@@ -66,6 +68,7 @@ class HeldReport:
     contested: Mapping[str, str]
     stated: StatedReport
     received_at: datetime
+    link: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,12 +82,13 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """The newest version a query showed in the index."""
+    """The newest version a query showed in the index. ``outline``: of an imported one (``manifest.outline``)."""
 
     version: int
     unique_id: str
     entry_uuid: str
     content_hash: str
+    outline: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +216,8 @@ class Ledger:
             for held in reports:
                 doubtful = (held.status == "held" and held.reason != "patient-opposed") or held.contested
                 corrected = held.report_id == replaced and doubtful
-                if held.status in {"valid", "held"} and held.report_id != itself and not corrected:
+                is_itself = held.report_id == itself and not held.link  # what a link states, another document said
+                if held.status in {"valid", "held"} and not is_itself and not corrected:
                     shares.setdefault(held.report_id, (held, set()))[1].add(share)
 
         for study in report.studies:
@@ -307,14 +312,49 @@ class Ledger:
         status: str,
         reason: str,
         now: datetime,
+        link: str = "",
     ) -> None:
         """Store a report seen for the first time, and the exams it speaks of."""
         report = stated.report
         report_id = str(report.document_id)
         tx.change(
             "INSERT INTO report (tenant, report_id, received_at, control_id, status, reason, replaces, digest,"
-            " ins_blind, content) VALUES (:tenant, :report_id, :now, :control_id, :status, :reason, :replaces,"
-            " :digest, :ins_blind, :content)",
+            " ins_blind, content, link) VALUES (:tenant, :report_id, :now, :control_id, :status, :reason, :replaces,"
+            " :digest, :ins_blind, :content, :link)",
+            tenant=tenant,
+            report_id=report_id,
+            now=to_ms(now),
+            control_id=control_id,
+            status=status,
+            reason=reason,
+            replaces=str(report.replaces or ""),
+            digest=digest(stated),
+            ins_blind=self.ins_blind(tenant, report.patient.ins),
+            content=self._vault.seal(tenant, f"report.content/{report_id}", _STATED.dump_json(stated)),
+            link=link,
+        )
+        self._index_studies(tx, tenant, stated, zone=zone, now=now)
+        self._index_local_ids(tx, tenant, stated)
+
+    def confirm(
+        self,
+        tx: Tx,
+        tenant: str,
+        stated: StatedReport,
+        *,
+        zone: str,
+        control_id: str,
+        status: str,
+        reason: str,
+        now: datetime,
+    ) -> None:
+        """A report that was known by its link alone has come: its content takes the place of the archive's word."""
+        report = stated.report
+        report_id = str(report.document_id)
+        tx.change(
+            "UPDATE report SET received_at = :now, control_id = :control_id, status = :status, reason = :reason,"
+            " replaces = :replaces, digest = :digest, ins_blind = :ins_blind, content = :content, link = ''"
+            " WHERE tenant = :tenant AND report_id = :report_id",
             tenant=tenant,
             report_id=report_id,
             now=to_ms(now),
@@ -326,7 +366,35 @@ class Ledger:
             ins_blind=self.ins_blind(tenant, report.patient.ins),
             content=self._vault.seal(tenant, f"report.content/{report_id}", _STATED.dump_json(stated)),
         )
-        for study in report.studies:
+        self._index_studies(tx, tenant, stated, zone=zone, now=now)
+        self._index_local_ids(tx, tenant, stated)
+
+    def widen(self, tx: Tx, tenant: str, stated: StatedReport, *, zone: str, now: datetime) -> None:
+        """A report known by its link speaks of further exams."""
+        report_id = str(stated.report.document_id)
+        tx.change(
+            "UPDATE report SET content = :content WHERE tenant = :tenant AND report_id = :report_id",
+            tenant=tenant,
+            report_id=report_id,
+            content=self._vault.seal(tenant, f"report.content/{report_id}", _STATED.dump_json(stated)),
+        )
+        self._index_studies(tx, tenant, stated, zone=zone, now=now)
+        self._index_local_ids(tx, tenant, stated)
+
+    def replace_unnamed(self, tx: Tx, tenant: str, study: str, *, by: str) -> int:
+        """A report of the study has come: what stood for one that an archive did not name counts no more. ``by``: the
+        report."""
+        return tx.change(
+            "UPDATE report SET status = 'replaced', reason = '' WHERE tenant = :tenant AND link = 'unnamed'"
+            " AND status = 'valid' AND report_id <> :by AND report_id IN (SELECT report_id FROM report_study"
+            " WHERE tenant = :tenant AND study_uid = :study)",
+            tenant=tenant,
+            study=study,
+            by=by,
+        )
+
+    def _index_studies(self, tx: Tx, tenant: str, stated: StatedReport, *, zone: str, now: datetime) -> None:
+        for study in stated.report.studies:
             tx.change(
                 "INSERT INTO exam (tenant, study_uid, zone, first_seen_at) VALUES (:tenant, :study, :zone, :now)"
                 " ON CONFLICT DO NOTHING",
@@ -341,9 +409,8 @@ class Ledger:
                 " ON CONFLICT DO NOTHING",
                 tenant=tenant,
                 study=study,
-                report_id=report_id,
+                report_id=str(stated.report.document_id),
             )
-        self._index_local_ids(tx, tenant, stated)
 
     def restate(self, tx: Tx, tenant: str, stated: StatedReport, *, status: str, reason: str) -> None:
         """The same report under an envelope that says something else: what it states now, and where it stands."""
@@ -553,8 +620,10 @@ class Ledger:
         edition: Edition,
         content_hash: str,
         submission: Submission,
+        outline: str = "",
     ) -> None:
-        """Store one version: its content and exactly the bytes that will be sent."""
+        """Store one version: its content and exactly the bytes that will be sent; of an imported one, also its
+        ``outline``."""
         key = f"{manifest.study}/{edition.version}"
         parts = _Parts(
             metadata=submission.metadata,
@@ -564,9 +633,9 @@ class Ledger:
         )
         tx.change(
             "INSERT INTO manifest (tenant, study_uid, version, job_id, content_hash, unique_id, created_at, replaces,"
-            " content, submission, series, instances, document_bytes) VALUES (:tenant, :study, :version, :job_id,"
-            " :content_hash, :unique_id, :created_at, :replaces, :content, :submission, :series, :instances,"
-            " :document_bytes)",
+            " content, submission, series, instances, document_bytes, outline) VALUES (:tenant, :study, :version,"
+            " :job_id, :content_hash, :unique_id, :created_at, :replaces, :content, :submission, :series, :instances,"
+            " :document_bytes, :outline)",
             tenant=edition.tenant,
             study=manifest.study,
             version=edition.version,
@@ -580,6 +649,7 @@ class Ledger:
             series=len(manifest.series),
             instances=sum(len(one.instances) for one in manifest.series),
             document_bytes=sum(len(document) for document in submission.documents.values()),
+            outline=outline,
         )
 
     def submission_of(self, tx: ReadTx, tenant: str, job_id: int) -> tuple[int, Submission] | None:
@@ -652,8 +722,8 @@ class Ledger:
         """The newest version the index was seen to hold, or None: also when that one was withdrawn, because what it
         had replaced is no predecessor either."""
         row = tx.row(
-            "SELECT e.version, e.unique_id, e.entry_uuid, e.status, m.content_hash FROM entry e JOIN manifest m"
-            " ON m.tenant = e.tenant AND m.study_uid = e.study_uid AND m.version = e.version"
+            "SELECT e.version, e.unique_id, e.entry_uuid, e.status, m.content_hash, m.outline FROM entry e"
+            " JOIN manifest m ON m.tenant = e.tenant AND m.study_uid = e.study_uid AND m.version = e.version"
             " WHERE e.tenant = :tenant AND e.study_uid = :study ORDER BY e.version DESC LIMIT 1",
             tenant=tenant,
             study=study,
@@ -665,6 +735,7 @@ class Ledger:
             unique_id=row["unique_id"],
             entry_uuid=row["entry_uuid"],
             content_hash=row["content_hash"],
+            outline=row["outline"],
         )
 
     def is_trial(self, tx: ReadTx, tenant: str, study: str) -> bool:
@@ -714,6 +785,7 @@ class Ledger:
             reason=row["reason"],
             contested=contested,
             received_at=from_ms(row["received_at"]),
+            link=row["link"],
             stated=self._opened(row["tenant"], row["report_id"], row["content"]),
         )
 

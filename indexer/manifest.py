@@ -156,6 +156,24 @@ def content_hash(manifest: StudyManifest, context: Context) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def outline(manifest: StudyManifest, context: Context) -> str:
+    """SHA-256, lower-case hex, over what a KOS and its metadata tell of the content whoever wrote them: the patient,
+    the orders, the images, and from whom they are hidden."""
+    patient, hidden = manifest.patient, context.visibility
+    traits = patient.traits
+    images = sorted((str(one.uid), sorted(str(i.sop_instance) for i in one.instances)) for one in manifest.series)
+    told = [
+        manifest.study,
+        [patient.ins.matricule, patient.ins.oid] if patient.ins else sorted(i.value for i in patient.local_ids[:1]),
+        [traits.birth_name, traits.first_given_name, traits.sex, plain(traits.birth_date)],
+        sorted(order.accession_number for order in manifest.orders),
+        images,
+        [hidden.masked_to_professionals, hidden.invisible_to_patient, hidden.invisible_to_guardians],
+        context.confidentiality,
+    ]
+    return hashlib.sha256(json.dumps(told, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()
+
+
 def derived_uid(*parts: str) -> Uid:
     """UID under 2.25 (PS3.5 B.2) from the UUIDv5 of the parts: same parts, same UID."""
     return Uid(f"2.25.{uuid.uuid5(_NAMESPACE, json.dumps(parts)).int}")

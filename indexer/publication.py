@@ -31,8 +31,8 @@ from indexer.consent import Consents
 from indexer.decision import ABSENCE_APART, Decision, Do, Facts, Index, Pacs, decide
 from indexer.imaging import rejections
 from indexer.knowledge import Known
-from indexer.ledger import HeldReport, Ledger
-from indexer.manifest import Context, Edition, Imprint, StudyManifest, content_hash, edition, imprint
+from indexer.ledger import HeldReport, Ledger, Published
+from indexer.manifest import Context, Edition, Imprint, StudyManifest, content_hash, edition, imprint, outline
 from indexer.persons import Persons
 from indexer.ports import EntryAbsent, EntryAnswer, EntryFound, EntryUnknown, NationalIndex, StudySource
 from indexer.questions import Disagreeing
@@ -230,7 +230,8 @@ class Publication:
         except BadInput as fault:
             return Answer(event=Event.HELD, reason=fault.code, detail=str(fault), effects=judge)
         digest = content_hash(manifest, context)
-        predecessor = await self._predecessor(job, known, digest, facts)
+        outlined = outline(manifest, context) if known.is_linked else ""
+        predecessor = await self._predecessor(job, known, (digest, outlined), facts)
         if isinstance(predecessor, Answer):
             if predecessor.event is Event.NOT_YET:
                 return predecessor  # the judgement is made again then, and noted once
@@ -263,23 +264,28 @@ class Publication:
         found = gate.against_pacs(report=held.stated.report, study=study, rules=self._policy.rules)
         return gate.accepting(found, lambda one: self._ledger.mark(self._policy.tenant, one) in waived)
 
-    async def _predecessor(self, job: Job, known: Known, digest: str, facts: Facts) -> _Predecessor | Answer:
+    async def _predecessor(
+        self, job: Job, known: Known, content: tuple[str, str], facts: Facts
+    ) -> _Predecessor | Answer:
         """What the index shows of the versions it may hold; or why not to go on (FF-22). In shadow mode, what it
-        showed last."""
+        showed last. ``content``: hash, and outline when a report is known by its link alone, else ""."""
         if self._is_silent(known):
-            return _as_recorded(known.sendings, digest)
+            return _as_recorded(known.sendings, content)
         found = await standing.newest(
             job, known.sendings, self._find, patience=self._policy.patience, clock=self._clock
         )
         if isinstance(found, Answer):
             return found
-        said = decide(replace(facts, index=_compared(found, digest)))
+        said = decide(replace(facts, index=_compared(found, content)))
         learn = partial(self._learn, job=job, found=found, now=self._clock.now())
         if said.do is Do.PUBLISH:
             return _Predecessor(entry_uuid=None)
         if said.do in {Do.REPLACE, Do.UPDATE} and isinstance(found, standing.Shown):
             return _Predecessor(entry_uuid=found.entry.entry_uuid, effects=learn)
-        return replace(self._stopping(job, known, said), effects=learn)
+        answer = replace(self._stopping(job, known, said), effects=learn)
+        if said.reason == "already-indexed" and isinstance(found, standing.Shown) and found.outline:
+            return replace(answer, event=Event.FOUND)  # of an imported exam no job has said so yet
+        return answer
 
     def _learn(self, tx: Tx, *, job: Job, found: standing.Shown | standing.Missing | None, now: datetime) -> None:
         if isinstance(found, standing.Shown):
@@ -482,8 +488,8 @@ def _about(known: Known, said: Decision) -> str:
     return next((f"the PACS contradicts report {one.report_id} about study {other}" for one, other in contested), "")
 
 
-def _compared(found: standing.Shown | standing.Missing | None, digest: str) -> Index:
-    """What the index shows, beside what would be published."""
+def _compared(found: standing.Shown | standing.Missing | None, content: tuple[str, str]) -> Index:
+    """What the index shows, beside what would be published (hash, outline)."""
     match found:
         case None:
             return Index.NONE
@@ -491,15 +497,21 @@ def _compared(found: standing.Shown | standing.Missing | None, digest: str) -> I
             return Index.MISSING
         case standing.Shown(entry=entry) if entry.status != "Approved":
             return Index.DEPRECATED
-        case standing.Shown(content_hash=shown):
-            return Index.SAME if shown == digest else Index.OTHER
+        case standing.Shown():
+            return Index.SAME if _is_same(found, content) else Index.OTHER
 
 
-def _as_recorded(known: standing.Sendings, digest: str) -> _Predecessor | Answer:
+def _is_same(shown: standing.Shown | Published, content: tuple[str, str]) -> bool:
+    """The same content; while a report is known by its link alone, all of it that an archive tells."""
+    digest, outlined = content
+    return shown.content_hash == digest or (outlined != "" and shown.outline == outlined)
+
+
+def _as_recorded(known: standing.Sendings, content: tuple[str, str]) -> _Predecessor | Answer:
     """The predecessor by what a query showed last, without asking."""
     if known.published is None:
         return _Predecessor(entry_uuid=None)
-    if known.published.content_hash == digest:
+    if _is_same(known.published, content):
         return Answer(
             event=Event.UNNEEDED,
             reason="already-indexed",

@@ -80,11 +80,12 @@ class Sendings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """The newest of our versions that the index shows, whatever its status."""
+    """The newest of our versions that the index shows, whatever its status. ``outline``: of an imported one."""
 
     version: int
     content_hash: str
     entry: EntryFound
+    outline: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +151,8 @@ def _shown(
 ) -> Shown | Answer:
     if isinstance(entry, EntryUnknown):
         return patience.again(job, reason=f"index-{entry.reason}", detail=entry.detail, now=clock.now())
-    return Shown(version=version.version, content_hash=version.content_hash, entry=entry)
+    outline = version.outline if isinstance(version, Published) else ""
+    return Shown(version=version.version, content_hash=version.content_hash, entry=entry, outline=outline)
 
 
 def sent(answer: IndexAnswer) -> Answer:

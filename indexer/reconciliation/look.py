@@ -20,11 +20,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from indexer import gate
+from indexer.admission import WITHDRAWN_ELSEWHERE
 from indexer.assemble import assemble
 from indexer.consent import Consents
 from indexer.imaging import rejections
 from indexer.ledger import HeldReport, Ledger, Prepared, Published
-from indexer.manifest import Context, StudyManifest, content_hash, edition
+from indexer.manifest import Context, StudyManifest, content_hash, edition, outline
 from indexer.ports import EntryAbsent, EntryFound, EntryUnknown, IndexSearch, Listed, NationalIndex, StudySource
 from indexer.publication import Policy
 from indexer.questions import Disagreeing, combine
@@ -42,8 +43,6 @@ from security.outbox import jobs
 from security.outbox.states import STOPPED, TERMINAL
 from security.store.port import ReadTx, Store, Tx
 
-WITHDRAWN_ELSEWHERE = "withdrawn-elsewhere"
-"""Why a report of an exam is held that the index says was withdrawn and we know of no reason."""
 PARALLEL = 8
 """Exams of a batch that are asked for at once."""
 _VERSIONS_TRIED = 64
@@ -81,14 +80,31 @@ class Ours:
         known = (one for one in (self.published, self.attempted) if one and one.version == version)
         return next((one.content_hash for one in known), "")
 
+    def is_shown(self, version: int, content: Content) -> bool:
+        """Whether that version has this content; while a report is known by its link alone, all of it that an archive
+        tells."""
+        if self.hash_of(version) == content.digest:
+            return True
+        published = self.published
+        return (
+            bool(content.outline)
+            and published is not None
+            and (published.version, published.outline)
+            == (
+                version,
+                content.outline,
+            )
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """What a manifest of the study would hold now."""
+    """What a manifest of the study would hold now. ``outline``: "" unless a report is known by its link alone."""
 
     manifest: StudyManifest
     context: Context
     digest: str
+    outline: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +174,7 @@ class Lookout:
         (pacs, content, day), (shown, entry, version) = await asyncio.gather(
             self._pacs(study, known), self._shown(known, listed)
         )
-        if pacs is Pacs.OTHER and content is not None and known.hash_of(version) == content.digest:
+        if pacs is Pacs.OTHER and content is not None and known.is_shown(version, content):
             pacs = Pacs.SAME
         picture = self._picture(
             study, known, pacs=pacs, shown=shown, content=content, day=day, entry=entry, version=version
@@ -240,7 +256,12 @@ class Lookout:
             )
         except BadInput:
             return Pacs.CONTRADICTED, None
-        content = Content(manifest=manifest, context=context, digest=content_hash(manifest, context))
+        content = Content(
+            manifest=manifest,
+            context=context,
+            digest=content_hash(manifest, context),
+            outline=outline(manifest, context) if any(one.link for one in valid) else "",
+        )
         return Pacs.OTHER, content
 
     def _is_contradicted(self, held: HeldReport, study: Study, ours: Ours) -> bool:

@@ -112,6 +112,20 @@ async def restored(w: World, copy: Path, folder: Path) -> AsyncIterator[World]:
         await store.close()
 
 
+@asynccontextmanager
+async def another_box(w: World, folder: Path) -> AsyncIterator[World]:
+    """A box with a fresh database and a key of its own, under the same tenant, before the same index and PACS."""
+    folder.mkdir()
+    store = await open_store(folder / "gateway.db", COMPONENTS)
+    vault = await Vault.load(store, b"b" * 32, [w.policy.tenant], w.clock)
+    other = replace(w, store=store, vault=vault, ledger=Ledger(vault))
+    other.intake = _intake(other)
+    try:
+        yield other
+    finally:
+        await store.close()
+
+
 def _intake(w: World) -> Intake:
     w.admission = Admission(tenant=w.policy.tenant, ledger=w.ledger, rules=w.policy.rules)
     return Intake(
