@@ -596,19 +596,56 @@ def reconcile(
 
 @app.command()
 def backup(
-    file: Annotated[Path, typer.Argument(help="New file to write.")],
+    file: Annotated[Path | None, typer.Argument(help="New file to write.")] = None,
     conf: Conf = None,
     with_key: Annotated[
         bool,
         typer.Option("--with-key", help="Put the key file inside too: whoever has the file then reads patients."),
     ] = False,
+    xdm: Annotated[
+        Path | None,
+        typer.Option(
+            "--xdm",
+            help="Instead, export what the index holds for another box: a new .zip, or a folder with one for each"
+            " month. It names patients in clear.",
+        ),
+    ] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option("--since", formats=["%Y-%m-%d"], help="With --xdm: exams shown by the index since that day."),
+    ] = None,
+    study: Annotated[
+        list[str] | None, typer.Option("--study", help="With --xdm: only this study; repeat it.")
+    ] = None,
+    tenant: Tenant = "",
     as_json: AsJson = False,
     lang: Lang = None,
 ) -> None:
-    """One file with a consistent copy of database and configuration, read back and checked; also while serving."""
-    from gateway import commands
+    """One file with a consistent copy of database and configuration, read back and checked; also while serving.
+
+    With --xdm, archives of the published exams for another box instead.
+    """
+    from gateway import commands, views
 
     settings, words = _settings(conf), _words(lang)
+    if (file is None) is (xdm is None) or (xdm is None and (since or study)) or (xdm is not None and with_key):
+        raise typer.BadParameter("FILE [--with-key], or --xdm PATH [--since DAY] [--study UID]")
+    if xdm is not None:
+        raise typer.Exit(
+            asyncio.run(
+                commands.export_xdm(
+                    settings,
+                    words,
+                    tenant=views.one_tenant(settings, tenant, words),
+                    target=xdm.absolute(),
+                    since=since.date() if since else None,
+                    studies=study or [],
+                    as_json=as_json,
+                    progress=_progress,
+                )
+            )
+        )
+    assert file is not None, "one of the two was given"
     raise typer.Exit(
         asyncio.run(commands.back_up(settings, words, conf=conf, file=file, with_key=with_key, as_json=as_json))
     )
@@ -624,15 +661,41 @@ def restore(
     mark: Annotated[
         bool, typer.Option("--mark", help="Only note that the database was restored by other tools (PostgreSQL).")
     ] = False,
+    xdm: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--xdm", help="Instead, take the exams of an XDM archive into the database; repeat for several."
+        ),
+    ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="With --xdm: check the archive, change nothing.")] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="With --xdm: do it.")] = False,
+    tenant: Tenant = "",
     as_json: AsJson = False,
     lang: Lang = None,
 ) -> None:
-    """Put the database of a backup in its place, checked before anything is touched."""
-    from gateway import commands
+    """Put the database of a backup in its place, checked before anything is touched.
+
+    With --xdm, take exams from the archive of another box instead.
+    """
+    from gateway import commands, views
 
     settings, words = _settings(conf), _words(lang)
-    if mark is (file is not None):
-        raise typer.BadParameter("FILE, or --mark")
+    if [file is not None, mark, bool(xdm)].count(True) != 1 or ((plan is apply) if xdm else (plan or apply)):
+        raise typer.BadParameter("FILE [--replace], or --mark, or --xdm ARCHIVE with --plan or --apply")
+    if xdm:
+        raise typer.Exit(
+            asyncio.run(
+                commands.import_xdm(
+                    settings,
+                    words,
+                    tenant=views.one_tenant(settings, tenant, words),
+                    files=[one.absolute() for one in xdm],
+                    apply=apply,
+                    as_json=as_json,
+                    progress=_progress,
+                )
+            )
+        )
     raise typer.Exit(commands.restore(settings, words, file=file, replace=replace, as_json=as_json))
 
 

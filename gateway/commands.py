@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 import typer
 
-from gateway import backload, drift, wiring
+from gateway import archives, backload, drift, wiring
 from gateway.continuity import commands as continuity
 from gateway.i18n import N_, Words
 from gateway.pacs.probe import report_from, report_text
@@ -256,6 +256,67 @@ async def back_up(
             )
         )
     return 0
+
+
+async def export_xdm(
+    settings: Settings,
+    words: Words,
+    *,
+    tenant: str,
+    target: Path,
+    since: date | None,
+    studies: Sequence[str],
+    as_json: bool,
+    progress: Callable[[str], None],
+) -> int:
+    """Write XDM archives; 1 when a version had to be left out.
+
+    Raises:
+        Refused, Broken: as ``gateway.continuity.xdm.export``.
+    """
+    facts: dict[str, Any] = {
+        "tenant": tenant,
+        "target": str(target),
+        "since": since.isoformat() if since else "",
+        "studies": list(studies),
+        "actor": _actor(),
+    }
+    async with wiring.orders(settings) as order:
+        made = await order("export-xdm", facts, progress)
+    _told(made, archives.exported(made, words), as_json=as_json)
+    return 1 if made["left_out"] else 0
+
+
+async def import_xdm(
+    settings: Settings,
+    words: Words,
+    *,
+    tenant: str,
+    files: Sequence[Path],
+    apply: bool,
+    as_json: bool,
+    progress: Callable[[str], None],
+) -> int:
+    """Look at XDM archives, and with ``apply`` take them in; 1 when a set was refused or an exam is held.
+
+    Raises:
+        Refused: as ``gateway.continuity.xdm.bring_in``.
+    """
+    facts: dict[str, Any] = {
+        "tenant": tenant,
+        "files": [str(file) for file in files],
+        "apply": apply,
+        "actor": _actor(),
+    }
+    async with wiring.orders(settings) as order:
+        done = await order("import-xdm", facts, progress)
+    _told(done, archives.imported(done, words), as_json=as_json)
+    return 1 if done["refused"] or done["counts"].get("held") else 0
+
+
+def _told(facts: Mapping[str, Any], lines: Iterable[str], *, as_json: bool) -> None:
+    for line in (json.dumps(facts, ensure_ascii=False),) if as_json else lines:
+        typer.echo(line)
 
 
 def restore(settings: Settings, words: Words, *, file: Path | None, replace: bool, as_json: bool) -> int:

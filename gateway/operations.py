@@ -11,13 +11,14 @@ import base64
 import binascii
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
-from datetime import date
+from datetime import date, datetime, time
+from pathlib import Path
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 from gateway.alerts import rows as alert_rows
 from gateway.alerts.texts import headline
-from gateway.continuity import copies
+from gateway.continuity import copies, xdm
 from gateway.i18n import words
 from gateway.pacs.probe import ProbeReport, report_facts, run_probe
 from gateway.tenancy import Tenant
@@ -28,6 +29,7 @@ from indexer.exchanges.reveal import Masked
 from indexer.exchanges.rows import Listed, Opened
 from indexer.reconciliation.round import Report
 from indexer.reconciliation.rows import Window
+from indexer.xdm.export import Wanted
 from security import audit
 from security.clock import Clock
 from security.errors import BadInput, Refused
@@ -236,6 +238,45 @@ class Operations:
         now = self._clock.now()
         await self._store.write(lambda tx: copies.note(tx, now=now, last_audit_no=last_audit_no, digest=digest))
 
+    async def export_xdm(
+        self,
+        tenant: str,
+        target: Path,
+        *,
+        since: date | None,
+        studies: Sequence[str],
+        actor: str,
+        say: Callable[[str], None],
+    ) -> xdm.Exported:
+        """Write what the index holds of the tenant into XDM archives."""
+        found = self._tenant(tenant)
+        publisher, now = found.settings.publisher, self._clock.now()
+        zone = ZoneInfo(found.settings.timezone)
+        begins = datetime.combine(since, time(), tzinfo=zone) if since else None
+        return await xdm.export(
+            self._store,
+            found.admission,
+            self._clock,
+            Wanted(tenant=tenant, until=now, since=begins, studies=tuple(studies)),
+            target,
+            sender=xdm.Sender(
+                institution=publisher.institution_name,
+                identifier=publisher.institution_id,
+                software=publisher.manufacturer,
+            ),
+            actor=actor,
+            say=say,
+        )
+
+    async def import_xdm(
+        self, tenant: str, files: Sequence[Path], *, apply: bool, actor: str, say: Callable[[str], None]
+    ) -> xdm.Imported:
+        """Read XDM archives, and with ``apply`` take the exams that the database lacks."""
+        found = self._tenant(tenant)
+        done = await xdm.bring_in(self._store, found.admission, self._clock, files, apply=apply, actor=actor, say=say)
+        self._nudge()
+        return done
+
     async def probe(self, tenant: str, pacs: str) -> ProbeReport:
         """Find out what a PACS is able to do, and keep the record."""
         peers = self._tenant(tenant).peers
@@ -328,7 +369,31 @@ class Operations:
         async def backed_up(facts: Facts, _say: Say) -> None:
             await self.backed_up(last_audit_no=int(_fact(facts, "last_audit_no")), digest=_fact(facts, "digest"))
 
+        async def export_xdm(facts: Facts, say: Say) -> Facts:
+            since = facts.get("since")
+            made = await self.export_xdm(
+                _fact(facts, "tenant"),
+                Path(_fact(facts, "target")),
+                since=_day(since) if since else None,
+                studies=_texts(facts, "studies"),
+                actor=_fact(facts, "actor"),
+                say=say,
+            )
+            return asdict(made)
+
+        async def import_xdm(facts: Facts, say: Say) -> Facts:
+            done = await self.import_xdm(
+                _fact(facts, "tenant"),
+                [Path(one) for one in _texts(facts, "files")],
+                apply=facts.get("apply") is True,
+                actor=_fact(facts, "actor"),
+                say=say,
+            )
+            return asdict(done)
+
         return {
+            "export-xdm": export_xdm,
+            "import-xdm": import_xdm,
             "backed-up": backed_up,
             "reveal": reveal,
             "reconcile": reconcile,
@@ -415,6 +480,13 @@ def _day(told: object) -> date:
         return date.fromisoformat(str(told))
     except ValueError:
         raise BadInput("a day is not YYYY-MM-DD", code="bad-fact", hint=_OTHER_VERSION) from None
+
+
+def _texts(facts: Facts, name: str) -> list[str]:
+    value = facts.get(name)
+    if not isinstance(value, list) or not all(isinstance(one, str) and one for one in value):
+        raise BadInput(f"{name} is no list of texts", code="bad-fact", hint=_OTHER_VERSION)
+    return value
 
 
 def _fact(facts: Facts, name: str) -> str:

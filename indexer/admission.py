@@ -38,6 +38,10 @@ from security.store.port import ReadTx, Tx
 
 WITHDRAWN_ELSEWHERE = "withdrawn-elsewhere"
 """Why a report of an exam is held that the index, or an archive, says was withdrawn, and we know of no reason."""
+ARCHIVE_LINK = "archive-link"
+"""Why an exam is held whose archive names a report that is another patient's, or about other exams."""
+_UNTIL_A_REPORT = frozenset({WITHDRAWN_ELSEWHERE, ARCHIVE_LINK})
+"""Reasons that no word about the patient lifts: another report does, or a person."""
 _NEVER_CORRECTED = datetime.max.replace(tzinfo=UTC)
 
 
@@ -185,7 +189,9 @@ class Admission:
             kind = "patient-opposed" if is_opposed else "patient-not-opposed"
             self._note(tx, by, study, kind, f"by message {by.control_id}")
         for held in changed:
-            if held.report_id not in after:
+            if held.reason in _UNTIL_A_REPORT:
+                self._follow_on(tx, by, held.stated.report.studies, Arrival.OPPOSITION, held=held.reason)
+            elif held.report_id not in after:
                 self._judge_again(tx, by, held.stated, held)
             elif held.status == "valid" or held.reason == "patient-opposed":
                 self._opposing(tx, by, held)
@@ -321,7 +327,7 @@ class Admission:
         verdict = self.judge(tx, held.stated)
         status, studies = self._status(tx, held.stated, verdict), held.stated.report.studies
         is_moved = (status, verdict.reason) != (held.status, held.reason)
-        if not is_moved and not is_changed:
+        if held.reason in _UNTIL_A_REPORT or (not is_moved and not is_changed):
             return
         for study in studies:
             self._note(tx, by, study, f"identity-{stated.kind}", f"by message {by.control_id}")

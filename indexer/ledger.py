@@ -386,7 +386,8 @@ class Ledger:
         report."""
         return tx.change(
             "UPDATE report SET status = 'replaced', reason = '' WHERE tenant = :tenant AND link = 'unnamed'"
-            " AND status = 'valid' AND report_id <> :by AND report_id IN (SELECT report_id FROM report_study"
+            " AND (status = 'valid' OR (status = 'held' AND reason IN ('archive-link', 'withdrawn-elsewhere')))"
+            " AND report_id <> :by AND report_id IN (SELECT report_id FROM report_study"
             " WHERE tenant = :tenant AND study_uid = :study)",
             tenant=tenant,
             study=study,

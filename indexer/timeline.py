@@ -154,6 +154,8 @@ MISSING: dict[str, str] = {
     f" of: see that it answers; {_AGAIN}",
     "withdrawn-elsewhere": "the index says that this exam was withdrawn, and the database was restored from before"
     " that: a new report publishes it again",
+    "archive-link": "the archive it was imported from names a report that is another patient's or about other exams:"
+    " compare both, then release the exam, or let the RIS send its report",
     "paused": "somebody paused this tenant: it goes on by itself once the tenant is resumed",
     "still-visible": f"the index accepted the withdrawal; a query still shows the entry; {_AGAIN}",
     "never-withdrawn": "the index took the withdrawal many times and still shows the entry; ask the index why",

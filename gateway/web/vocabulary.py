@@ -150,6 +150,7 @@ REASONS: Final[Mapping[str, str]] = {
     "pacs-absent-once": N_("no longer in the PACS"),
     "pacs-absent-many": N_("many exams gone from the PACS"),
     "all-rejected": N_("every image was rejected"),
+    "archive-link": N_("imported with another exam's report"),
     "withdrawn-elsewhere": N_("withdrawn at the index, reason forgotten here"),
 }
 
@@ -189,6 +190,9 @@ STEPS: Final[Mapping[str, str]] = {
     "taken-out": N_("taken out of the index by a person"),
     "reconciled": N_("difference found by reconciliation"),
     "released": N_("released by a person"),
+    "imported": N_("imported from an archive"),
+    "report-confirmed": N_("report of an imported exam received"),
+    "report-contradicts-archive": N_("report contradicts the archive"),
     "report-contested": N_("report contested"),
     "report-received": N_("report received"),
     "report-received-again": N_("same report received again"),

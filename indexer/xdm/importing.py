@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from indexer.admission import WITHDRAWN_ELSEWHERE, Admission, Carrier
+from indexer.admission import ARCHIVE_LINK, WITHDRAWN_ELSEWHERE, Admission, Carrier
 from indexer.decision import Arrival
 from indexer.ledger import HeldReport, StatedReport
 from indexer.manifest import Edition, derived_uid, outline
@@ -36,8 +36,6 @@ from security.outbox.port import JobClass
 from security.store.port import ReadTx, Tx
 
 ZONE = "ops"
-STRANGE_LINK = "archive-link"
-"""Why an exam is held whose archive names a report that is another patient's, or about other exams."""
 _STATUSES = frozenset({"Approved", "Deprecated", "Deleted"})
 
 
@@ -220,7 +218,7 @@ def _link(tx: Tx, admission: Admission, found: Chain, report: DocumentId, *, nam
         stand_in = DocumentId(root=derived_uid("archived-report", str(found.newest.imprint.unique_id)))
         stated, named = _stated(found.newest, stand_in), "unnamed"
     verdict = admission.judge(tx, stated)
-    reason = STRANGE_LINK if there is not None else verdict.reason
+    reason = ARCHIVE_LINK if there is not None else verdict.reason
     if found.is_withdrawn:
         reason = WITHDRAWN_ELSEWHERE
     ledger.add_report(

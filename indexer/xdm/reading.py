@@ -52,9 +52,10 @@ class Patients:
 class Version:
     """One published version of one exam.
 
-    ``regions``: as the metadata name them. ``number``: as the set states it, None when it does not. ``status``: ``Approved``, ``Deprecated``, ``Deleted``, or
-    "" when the archive does not say. ``content_hash``: as claimed, "" for none. ``metadata``: the request of the set,
-    as it was sent. ``documents``: by entry id. ``notes``: what is missing, for people.
+    ``regions``: as the metadata name them. ``number``: as the set states it, None when it does not. ``status``:
+    ``Approved``, ``Deprecated``, ``Deleted``, or "" when the archive does not say. ``content_hash``: as claimed, ""
+    for none. ``metadata``: the request of the set, as it was sent. ``documents``: by entry id. ``notes``: what is
+    missing, for people.
     """
 
     manifest: StudyManifest

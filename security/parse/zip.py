@@ -211,7 +211,7 @@ class ZipArchive:
             size, packed, _ = _widened(extra, (size, packed, 0), 0)
             if (size, packed, crc) != (entry.size, entry.compressed, entry.crc):
                 raise _refused("zip-layout", "a local header states another size than the directory")
-        return entry.at + _LOCAL.size + name_len + extra_len
+        return entry.at + _LOCAL.size + len(raw) + len(extra)
 
 
 def _directory(file: BinaryIO, length: int) -> _Directory:
