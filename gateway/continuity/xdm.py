@@ -18,7 +18,7 @@ import stat
 import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -293,7 +293,9 @@ class _Writer:
     def abandon(self) -> None:
         """Leave nothing behind of an archive that was not finished."""
         if self._zip is not None and self._out is not None:
-            self._out.close()
+            with suppress(OSError):  # what is thrown away need not be whole
+                self._zip.close()
+                self._out.close()
         if self._file is not None:
             _part(self._file).unlink(missing_ok=True)
 

@@ -83,7 +83,7 @@ def versions(folder: str, files: Mapping[str, str], read: Callable[[str], bytes]
 
     Raises:
         BadInput: as ``metadata.read``, ``indexer.kos.read`` and ``layout``; ``xdm-document-missing``, ``xdm-hash``,
-            ``xdm-no-manifest``, ``xdm-unique-id``, ``xdm-study``, ``xdm-date``, ``xdm-set``.
+            ``xdm-preamble``, ``xdm-no-manifest``, ``xdm-unique-id``, ``xdm-study``, ``xdm-date``, ``xdm-set``.
     """
     submission, request = metadata.read(read(files[layout.METADATA.casefold()]))
     if len(submission.sets) != 1:
@@ -142,6 +142,8 @@ def _version(
     notes: Sequence[str],
 ) -> Version:
     package, data = submission.sets[0], documents[entry.id]
+    if any(data[:128]):  # it may make another file of this one (T12), and what was hashed cannot be changed
+        raise _refused("xdm-preamble", "the preamble of a KOS holds something")
     read = kos.read(data)
     manifest, made = read.manifest, read.imprint
     if entry.unique_id != made.unique_id:

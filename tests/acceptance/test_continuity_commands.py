@@ -71,3 +71,30 @@ def test_a_backup_with_the_key_says_so_loudly(conf: Path, tmp_path: Path) -> Non
 def test_the_mark_alone_and_neither_file_nor_mark(conf: Path) -> None:
     assert poterne("restore", "--mark", "--conf", str(conf)).returncode == 0
     assert poterne("restore", "--conf", str(conf)).returncode == 2
+
+
+def test_xdm_archives_are_written_and_read_by_the_same_two_commands(conf: Path, tmp_path: Path) -> None:
+    made = poterne("backup", "--xdm", str(tmp_path / "all.zip"), "--json", "--conf", str(conf))
+    assert (made.returncode, json.loads(made.stdout)["archives"]) == (0, [])
+    said = poterne("backup", "--xdm", str(tmp_path / "all.zip"), "--conf", str(conf), lang="fr")
+    assert "Rien à exporter" in said.stdout
+    (tmp_path / "no.zip").write_bytes(b"MZ")
+    planned = poterne("restore", "--xdm", str(tmp_path / "no.zip"), "--plan", "--conf", str(conf), lang="fr")
+    assert (planned.returncode, "[zip-form]" in planned.stdout) == (1, True)
+    missing = poterne("restore", "--xdm", str(tmp_path / "none.zip"), "--apply", "--conf", str(conf))
+    assert (missing.returncode, "xdm-file" in missing.stderr) == (2, True)
+
+
+def test_xdm_without_plan_or_apply_or_beside_a_backup_is_bad_usage(conf: Path, tmp_path: Path) -> None:
+    archive = str(tmp_path / "a.zip")
+    for asked in (
+        ("restore", "--xdm", archive),
+        ("restore", "--xdm", archive, "--plan", "--apply"),
+        ("restore", archive, "--plan"),
+        ("restore", archive, "--mark"),
+        ("backup",),
+        ("backup", archive, "--xdm", archive),
+        ("backup", archive, "--since", "2026-01-08"),
+        ("backup", "--xdm", archive, "--with-key"),
+    ):
+        assert poterne(*asked, "--conf", str(conf)).returncode == 2, asked

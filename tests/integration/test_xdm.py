@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import stat
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from gateway.lab.ris import LabExam, build_mdm
+from gateway.lab.ris import LabExam, LabOrder, build_adt_consent, build_mdm
 from indexer import withdrawal
+from security.errors import Broken, Refused
 from security.outbox.states import State
+from tests.integration.test_messages import said
 from tests.support.archives import bring_in, changed, export, put_together, taken_apart
 from tests.support.reconciling import another_box, lab_exam, reconciler_of
 from tests.support.world import TENANT, World, world
@@ -365,3 +369,132 @@ async def test_an_export_takes_what_was_asked_for(w: World, tmp_path: Path) -> N
     assert (await export(w, tmp_path / "one.zip", studies=(lab_exam(1).studies[0],))).exams == 1
     assert (await export(w, tmp_path / "none.zip", studies=("1.2.3",))).archives == ()
     assert not (tmp_path / "none.zip").exists()
+
+
+async def test_the_archive_has_the_national_layout_and_other_tools_read_it(w: World, tmp_path: Path) -> None:
+    exam = lab_exam(1)
+    archive = await one_exported(w, tmp_path, exam)
+    files = taken_apart(archive)
+    assert list(files) == [
+        "KA202603/IHE_XDM/SS000001/METADATA.XML",
+        "KA202603/IHE_XDM/SS000001/KOS_1_1.DCM",
+        "KA202603/IHE_XDM/SS000001/CR.TXT",
+        "KA202603/INDEX.HTM",
+        "KA202603/README.TXT",
+    ]
+    patient = exam.patient
+    assert files["KA202603/IHE_XDM/SS000001/CR.TXT"].decode() == ";".join(
+        [exam.document_id, "", str(patient.matricule), patient.ins_oid, patient.ipp, patient.ipp_issuer]
+    )
+    for name in ("KA202603/INDEX.HTM", "KA202603/README.TXT"):
+        text = files[name].decode()
+        assert text.index("Manifestes d’imagerie") < text.index("Imaging manifests")
+        assert "FANTÔME" not in text.replace("Centre FANTÔME", "")
+        assert str(patient.matricule) not in text
+
+
+@pytest.mark.dcmtk
+async def test_unzip_and_dcmdump_agree(w: World, tmp_path: Path) -> None:
+    archive = await one_exported(w, tmp_path, lab_exam(1))
+    tested = subprocess.run(["unzip", "-tq", str(archive)], capture_output=True, text=True, check=False)
+    assert (tested.returncode, tested.stdout[:9]) == (0, "No errors")
+    kos = tmp_path / "kos.dcm"
+    kos.write_bytes(taken_apart(archive)["KA202603/IHE_XDM/SS000001/KOS_1_1.DCM"])
+    dumped = subprocess.run(["dcmdump", "-q", "+L", str(kos)], capture_output=True, text=True, check=False)
+    assert (dumped.returncode, dumped.stderr) == (0, "")
+    assert "(0008,0016) UI =KeyObjectSelectionDocumentStorage" in dumped.stdout
+
+
+async def test_a_hostile_archive_is_refused_by_name_and_the_others_are_taken(w: World, tmp_path: Path) -> None:
+    archive = await one_exported(w, tmp_path, lab_exam(1))
+    (tmp_path / "no.zip").write_bytes(b"MZ" + b"\0" * 100)
+    (tmp_path / "cut.zip").write_bytes(archive.read_bytes()[:-40])
+    put_together(tmp_path / "other.zip", {"a/b.txt": b"x"})
+    put_together(tmp_path / "out.zip", {"../../IHE_XDM/SS000001/METADATA.XML": b"<x/>"})
+    names = ("no.zip", "cut.zip", "other.zip", "out.zip", "a.zip")
+    async with another_box(w, tmp_path / "b") as b:
+        found = await bring_in(b, *(tmp_path / name for name in names))
+        assert [(one.file, one.code) for one in found.refused] == [
+            ("no.zip", "zip-form"),
+            ("cut.zip", "zip-form"),
+            ("other.zip", "xdm-empty"),
+            ("out.zip", "zip-name"),
+        ]
+        assert found.counts == {"imported": 1}
+
+
+async def test_an_archive_is_never_written_over_and_nothing_is_left_of_one_that_failed(
+    w: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = await one_exported(w, tmp_path, lab_exam(1))
+    before = archive.read_bytes()
+    with pytest.raises(Refused, match="xdm-exists"):
+        await export(w, archive)
+    assert archive.read_bytes() == before
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("gateway.continuity.xdm._Writer.finish", full)
+    with pytest.raises(Broken, match="xdm-write"):
+        await export(w, tmp_path / "full.zip")
+    assert not list(tmp_path.glob("full*"))
+
+
+async def test_a_patient_who_opposes_in_the_importing_box_leaves_the_index(w: World, tmp_path: Path) -> None:
+    exam = lab_exam(1)
+    archive = await one_exported(w, tmp_path, exam)
+    async with another_box(w, tmp_path / "b") as b:
+        reconciler_of(b)
+        sent = build_adt_consent(exam.patient, opposition="IO", at=said(b), sent_at=said(b), control_id="C1")
+        assert "MSA|AA" in await b.raw(sent)
+        assert (await bring_in(b, archive)).counts == {"held": 1}
+        await b.settle()
+        assert await b.entries(exam) == []
+
+
+async def test_a_report_on_two_studies_speaks_of_both_after_the_import(w: World, tmp_path: Path) -> None:
+    exam = lab_exam(1)
+    second = replace(exam, studies=(f"{exam.studies[0]}.9",), orders=(LabOrder(accession_number="ACN9"),))
+    both = replace(exam, studies=(*exam.studies, *second.studies), orders=(*exam.orders, *second.orders))
+    w.pacs.hold(exam)
+    w.pacs.hold(second)
+    await w.report(both)
+    await w.settle()
+    await export(w, tmp_path / "a.zip")
+    async with another_box(w, tmp_path / "b") as b:
+        assert (await bring_in(b, tmp_path / "a.zip")).counts == {"imported": 2}
+        reconciler = reconciler_of(b)
+        await b.settle()
+        assert (await reconciler.run(None)).counts == {"in-step": 2}
+        assert "MSA|AA" in await take_back(b, both)
+        await b.settle()
+        assert await b.entries(exam) == []
+
+
+async def test_t12_a_kos_that_is_also_a_programme_is_refused(w: World, tmp_path: Path) -> None:
+    archive = await one_exported(w, tmp_path, lab_exam(1))
+    files = taken_apart(archive)
+    kos = next(name for name in files if name.endswith(".DCM"))
+    metadata = next(name for name in files if name.endswith("METADATA.XML"))
+    honest = files[kos]
+    files[kos] = b"MZ" + honest[2:]
+    before, after = (hashlib.sha1(one, usedforsecurity=False).hexdigest().encode() for one in (honest, files[kos]))
+    files[metadata] = files[metadata].replace(before, after)
+    async with another_box(w, tmp_path / "b") as b:
+        found = await bring_in(b, put_together(tmp_path / "mz.zip", files))
+        assert [one.code for one in found.refused] == ["xdm-preamble"]
+        assert await b.count("exam") == 0
+
+
+async def test_what_the_other_box_published_after_its_export_is_adopted_not_doubled(w: World, tmp_path: Path) -> None:
+    archive = await one_exported(w, tmp_path, lab_exam(1))
+    later = lab_exam(2)
+    await publish(w, later)
+    async with another_box(w, tmp_path / "b") as b:
+        await bring_in(b, archive)
+        reconciler_of(b)
+        await b.settle()
+        await b.report(replace(later, region=("51185008", "thorax")))
+        await b.settle()
+        assert sorted(status for _, status in await b.entries(later)) == ["Approved", "Deprecated"]

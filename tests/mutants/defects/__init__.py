@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tests.mutants.defects import (
     access,
+    archives,
     dimse,
     doors,
     exams,
@@ -55,6 +56,7 @@ _ROOMS = (
     store,
     protection,
     reconciliation,
+    archives,
 )
 
 DEFECTS: tuple[Defect, ...] = tuple(defect for room in _ROOMS for defect in room.DEFECTS)
