@@ -393,7 +393,15 @@ class _Shelf:
                 continue
             sets = layout.sets_of(entry.name for entry in archive.entries)
             if not sets:
-                self._refuse(file, "", BadInput("no IHE_XDM folder with a METADATA.XML", code="xdm-empty"))
+                self._refuse(
+                    file,
+                    "",
+                    BadInput(
+                        "no IHE_XDM folder with a METADATA.XML",
+                        code="xdm-empty",
+                        hint="name an XDM archive (drim-m §7)",
+                    ),
+                )
                 continue
             self._archives.append((file, archive, sets))
             self._entries.append({entry.name: at for at, entry in enumerate(archive.entries)})

@@ -135,7 +135,9 @@ def _laid_out(one: Published, sent: Submission, links: bytes, number: int) -> di
     for entry in entries:
         is_manifest = entry.unique_id == sent.unique_id
         if is_manifest and entry.mime_type != _DICOM:
-            raise BadInput("the manifest is no KOS", code="not-a-kos")
+            raise BadInput(
+                "the manifest is no KOS", code="not-a-kos", hint="the layout has room for DICOM manifests only"
+            )
         if entry.id not in sent.documents:  # of an import: a signature that was not there
             continue
         name = layout.manifest_name(number) if is_manifest else layout.signature_name(number)

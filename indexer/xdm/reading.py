@@ -192,18 +192,11 @@ def _patients(
 ) -> Patients:
     """``stated`` says of every identifier whichever of its sources differs from the KOS."""
     ids = [_identified(value) for value in (entry.patient_id, package.patient_id) if value]
-    nationals = [
-        Ins(matricule=one.value, oid=one.issuer, status="VALI") for one in ids if one.issuer in INS_AUTHORITIES
-    ]
-    nationals += [
-        Ins(matricule=link.matricule, oid=link.ins_oid, status="VALI")
-        for link in links
-        if link.matricule and link.ins_oid
-    ]
-    known = document.ins
-    differing = (
-        one for one in nationals if known is None or (one.matricule, one.oid) != (known.matricule, known.oid)
-    )
+    known = (document.ins.matricule, document.ins.oid) if document.ins else ("", "")
+    named = [(one.value, one.issuer) for one in ids if one.issuer in INS_AUTHORITIES]
+    named += [(link.matricule, link.ins_oid or known[1]) for link in links if link.matricule]
+    nationals = [Ins(matricule=matricule, oid=oid, status="VALI") for matricule, oid in named]
+    differing = (one for one in nationals if (one.matricule, one.oid) != known)
     ins = next(differing, nationals[0] if nationals else None)
     locals_ = [one for one in ids if one.issuer not in INS_AUTHORITIES]
     locals_ += [LocalId(value=link.local_id, issuer=link.local_issuer) for link in links if link.local_id]
