@@ -85,16 +85,8 @@ class Ours:
         tells."""
         if self.hash_of(version) == content.digest:
             return True
-        published = self.published
-        return (
-            bool(content.outline)
-            and published is not None
-            and (published.version, published.outline)
-            == (
-                version,
-                content.outline,
-            )
-        )
+        shown = self.published
+        return shown is not None and shown.version == version and shown.outline == content.outline != ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
