@@ -126,7 +126,7 @@ def index_serve(conf: Conf = None, ready_file: Ready = None) -> None:
     node = settings.index_node
 
     async def run() -> None:
-        async with wiring.index_house(node) as house:
+        async with wiring.index_house(node, settings.certificates) as house:
             await lifecycle.serve(
                 house, stop_grace_s=settings.outbox.stop_grace_s, announce=lambda bound: _announce(ready_file, bound)
             )

@@ -191,6 +191,16 @@ QUESTIONS: tuple[Question, ...] = (
         asked=_chosen("kind", "dimse"),
     ),
     Question(
+        key="segment",
+        text=N_("On which network the PACS is: DICOM travels in clear only on one of the site alone"),
+        choices={
+            "trusted-lan": N_("a network of the site alone"),
+            "other": N_("another: TLS, to be written into the file by hand"),
+        },
+        default=_always("trusted-lan"),
+        asked=_chosen("kind", "dimse"),
+    ),
+    Question(
         key="index",
         text=N_("Which index receives the manifests"),
         choices={
@@ -242,6 +252,11 @@ QUESTIONS: tuple[Question, ...] = (
     Question(
         key="key_file",
         text=N_("File of its private key (mode 0600)"),
+        asked=lambda answers: bool(answers.get("ca_file")),
+    ),
+    Question(
+        key="crl_file",
+        text=N_("File of the revocation lists of those authorities (PEM or DER)"),
         asked=lambda answers: bool(answers.get("ca_file")),
     ),
     Question(
@@ -487,6 +502,11 @@ def _values(answers: Mapping[str, str]) -> dict[str, dict[str, str]]:
         f"{tenant}.images": {"retrieve_base": _text(answers["retrieve_base"])},
         f"{tenant}.identity": {"test_identity": _text("off")} if answers["platform"] == "yes" else {},
     }
+    if answers.get("segment") == "trusted-lan":
+        values[pacs]["segment"] = _text("trusted-lan")
+    if answers.get("crl_file"):
+        lists = Path(answers["crl_file"]).expanduser().absolute()
+        values[f"{tenant}.index.revocation"] = {"crl_file": _text(str(lists))}
     if "port" in values[pacs]:
         values[pacs]["port"] = answers["port"]
     if answers.get("username"):

@@ -5,11 +5,14 @@ Nothing is opened here: an adapter connects when it is first asked.
 
 from __future__ import annotations
 
+import ssl
 import uuid
 from collections.abc import Callable
 from datetime import datetime
 from importlib.metadata import version
 
+from gateway.certificates.link import TrustedLink
+from gateway.certificates.links import link_of
 from gateway.pacs.dicomweb import DicomWebPeer, DicomWebSource
 from gateway.pacs.dimse import DimsePeer, DimseSource
 from gateway.pacs.orthanc import OrthancPeer, OrthancSource
@@ -28,13 +31,15 @@ from indexer.xds.client import XdsClient, XdsEndpoint
 from indexer.xds.vihf import Claims, Errand, security_header
 from security.clock import Clock, SystemClock
 from security.identity import Uid
-from security.keys import tls
 from security.keys.signer import Signer, SigningPair
 from security.secrets import read_secret
 
 
-def pacs_peer(name: str, pacs: PacsSettings) -> OrthancPeer | DicomWebPeer | DimsePeer:
-    """How a PACS is reached.
+def pacs_peer(
+    name: str, pacs: PacsSettings, secure: ssl.SSLContext | None = None
+) -> OrthancPeer | DicomWebPeer | DimsePeer:
+    """How a PACS is reached. ``secure``: the context of its link when DICOM goes over TLS; without one a link of its
+    own is read from the files.
 
     Raises:
         Broken: its password file cannot be read.
@@ -79,12 +84,15 @@ def pacs_peer(name: str, pacs: PacsSettings) -> OrthancPeer | DicomWebPeer | Dim
                 deadline_s=pacs.deadline_s,
                 control=control,
                 questions_max=pacs.questions_max,
+                tls=secure or _alone(pacs),
             )
 
 
-def pacs_source(name: str, pacs: PacsSettings) -> OrthancSource | DicomWebSource | DimseSource:
-    """The adapter that asks a PACS. To be closed by its owner."""
-    match pacs_peer(name, pacs):
+def pacs_source(
+    name: str, pacs: PacsSettings, secure: ssl.SSLContext | None = None
+) -> OrthancSource | DicomWebSource | DimseSource:
+    """The adapter that asks a PACS. To be closed by its owner. ``secure``: as ``pacs_peer``."""
+    match pacs_peer(name, pacs, secure):
         case OrthancPeer() as orthanc:
             return OrthancSource(orthanc)
         case DicomWebPeer() as dicomweb:
@@ -98,16 +106,16 @@ def index_client(
     observe_date: Callable[[str, datetime], None] = lambda _header, _at: None,
     *,
     clock: Clock | None = None,
+    secure: ssl.SSLContext | None = None,
 ) -> XdsClient | MhdClient:
     """The client of the tenant's index, by its door. To be closed by its owner. ``observe_date``: as ``Wire`` has it.
+    ``secure``: as ``pacs_peer``.
 
     Raises:
         Broken: a certificate or key cannot be used.
     """
     index = tenant.index
-    context = None
-    if index.certificate_file and index.key_file and index.ca_file:
-        context = tls.client_context(index.certificate_file, index.key_file, index.ca_file)
+    context = secure or _alone(index)
     if isinstance(index, IndexMhd):
         return MhdClient(
             MhdEndpoint(
@@ -133,6 +141,12 @@ def index_client(
         observe_date=observe_date,
         assertion=_assertion(tenant, index, clock or SystemClock()),
     )
+
+
+def _alone(section: IndexSettings | PacsDimse) -> ssl.SSLContext | None:
+    """The context of a link that nobody keeps current: for one question, by the lists that stand in files."""
+    found = next(link_of("", section), None)
+    return TrustedLink(found, clock=SystemClock(), grace_s=0).context if found else None
 
 
 def set_signer(index: IndexSettings, clock: Clock) -> Callable[[], Signer] | None:

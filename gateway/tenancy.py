@@ -12,6 +12,7 @@ from datetime import date, datetime, timedelta
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
+from gateway.certificates.watch import TrustedLinks
 from gateway.hl7.intake import Intake
 from gateway.pacs.changes import ChangeFollower
 from gateway.pacs.orthanc import OrthancPeer
@@ -57,6 +58,7 @@ class Ground:
     room: Callable[[], bool]
     happened: Happened
     observe_date: Callable[[str], Callable[[str, datetime], None]]
+    links: TrustedLinks
 
 
 class Happened(Protocol):
@@ -86,10 +88,14 @@ class Tenant:
 async def open_tenant(name: str, settings: TenantSettings, ground: Ground) -> AsyncIterator[Tenant]:
     """One tenant, its adapters closed at the end of the block."""
     async with AsyncExitStack() as stack:
-        client = index_client(settings, ground.observe_date(name), clock=ground.clock)
+        secure = ground.links.context
+        client = index_client(
+            settings, ground.observe_date(name), clock=ground.clock, secure=secure(f"tenants.{name}.index")
+        )
         stack.push_async_callback(client.aclose)
-        sources = [pacs_source(pacs, asked) for pacs, asked in settings.pacs.items()]
-        peers = {pacs: pacs_peer(pacs, asked) for pacs, asked in settings.pacs.items()}
+        called = {pacs: (asked, secure(f"tenants.{name}.pacs.{pacs}")) for pacs, asked in settings.pacs.items()}
+        sources = [pacs_source(pacs, *how) for pacs, how in called.items()]
+        peers = {pacs: pacs_peer(pacs, *how) for pacs, how in called.items()}
         followers = {
             pacs: _follower(name, peer, asked, ground)
             for pacs, asked in settings.pacs.items()

@@ -8,7 +8,6 @@ import asyncio
 import os
 import random
 import socket
-import ssl
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -25,6 +24,10 @@ from gateway.alerts.certificates import certificate_ends
 from gateway.alerts.clock import ClockWatch
 from gateway.alerts.conditions import Kind
 from gateway.alerts.watch import AlertWatch, channels
+from gateway.certificates.http import still_believed
+from gateway.certificates.links import link_of
+from gateway.certificates.links import links as tls_links
+from gateway.certificates.watch import TrustedLinks, certificate_changed
 from gateway.components import COMPONENTS
 from gateway.continuity import copies
 from gateway.dimse import inbox as received
@@ -35,7 +38,7 @@ from gateway.lifecycle import unless
 from gateway.nightly import Nightly
 from gateway.operations import Operations
 from gateway.pacs.changes import nudge_route
-from gateway.settings import IndexNodeSettings, Settings, StoreSettings, TenantSettings, address
+from gateway.settings import CertificatesSettings, IndexNodeSettings, Settings, StoreSettings, TenantSettings, address
 from gateway.stores import store_place
 from gateway.telemetry import Metrics, Snapshot
 from gateway.tenancy import Ground, Tenant, keeping, open_tenant
@@ -49,7 +52,6 @@ from indexer.registry.node import REGISTRY, IndexNode
 from indexer.timeline import SHADOW
 from security.clock import Clock, SystemClock, to_ms
 from security.errors import Broken, Fault, Unavailable
-from security.keys import tls
 from security.keys.signer import pinned_certificates
 from security.outbox import jobs
 from security.outbox.engine import Engine, EngineSettings
@@ -107,6 +109,7 @@ class Gateway:
             tasks.create_task(self._go_live(stop), name="go-live")
             tasks.create_task(self._watch.run(stop), name="alerts")
             tasks.create_task(self._forget(stop), name="exchanges")
+            tasks.create_task(self._ground.links.run(stop, self._certificate_changed), name="certificates")
             if self._disk:
                 tasks.create_task(self._disk.run(stop), name="disk")
             for tenant in self._tenants.values():
@@ -115,6 +118,9 @@ class Gateway:
                     tasks.create_task(follower.run(stop), name=f"changes-{tenant.name}-{pacs}")
                 for number, probe in enumerate(tenant.probes):
                     tasks.create_task(probe.run(stop), name=f"probe-{tenant.name}-{number}")
+
+    async def _certificate_changed(self, key: str, shown: str) -> None:
+        await self._store.write(lambda tx: certificate_changed(tx, self._clock.now(), key, shown))
 
     def _nightly(self, tenant: Tenant) -> Nightly:
         return Nightly(
@@ -212,6 +218,7 @@ class Gateway:
                     free_bytes_min=self._settings.disk.reserve_bytes,
                     observe=self._ground.metrics.dicom,
                     exams=Exams(admission=tenant.admission, sources=tenant.sources, nudge=self._ground.nudge),
+                    link=self._ground.links.link(f"tenants.{tenant.name}.dicom"),
                 )
             )
         return _shown(listener.address)
@@ -353,6 +360,7 @@ async def house(settings: Settings) -> AsyncIterator[Gateway]:
             inbox=lambda tx, now: _inbox(settings, tx, now),
             exposed=lambda tx, now: {one.tenant: (int(one.seconds), one.stage) for one in exposed(settings, tx, now)},
         )
+        links = TrustedLinks(tls_links(settings), settings.certificates, clock)
         bell = _Bell()
         ground = Ground(
             settings=settings,
@@ -365,6 +373,7 @@ async def house(settings: Settings) -> AsyncIterator[Gateway]:
             room=lambda: not (disk and disk.refuses()),
             happened=lambda what, *, tenant, subject: watch.happened(Kind(what), tenant=tenant, subject=subject),
             observe_date=clock_watch.observer,
+            links=links,
         )
         tenants = {name: await _tenant(stack, name, asked, ground) for name, asked in settings.tenants.items()}
         engine = Engine(
@@ -409,22 +418,33 @@ def _disk(settings: Settings, database: Path) -> DiskGuard:
 class IndexHouse:
     """One running index node."""
 
-    def __init__(self, node: IndexNode, settings: IndexNodeSettings, credentials: Credentials | None) -> None:
+    def __init__(
+        self, node: IndexNode, settings: IndexNodeSettings, credentials: Credentials | None, links: TrustedLinks
+    ) -> None:
         self._node = node
         self._settings = settings
         self._credentials = credentials
+        self._links = links
 
     async def work(self, stop: asyncio.Event) -> None:
-        """A node has no work of its own beside its door."""
-        await stop.wait()
+        """Keep the node's certificate, and whom it believes, current."""
+        await self._links.run(stop, _note_certificate)
 
     @asynccontextmanager
     async def doors(self) -> AsyncIterator[Mapping[str, str]]:
         """Open the node's listener."""
         host, port = address(self._settings.listen)
-        context = _server_tls(self._settings)
+        link = self._links.link("index_node")
+        context = link.context if link else None
         with _binding("index_node.listen", self._settings.listen):
-            running = await start_node(self._node, host=host, port=port, tls=context, credentials=self._credentials)
+            running = await start_node(
+                self._node,
+                host=host,
+                port=port,
+                tls=context,
+                middlewares=(still_believed(link.trust),) if link else (),
+                credentials=self._credentials,
+            )
         try:
             where = f"{host}:{running.port}"
             log.info("door-open", door="index", address=where, tls=context is not None, note=_LOOPBACK)
@@ -434,8 +454,10 @@ class IndexHouse:
 
 
 @asynccontextmanager
-async def index_house(settings: IndexNodeSettings) -> AsyncIterator[IndexHouse]:
-    """Everything an index node needs."""
+async def index_house(
+    settings: IndexNodeSettings, certificates: CertificatesSettings | None = None
+) -> AsyncIterator[IndexHouse]:
+    """Everything an index node needs. ``certificates``: as its configuration has them."""
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         store = await _store(stack, settings.store, (GROUND, REGISTRY))
@@ -448,7 +470,9 @@ async def index_house(settings: IndexNodeSettings) -> AsyncIterator[IndexHouse]:
             repository_unique_id=settings.repository_unique_id,
             resubmission=settings.resubmission,
         )
-        yield IndexHouse(node, settings, _credentials(settings, clock))
+        own = {link.key: link for link in link_of("index_node", settings)}
+        links = TrustedLinks(own, certificates or CertificatesSettings(), clock)
+        yield IndexHouse(node, settings, _credentials(settings, clock), links)
 
 
 def _credentials(settings: IndexNodeSettings, clock: Clock) -> Credentials | None:
@@ -497,10 +521,9 @@ def engine_settings(settings: Settings) -> EngineSettings:
     )
 
 
-def _server_tls(settings: IndexNodeSettings) -> ssl.SSLContext | None:
-    if settings.certificate_file and settings.key_file and settings.ca_file:
-        return tls.server_context(settings.certificate_file, settings.key_file, settings.ca_file)
-    return None
+async def _note_certificate(key: str, shown: str) -> None:
+    """A node's audit trail is of its entries; its log says which certificate it shows."""
+    log.info("certificate-changed", link=key, sha256=shown)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ Invariants:
 * an answer is read up to a cap and never inflated (T24);
 * plain HTTP goes to loopback only; TLS shows our certificate;
 * whoever tapes gets every exchange as it was, also what came of an answer that was cut, and never a credential.
+* when our pair or whom we trust changes, the next exchange is on a new connection, and none under way is cut.
 
 What an answer means stands with each door to the index (``indexer.xds.answers``, ``indexer.mhd.answers``); when to
 try again belongs to the outbox.
@@ -34,6 +35,7 @@ from indexer.ports import Ambiguous, NotSent
 from security.clock import SystemClock
 from security.crash import crash_point
 from security.errors import Broken
+from security.keys.tls import CurrentContext
 
 _KEEPALIVE_S = 10.0  # shorter than what servers keep, so that we rarely write into a connection they just closed
 _CHUNK = 64 * 1024
@@ -129,6 +131,15 @@ class _Progress:
     data: bytearray = field(default_factory=bytearray, repr=False)
 
 
+@dataclass(slots=True, kw_only=True)
+class _Pool:
+    """Connections made while one certificate and one trust were current. ``users``: exchanges under way."""
+
+    session: aiohttp.ClientSession
+    generation: int
+    users: int = 0
+
+
 class Wire:
     """The connections to one peer. Use it on one event loop and close it.
 
@@ -150,13 +161,13 @@ class Wire:
         self._timeout = aiohttp.ClientTimeout(total=total_timeout_s, connect=connect_timeout_s)
         self._response_bytes_max = response_bytes_max
         self._observe_date = observe_date
-        self._session: aiohttp.ClientSession | None = None
+        self._pool: _Pool | None = None
 
     async def aclose(self) -> None:
         """Close every connection. Idempotent."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await pool.session.close()
 
     async def exchange(
         self,
@@ -208,8 +219,9 @@ class Wire:
         crash_at: str,
     ) -> HttpReply | NotSent | Ambiguous:
         method, url, headers = asked
+        pool = await self._taken_pool()
         try:
-            async with self._open_session().request(
+            async with pool.session.request(
                 method,
                 url,
                 # aiohttp warns about long bytes; a file is written in pieces
@@ -226,6 +238,9 @@ class Wire:
                 is_read = await self._read(response, progress.data)
         except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
             return _failure(error, sent=progress.sent)
+        finally:
+            pool.users -= 1
+            await self._let_go(pool)
         if not is_read:
             return Ambiguous(
                 reason="answer-too-large", detail=f"more than {self._response_bytes_max} bytes of answer"
@@ -245,21 +260,36 @@ class Wire:
                 return False
         return True
 
-    def _open_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            trace = aiohttp.TraceConfig()
-            trace.on_request_headers_sent.append(_note_sent)
-            self._session = aiohttp.ClientSession(
-                # aiohttp sets TCP_NODELAY on every connection; limits are the outbox's business
-                connector=aiohttp.TCPConnector(ssl=self._tls or True, limit=0, keepalive_timeout=_KEEPALIVE_S),
-                timeout=self._timeout,
-                headers={"Accept-Encoding": "identity"},
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                trust_env=False,
-                trace_configs=[trace],
-            )
-        return self._session
+    async def _taken_pool(self) -> _Pool:
+        """Connections of the certificate and trust that are current, with one more user; older ones end with their
+        last exchange."""
+        generation = self._tls.generation if isinstance(self._tls, CurrentContext) else 0
+        old = self._pool
+        if old is not None and old.generation == generation:
+            old.users += 1
+            return old
+        self._pool = current = _Pool(session=self._opened(), generation=generation, users=1)
+        if old is not None:
+            await self._let_go(old)
+        return current
+
+    async def _let_go(self, pool: _Pool) -> None:
+        if pool is not self._pool and not pool.users:
+            await pool.session.close()
+
+    def _opened(self) -> aiohttp.ClientSession:
+        trace = aiohttp.TraceConfig()
+        trace.on_request_headers_sent.append(_note_sent)
+        return aiohttp.ClientSession(
+            # aiohttp sets TCP_NODELAY on every connection; limits are the outbox's business
+            connector=aiohttp.TCPConnector(ssl=self._tls or True, limit=0, keepalive_timeout=_KEEPALIVE_S),
+            timeout=self._timeout,
+            headers={"Accept-Encoding": "identity"},
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+            trace_configs=[trace],
+        )
 
 
 def require_mutual_tls(url: str, tls: ssl.SSLContext | None) -> None:

@@ -114,5 +114,17 @@ def create_private(path: Path, data: bytes) -> None:
         os.close(folder)
 
 
+def replace_private(path: Path, data: bytes) -> None:
+    """Put ``data`` in place of a file, mode 0600, whole or not at all; durable when this returns."""
+    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    create_private(part, data)
+    part.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
 def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)  # a pipe would wait for its writer

@@ -87,6 +87,7 @@ class Association(asyncio.BufferedProtocol):
         self.peer: Admitted | None = None
         self.ended_by = ""
         self.gone = asyncio.Event()
+        self.certificate = b""
         self._host = host
         self._limits = host.limits
         self._loop = asyncio.get_running_loop()
@@ -121,6 +122,7 @@ class Association(asyncio.BufferedProtocol):
         secured = transport.get_extra_info("ssl_object")
         shown = secured.getpeercert(binary_form=True) if secured is not None else None
         if shown:  # now, before the first byte of a request can be judged without it
+            self.certificate = shown
             self.origin = replace(self.origin, fingerprint=hashlib.sha256(shown).hexdigest())
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002

@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
@@ -22,6 +21,7 @@ import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from gateway.certificates.link import TrustedLink
 from gateway.dimse.availability import IAN, AvailabilityService
 from gateway.dimse.emptying import Emptying
 from gateway.dimse.inbox import ZONE
@@ -41,7 +41,6 @@ from indexer.ports import StudySource
 from security import audit
 from security.clock import Clock
 from security.errors import Broken, Fault
-from security.keys.tls import CurrentContext, server_context
 from security.seal import Vault
 from security.spool import Spool
 from security.store.port import Store, Tx
@@ -49,7 +48,6 @@ from security.store.port import Store, Tx
 log = structlog.get_logger()
 
 _AUDIT_EVERY_S = 1.0
-_TLS_EVERY_S = 10.0
 _ADDRESSES_MAX = 1000
 _ATTRIBUTES_BYTES_MAX = 4 * 1024**2  # a notice of 20,000 instances
 
@@ -126,18 +124,19 @@ async def dicom_door(
     free_bytes_min: int,
     observe: Callable[[str, str], None],
     exams: Exams,
+    link: TrustedLink | None = None,
 ) -> AsyncIterator[DimseListener]:
-    """The open door. ``room``: whether anything may be taken in; ``observe``: what happened, for the metrics.
+    """The open door. ``room``: whether anything may be taken in; ``observe``: what happened, for the metrics;
+    ``link``: its certificate and whom it believes, None for a listener that speaks plain DICOM.
 
     Raises:
-        Broken: ``spool-place``, or a certificate or key that cannot be used.
+        Broken: ``spool-place``, or a peer's certificate that cannot be read.
         OSError: the address cannot be bound.
     """
     assert settings.folder is not None  # a listener without one is refused when the configuration is read
     folder = settings.folder
     host, port = address(settings.listen)
     async with AsyncExitStack() as stack:
-        context = _context(settings)
         spool = await asyncio.to_thread(Spool.open, folder, tenant=tenant, vault=vault, free_bytes_min=free_bytes_min)
         storage = Storage(
             tenant=tenant,
@@ -166,15 +165,13 @@ async def dicom_door(
             nudge=exams.nudge,
         )
         await _background(stack, emptying.run(), name=f"dicom-inbox-{tenant}")
-        if context is not None:
-            await _background(stack, _keep_current(context, settings), name=f"dicom-tls-{tenant}")
         listener = await DimseListener.open(
             host,
             port,
             PeerTable(
                 [_known(name, peer) for name, peer in settings.peers.items()],
                 called_aet=settings.ae_title,
-                is_secured=context is not None,
+                is_secured=link is not None,
                 notes_aet=settings.notes_ae_title,
             ),
             _services(storage, exams, store=store, clock=clock),
@@ -185,7 +182,8 @@ async def dicom_door(
                 connections_max=settings.connections_max,
                 connections_per_address_max=settings.connections_per_address_max,
             ),
-            tls=context,
+            tls=link.context if link else None,
+            judge=link.trust if link else None,
             observe=observe,
             trail=trail.note,
         )
@@ -262,44 +260,3 @@ def _fingerprint(path: Path) -> str:
             f"{path} holds no certificate that can be read", code="peer-certificate", hint="name a PEM file"
         ) from error
     return hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
-
-
-def _context(settings: DicomSettings) -> CurrentContext | None:
-    if settings.certificate_file and settings.key_file and settings.ca_file:
-        return CurrentContext(server_context(settings.certificate_file, settings.key_file, settings.ca_file))
-    return None
-
-
-async def _keep_current(context: CurrentContext, settings: DicomSettings) -> None:
-    """Take renewed certificate files into use; files that cannot be used change nothing and are named."""
-    seen = await asyncio.to_thread(_stamps, settings)
-    while True:
-        await asyncio.sleep(_TLS_EVERY_S)
-        now = await asyncio.to_thread(_stamps, settings)
-        if now == seen:
-            continue
-        seen = now
-        try:
-            context.exchange(await asyncio.to_thread(_fresh, settings))
-        except Broken as fault:
-            log.warning("dimse-tls-not-renewed", code=fault.code, hint=fault.hint)
-        else:
-            log.info("dimse-tls-renewed")
-
-
-def _fresh(settings: DicomSettings) -> ssl.SSLContext:
-    assert settings.certificate_file is not None
-    assert settings.key_file is not None
-    assert settings.ca_file is not None
-    return server_context(settings.certificate_file, settings.key_file, settings.ca_file)
-
-
-def _stamps(settings: DicomSettings) -> Mapping[str, tuple[int, int, int]]:
-    """Inode, time and size of each file, of those that are there."""
-    found: dict[str, tuple[int, int, int]] = {}
-    for path in (settings.certificate_file, settings.key_file, settings.ca_file):
-        with contextlib.suppress(OSError):
-            if path is not None:
-                status = path.stat()
-                found[str(path)] = (status.st_ino, status.st_mtime_ns, status.st_size)
-    return found

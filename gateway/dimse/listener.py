@@ -4,6 +4,7 @@ Invariants:
 
 * a connection beyond a cap, or from a banned address, is closed before a task, a handshake or a byte (T03);
 * the TLS handshake runs beside everybody else's, under its own deadline (T04);
+* a certificate that is no longer believed ends its connection within ``_JUDGE_S``;
 * a slot is taken and given back in one place, by the connection's own task;
 * ``close`` takes no more, lets requests in hand be answered for ``drain_s``, then aborts and drops the rest.
 """
@@ -27,11 +28,13 @@ from gateway.dimse.exchange import perform
 from gateway.dimse.limits import Limits
 from gateway.dimse.negotiation import CONGESTED, LOCAL_LIMIT, Rejection
 from gateway.dimse.services import Admitted, Origin, Policy, Services
+from security.keys.tls import Judge
 
 log = structlog.get_logger()
 
 _BUFFER_BYTES = 64 * 1024  # what one connection may have done for it before the next has its turn
 _LOOK_S = 0.1
+_JUDGE_S = 5.0
 _ACCEPT_AGAIN_S = 0.1
 _ADDRESSES_MAX = 1024
 
@@ -81,6 +84,7 @@ class DimseListener:
         *,
         limits: Limits | None = None,
         tls: ssl.SSLContext | None = None,
+        judge: Judge | None = None,
         observe: Observe = lambda _what, _outcome: None,
         trail: Trail | None = None,
     ) -> None:
@@ -89,6 +93,7 @@ class DimseListener:
         self.buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._policy = policy
         self._tls = tls
+        self._judge = judge
         self._observe = observe
         self._trail = trail or _forget
         self._listening: socket.socket | None = None
@@ -110,15 +115,17 @@ class DimseListener:
         *,
         limits: Limits | None = None,
         tls: ssl.SSLContext | None = None,
+        judge: Judge | None = None,
         observe: Observe = lambda _what, _outcome: None,
         trail: Trail | None = None,
     ) -> Self:
-        """Listen on ``host``:``port`` (0: any free port) until ``close``.
+        """Listen on ``host``:``port`` (0: any free port) until ``close``. ``judge``: asked again about each open
+        connection's certificate.
 
         Raises:
             OSError: the address cannot be bound.
         """
-        listener = cls(policy, services, limits=limits, tls=tls, observe=observe, trail=trail)
+        listener = cls(policy, services, limits=limits, tls=tls, judge=judge, observe=observe, trail=trail)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listening = socket.socket(family, socket.SOCK_STREAM)
         try:
@@ -133,6 +140,7 @@ class DimseListener:
         listener._watchers = [
             asyncio.create_task(listener._accept(listening), name="dimse-accept"),
             asyncio.create_task(listener._watch(), name="dimse-watch"),
+            asyncio.create_task(listener._judge_again(), name="dimse-judge"),
         ]
         return listener
 
@@ -250,6 +258,19 @@ class DimseListener:
                 except Exception:  # supervision edge: this connection ends, every other keeps its deadline
                     log.exception("dimse-deadline-not-looked-at", address=association.origin.address)
                     association.drop()
+
+    async def _judge_again(self) -> None:
+        """End each association whose certificate is no longer believed (security §2), also amid a message."""
+        while self._judge is not None:
+            await asyncio.sleep(_JUDGE_S)
+            for association in list(self._open):
+                why = self._judge.refuses(association.certificate)
+                if why:
+                    log.warning("dimse-no-longer-believed", address=association.origin.address, why=why)
+                    self._observe("association", "no-longer-believed")
+                    where = association.origin.address
+                    self._trail("rejected", peer=association.peer_name, origin=where, why=f"certificate {why}")
+                    association.stop()
 
     async def _serve(self, connection: socket.socket, origin: Origin) -> None:
         """The one task of a connection: handshake, requests in turn, and its slot given back."""

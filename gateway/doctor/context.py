@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from gateway.certificates.links import links
+from gateway.certificates.watch import TrustedLinks
 from gateway.doctor.findings import Finding, Said
 from gateway.settings import Settings
+from security.clock import SystemClock
 from security.errors import Fault
 from security.store.port import Store
 
@@ -28,6 +31,16 @@ class Context:
     def database(self) -> Path | None:
         """The SQLite file of the gateway, None with another engine."""
         return self.settings.store.path if self.settings.store else None
+
+    async def links(self) -> TrustedLinks:
+        """The TLS links, with what is known of revocation now.
+
+        Raises:
+            Broken: a pair or a bundle of the configuration cannot be used.
+        """
+        made = TrustedLinks(links(self.settings), self.settings.certificates, SystemClock())
+        await made.settle()
+        return made
 
     def writer(self) -> int | None:
         """Process that holds the writer's lock of the SQLite file, as the kernel says; None when nobody does."""

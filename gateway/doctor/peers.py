@@ -22,12 +22,11 @@ from gateway.doctor.context import Context, Probe
 from gateway.doctor.findings import Finding, Said, Verdict, failed, ok, say, warning
 from gateway.i18n import N_
 from gateway.peers import index_client, pacs_source
-from gateway.settings import IndexMhd, IndexXds, PacsOrthanc, PacsSettings, Settings
+from gateway.settings import PacsOrthanc, PacsSettings, Settings
 from indexer import timeline
 from indexer.ports import EntryAbsent, EntryUnknown
 from indexer.study import Absent, Found, StudyAnswer, Unknown
 from security.identity import Uid
-from security.keys import tls
 from security.secrets import read_secret
 
 _ORTHANC_MIN = (1, 9, 4)  # the first with /tools/bulk-content
@@ -52,10 +51,11 @@ def _pacs(settings: Settings, subject: str) -> tuple[str, PacsSettings]:
     return name, settings.tenants[tenant].pacs[name]
 
 
-async def _ask(settings: Settings, subject: str, study: str) -> tuple[StudyAnswer, int]:
+async def _ask(context: Context, subject: str, study: str) -> tuple[StudyAnswer, int]:
     """The PACS's answer about one study, and the round trip in milliseconds."""
-    name, pacs = _pacs(settings, subject)
-    source = pacs_source(name, pacs)
+    name, pacs = _pacs(context.settings, subject)
+    tenant, _, _ = subject.partition("/")
+    source = pacs_source(name, pacs, (await context.links()).context(f"tenants.{tenant}.pacs.{name}"))
     began = time.monotonic()
     try:
         answer = await source.find(Uid(study))
@@ -67,7 +67,7 @@ async def _ask(settings: Settings, subject: str, study: str) -> tuple[StudyAnswe
 
 async def pacs(context: Context, subject: str) -> Finding:
     """It answers cleanly that it has no study of a UID that nobody ever gave."""
-    answer, took_ms = await _ask(context.settings, subject, _impossible())
+    answer, took_ms = await _ask(context, subject, _impossible())
     match answer:
         case Absent():
             return ok(N_("answers in {ms} ms"), ms=took_ms)
@@ -88,7 +88,7 @@ async def control(context: Context, subject: str) -> Finding:
             say(N_("none is configured: an emptied PACS would look like one without the study")),
             say(N_("Name a study that it will always hold: control_study.")),
         )
-    answer, took_ms = await _ask(context.settings, subject, settings.control_study)
+    answer, took_ms = await _ask(context, subject, settings.control_study)
     match answer:
         case Found():
             return ok(N_("shown in {ms} ms"), ms=took_ms)
@@ -152,7 +152,8 @@ async def orthanc(context: Context, subject: str) -> Finding:
 
 async def index(context: Context, subject: str) -> Finding:
     """ITI-18, or ITI-67, by a uniqueId that nobody ever gave is answered cleanly with nothing."""
-    client = index_client(context.settings.tenants[subject])
+    secure = (await context.links()).context(f"tenants.{subject}.index")
+    client = index_client(context.settings.tenants[subject], secure=secure)
     began = time.monotonic()
     try:
         answer = await client.find_document(_impossible())
@@ -180,9 +181,8 @@ def _over_tls(settings: Settings) -> Iterable[str]:
 
 async def index_certificate(context: Context, subject: str) -> Finding:
     """The certificate the index shows is trusted, and how long it lasts."""
-    settings = context.settings.tenants[subject].index
     try:
-        ends = await _peer_certificate_end(settings)
+        ends = await _peer_certificate_end(context, f"tenants.{subject}.index")
     except ssl.SSLError as error:
         return failed(
             say(N_("no TLS connection")),
@@ -196,12 +196,11 @@ async def index_certificate(context: Context, subject: str) -> Finding:
     return _expiry(ends, context.now, say(N_("Tell whoever runs the index.")))
 
 
-async def _peer_certificate_end(settings: IndexXds | IndexMhd) -> datetime:
-    parts = urlsplit(settings.address)
-    if not (settings.certificate_file and settings.key_file and settings.ca_file):
+async def _peer_certificate_end(context: Context, key: str) -> datetime:
+    link = (await context.links()).link(key)
+    if link is None:
         raise ssl.SSLError("no certificate is configured")
-    secure = tls.client_context(settings.certificate_file, settings.key_file, settings.ca_file)
-    _, writer = await asyncio.open_connection(parts.hostname, parts.port or 443, ssl=secure)
+    _, writer = await asyncio.open_connection(link.link.host, link.link.port, ssl=link.context)
     try:
         shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
     finally:
@@ -239,7 +238,8 @@ async def clock(context: Context, subject: str) -> Finding:
         if offset is not None:
             measured.append(offset)
 
-    client = index_client(context.settings.tenants[subject], observe)
+    secure = (await context.links()).context(f"tenants.{subject}.index")
+    client = index_client(context.settings.tenants[subject], observe, secure=secure)
     try:
         await client.find_document(_impossible())
     finally:

@@ -115,6 +115,7 @@ class Site:
                 {
                     "log": {"format": "json"},
                     "index_node": {"listen": listen, "repository_unique_id": REPOSITORY, **self._tls("index")},
+                    "index_node.revocation": self._revocation(),
                     "index_node.store": {"path": "index.db", "kek_file": "index.kek"},
                 }
             )
@@ -152,6 +153,7 @@ class Site:
                 "repository_unique_id": REPOSITORY,
                 **self._tls("gateway"),
             },
+            f"tenants.{TENANT}.index.revocation": self._revocation(),
             f"tenants.{TENANT}.publisher": {
                 "device_id": "899711256811",
                 "institution_name": "Centre d'imagerie FANTÔME",
@@ -173,6 +175,9 @@ class Site:
             "certificate_file": str(self._pairs[name].certificate),
             "key_file": str(self._pairs[name].key),
         }
+
+    def _revocation(self) -> dict[str, str]:
+        return {"crl_file": str(self._authority.revocations)}
 
     async def _start(self, name: str, *words: str, environ: Mapping[str, str] | None = None) -> Child:
         ready = self.directory / f"{name}.ready"

@@ -83,7 +83,8 @@ class DimsePeer:
 
     ``default_charset``: defined term for answers that state none (FF-10). ``timeout_s``: without progress;
     ``deadline_s``: for a whole question; ``questions_max``: associations at once. ``rows_max``: rows of a whole
-    question. ``control``: a study that this PACS always holds, None when the site names none.
+    question. ``control``: a study that this PACS always holds, None when the site names none. ``tls``: shows our
+    certificate and demands the PACS's, by its host; None for DICOM in clear.
     """
 
     name: str
@@ -97,6 +98,7 @@ class DimsePeer:
     rows_max: int = 100_000
     control: Uid | None = None
     questions_max: int = 4
+    tls: SSLContext | None = None
 
 
 class DimseSource(PacsSource):
@@ -325,7 +327,13 @@ def associated(
     entity.requested_contexts = [*contexts] or [build_context(needed) for needed in _NEEDED]
     asked: list[Any] | None = [extended] if extended else None
     try:
-        association = entity.associate(peer.host, peer.port, ae_title=peer.called_aet, ext_neg=asked)
+        association = entity.associate(
+            peer.host,
+            peer.port,
+            ae_title=peer.called_aet,
+            ext_neg=asked,
+            tls_args=(peer.tls, peer.host) if peer.tls else None,
+        )
     except _BREAKS as cause:
         raise Inconclusive("unreachable", f"no association ({type(cause).__name__})") from None
     if not association.is_established:

@@ -15,6 +15,12 @@ working directory. No socket is opened here: what a running peer answers is not 
 
 from __future__ import annotations
 
+from gateway.settings.certificates import (
+    CertificatesSettings,
+    LanRevocationSettings,
+    RevocationSettings,
+    WhiteListSettings,
+)
 from gateway.settings.dicom import DicomPeerSettings, DicomSettings
 from gateway.settings.fields import address
 from gateway.settings.loading import ConfigurationError, Problem, Reading, judge, load, read
@@ -52,6 +58,7 @@ from gateway.settings.section import Section
 
 __all__ = [
     "AlertSettings",
+    "CertificatesSettings",
     "ClockSettings",
     "ConfigurationError",
     "DicomPeerSettings",
@@ -65,6 +72,7 @@ __all__ = [
     "IndexNodeSettings",
     "IndexSettings",
     "IndexXds",
+    "LanRevocationSettings",
     "LogSettings",
     "MailSettings",
     "OpsSettings",
@@ -77,6 +85,7 @@ __all__ = [
     "Problem",
     "PublisherSettings",
     "Reading",
+    "RevocationSettings",
     "Section",
     "Settings",
     "StoreSettings",
@@ -84,6 +93,7 @@ __all__ = [
     "TrialSettings",
     "VihfSettings",
     "WebhookSettings",
+    "WhiteListSettings",
     "address",
     "judge",
     "load",

@@ -7,7 +7,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from gateway.settings.certificates import LanRevocationSettings
 from gateway.settings.fields import (
+    IN_CLEAR_HINT,
+    TRUSTED_LAN,
     AeTitle,
     AeTitleOrNone,
     Listen,
@@ -17,6 +20,7 @@ from gateway.settings.fields import (
     ReceivedFolder,
     Seconds,
     SecretFile,
+    Segment,
 )
 from gateway.settings.section import Section
 
@@ -53,6 +57,9 @@ class DicomSettings(Section):
     rising = (("connections_per_address_max", "connections_max"),)
 
     listen: Listen = Field(default="", description="host:port of the DICOM listener; empty = off.")
+    segment: Segment = Field(
+        default="", description="trusted-lan = plain DICOM may be spoken on this listener; empty = TLS alone."
+    )
     ae_title: AeTitle = Field(default="POTERNE", description="AE title under which peers call us.")
     notes_ae_title: AeTitleOrNone = Field(
         default="",
@@ -72,6 +79,9 @@ class DicomSettings(Section):
     ca_file: PemFile | None = Field(default=None, description="Authorities of the peers' certificates (TLS).")
     certificate_file: PemFile | None = Field(default=None, description="Our certificate (TLS).")
     key_file: SecretFile | None = Field(default=None, description="Its private key, mode 0600 or less.")
+    revocation: LanRevocationSettings = Field(
+        default_factory=LanRevocationSettings, description="Whether a peer's certificate was revoked."
+    )
     pdu_bytes_max: int = Field(
         default=256 * 1024, ge=4096, le=64 * 1024**2, description="Bytes of the longest PDU that peers may send."
     )
@@ -88,6 +98,12 @@ class DicomSettings(Section):
             return
         if not table.get("folder"):
             yield "folder", "is absent though the listener is on", "name the folder that keeps what is received"
+        if not table.get("certificate_file") and table.get("segment") != TRUSTED_LAN:
+            yield (
+                "segment",
+                "is not trusted-lan though the listener speaks plain DICOM",
+                IN_CLEAR_HINT,
+            )
         peers = table.get("peers")
         if not isinstance(peers, Mapping) or not peers:
             yield "peers", "is empty though the listener is on", "describe at least one peer: nobody else may call"

@@ -25,6 +25,7 @@ from indexer import codes
 from security.errors import BadInput, Broken, Fault
 from security.identity import Uid
 from security.ins import INS_AUTHORITIES, check_key
+from security.keys.revocation import crls
 from security.secrets import read_kek, read_secret
 
 _OID: Final = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+", re.ASCII)
@@ -41,6 +42,8 @@ class FileRule(Enum):
     PEM = "a PEM file"
     DATABASE = "a database"
     FOLDER = "a folder of received objects"
+    CRL = "a revocation list"
+    XML = "an XML document"
 
 
 def _mistake(reason: str, hint: str) -> PydanticCustomError:
@@ -151,6 +154,12 @@ def _index_url(value: str) -> str:
     return value
 
 
+def _white_list_url(value: str) -> str:
+    if _url(value).startswith("http://"):
+        raise _mistake("is fetched in clear", "write an https address")
+    return value
+
+
 def _webhook_url(value: str) -> str:
     if _leaves_in_clear(_url(value)):
         raise _mistake(
@@ -241,6 +250,10 @@ Zone = Annotated[str, AfterValidator(_zone)]
 Charset = Annotated[str, AfterValidator(_charset)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 BaseUrlOrNone = Annotated[str, AfterValidator(lambda value: _base_url(value) if value else value)]
+# Lists and answers are signed, and often to be had by plain http alone (RFC 5280 §4.2.1.13).
+ListUrl = Annotated[str, AfterValidator(_url)]
+ListUrlOrNone = Annotated[str, AfterValidator(lambda value: _url(value) if value else value)]
+WhiteListUrlOrNone = Annotated[str, AfterValidator(lambda value: _white_list_url(value) if value else value)]
 WebhookUrl = Annotated[str, AfterValidator(_webhook_url)]
 EmailAddress = Annotated[str, StringConstraints(max_length=254), AfterValidator(_email)]
 Matricule = Annotated[str, AfterValidator(_matricule)]
@@ -258,8 +271,17 @@ SecretFile = Annotated[Path, FileRule.SECRET]
 KekFile = Annotated[Path, FileRule.KEK]
 PemFile = Annotated[Path, FileRule.PEM]
 DatabaseFile = Annotated[Path, FileRule.DATABASE]
+CrlFile = Annotated[Path, FileRule.CRL]
+XmlFile = Annotated[Path, FileRule.XML]
 ReceivedFolder = Annotated[Path, FileRule.FOLDER]
 Network = Annotated[str, AfterValidator(_network)]
+TRUSTED_LAN: Final = "trusted-lan"
+IN_CLEAR_HINT: Final = (
+    f'set ca_file, certificate_file and key_file; or, on a network of the site alone, segment = "{TRUSTED_LAN}"'
+)
+Segment = Literal["", "trusted-lan"]
+"""On which network a DICOM peer is: in clear only on a trusted one (PS3.15 B, security §2)."""
+
 Severity = Literal["hold", "warn", "off"]
 
 
@@ -274,7 +296,9 @@ def file_fault(rule: FileRule, path: Path) -> Fault | None:
             case FileRule.PEM:
                 if not stat.S_ISREG(path.stat().st_mode) or _PEM not in path.read_bytes():
                     return _bad_file(f"{path} holds no PEM certificate", "name a file with certificates")
-            case FileRule.DATABASE | FileRule.FOLDER:
+            case FileRule.CRL:
+                crls(path.read_bytes())
+            case FileRule.DATABASE | FileRule.FOLDER | FileRule.XML:
                 if not path.parent.is_dir():
                     return _bad_file(f"{path.parent} is not a folder", "create it, owned by the service")
     except Fault as fault:

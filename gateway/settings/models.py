@@ -8,8 +8,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
+from gateway.settings.certificates import (
+    CertificatesSettings,
+    LanRevocationSettings,
+    RevocationSettings,
+    WhiteListSettings,
+    without_source,
+)
 from gateway.settings.dicom import DicomSettings
 from gateway.settings.fields import (
+    IN_CLEAR_HINT,
+    TRUSTED_LAN,
     AeTitle,
     AeTitleOrNone,
     BaseUrl,
@@ -30,6 +39,7 @@ from gateway.settings.fields import (
     RetrieveBase,
     Seconds,
     SecretFile,
+    Segment,
     Severity,
     TestAuthority,
     Text,
@@ -294,6 +304,7 @@ class PacsDicomWeb(Section):
 class PacsDimse(Section):
     """A PACS asked by DICOM query (C-FIND)."""
 
+    together = (("ca_file", "certificate_file", "key_file"),)
     rising = (("timeout_s", "deadline_s"),)
     deadline = "deadline_s"
 
@@ -313,6 +324,26 @@ class PacsDimse(Section):
     timeout_s: Seconds = Field(default=30.0, description="Seconds without progress on the association.")
     deadline_s: Seconds = Field(default=120.0, description="Seconds for one whole question, whatever keeps arriving.")
     questions_max: int = Field(default=4, ge=1, le=32, description="Associations at once.")
+    segment: Segment = Field(
+        default="",
+        description="trusted-lan = the PACS is on a network where DICOM may travel in clear; empty = it is not.",
+    )
+    ca_file: PemFile | None = Field(default=None, description="Authorities of the PACS's certificate (TLS).")
+    certificate_file: PemFile | None = Field(default=None, description="Our certificate towards the PACS (TLS).")
+    key_file: SecretFile | None = Field(default=None, description="Its private key, mode 0600 or less.")
+    revocation: LanRevocationSettings = Field(
+        default_factory=LanRevocationSettings, description="Whether the PACS's certificate was revoked."
+    )
+
+    @classmethod
+    def between(cls, table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+        in_clear = not table.get("certificate_file") and table.get("segment") != TRUSTED_LAN
+        if in_clear and not is_this_machine(str(table.get("host", "localhost"))):
+            yield (
+                "segment",
+                "is not trusted-lan though DICOM would go to another machine in clear",
+                IN_CLEAR_HINT,
+            )
 
 
 PacsSettings = Annotated[PacsOrthanc | PacsDicomWeb | PacsDimse, Field(discriminator="kind")]
@@ -361,9 +392,13 @@ class IndexXds(Section):
         default=True, description="Add a signature document to every submission when there is a SIGN certificate."
     )
     vihf: VihfSettings | None = Field(default=None, description="Assertion beside every request; none = without.")
+    revocation: RevocationSettings = Field(
+        default_factory=RevocationSettings, description="Whether the index's certificate was revoked."
+    )
 
     @classmethod
     def between(cls, table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+        yield from without_source(table)
         if table.get("vihf") and not table.get("sign_certificate_file"):
             yield (
                 "sign_certificate_file",
@@ -400,6 +435,13 @@ class IndexMhd(Section):
         le=256 * 1024 * 1024,
         description="Bytes of one answer; more is refused.",
     )
+    revocation: RevocationSettings = Field(
+        default_factory=RevocationSettings, description="Whether the index's certificate was revoked."
+    )
+
+    @classmethod
+    def between(cls, table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+        yield from without_source(table)
 
     @property
     def address(self) -> str:
@@ -590,6 +632,13 @@ class IndexNodeSettings(Section):
     resubmission: Literal["success", "duplicate-error"] = Field(
         default="duplicate-error", description="Answer to the same document sent again, byte for byte."
     )
+    revocation: RevocationSettings = Field(
+        default_factory=RevocationSettings, description="Whether a client's certificate was revoked."
+    )
+
+    @classmethod
+    def between(cls, table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+        yield from without_source(table)
 
 
 class Settings(Section):
@@ -610,6 +659,10 @@ class Settings(Section):
     )
     tenants: dict[Name, TenantSettings] = Field(default_factory=dict, description="The legal entities, by name.")
     index_node: IndexNodeSettings | None = Field(default=None, description="The embedded index node.")
+    certificates: CertificatesSettings = Field(
+        default_factory=CertificatesSettings, description="Certificates and what is known of their revocation."
+    )
+    white_list: WhiteListSettings | None = Field(default=None, description="The signed list of the network's boxes.")
 
     def gateway_store(self) -> StoreSettings:
         """Database and key of the gateway.

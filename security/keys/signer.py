@@ -19,7 +19,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256, SHA384, HashAlgorithm
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from security.clock import Clock
 from security.errors import BadInput, Broken
@@ -95,6 +95,11 @@ class PemSigner:
         self.algorithm = algorithm
         self._private = private
         self._require_valid()
+
+    @property
+    def der(self) -> bytes:
+        """The certificate in DER form."""
+        return self.certificate.public_bytes(Encoding.DER)
 
     def sign(self, data: bytes) -> bytes:
         self._require_valid()

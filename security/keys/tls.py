@@ -4,16 +4,19 @@ Invariants:
 
 * TLS 1.2 or 1.3, the suites of PS3.15 B.12, no renegotiation, no compression, no session tickets;
 * both sides show a certificate that chains to the authority of *this* link, never to the system's store;
-* strict X.509 (RFC 5280) and, on the calling side, the name of the server in its subjectAltName.
+* strict X.509 (RFC 5280) and, on the calling side, the name of the server in its subjectAltName;
+* whoever has a judge asks it at the end of every handshake, resumed ones included, before a byte of the application.
 
-Revocation is not checked here: it needs lists that somebody refreshes.
+Revocation needs lists that somebody refreshes (``security.keys.revocation``): the judge has them.
 """
 
 from __future__ import annotations
 
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from tempfile import NamedTemporaryFile
+from typing import Any, Protocol, Self
 
 from security.errors import Broken
 from security.secrets import read_secret
@@ -24,47 +27,93 @@ SUITES = ":".join(
 """The TLS 1.2 suites; those of TLS 1.3 are all acceptable and cannot be chosen here."""
 
 
-def server_context(cert: Path, key: Path, ca: Path) -> ssl.SSLContext:
+class Judge(Protocol):
+    """Who says whether a peer's certificate is believed now."""
+
+    def refuses(self, certificate: bytes) -> str:
+        """Why not, in one word; "" when it is."""
+        ...
+
+
+class _JudgedObject(ssl.SSLObject):
+    def do_handshake(self) -> None:
+        super().do_handshake()
+        _judge(self.context, self.getpeercert(binary_form=True))
+
+
+class _JudgedSocket(ssl.SSLSocket):
+    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002  as theirs
+        super().do_handshake(block)
+        _judge(self.context, self.getpeercert(binary_form=True))
+
+
+class _JudgedContext(ssl.SSLContext):
+    """A context that asks its judge, None for nobody, at the end of each handshake."""
+
+    sslobject_class = _JudgedObject
+    sslsocket_class = _JudgedSocket
+    judge: Judge | None = None
+
+
+def _judge(context: ssl.SSLContext, certificate: bytes | None) -> None:
+    judge = context.judge if isinstance(context, _JudgedContext) else None
+    why = judge.refuses(certificate or b"") if judge else ""
+    if why:
+        raise ssl.SSLCertVerificationError(1, f"the peer's certificate is refused: {why}")
+
+
+def server_context(
+    cert: Path, key: Path, ca: Path, *, judge: Judge | None = None, lists: Sequence[bytes] = ()
+) -> ssl.SSLContext:
     """Context of a listener that serves only clients whose certificate chains to ``ca``.
+
+    ``lists``: fresh revocation lists of every authority of ``ca``, in PEM form, so that a revoked peer is told by the
+    alert for it; none otherwise.
 
     Raises:
         Broken: ``tls-unusable``, and those of ``read_secret`` for the key.
     """
-    context = _mutual(ssl.PROTOCOL_TLS_SERVER, cert, key, ca)
+    context = _mutual(ssl.PROTOCOL_TLS_SERVER, cert, key, ca, judge)
+    if lists:
+        _check_lists(context, lists)
     context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
     context.num_tickets = 0
     return context
 
 
-def client_context(cert: Path, key: Path, ca: Path) -> ssl.SSLContext:
+def client_context(cert: Path, key: Path, ca: Path, *, judge: Judge | None = None) -> ssl.SSLContext:
     """Context of a caller that shows ``cert`` and demands the server's name and a chain to ``ca``.
 
     Raises:
         Broken: ``tls-unusable``, and those of ``read_secret`` for the key.
     """
-    context = _mutual(ssl.PROTOCOL_TLS_CLIENT, cert, key, ca)
+    context = _mutual(ssl.PROTOCOL_TLS_CLIENT, cert, key, ca, judge)
     context.hostname_checks_common_name = False
     return context
 
 
 class CurrentContext(ssl.SSLContext):
-    """A listener's context that can be exchanged while it listens: every new connection gets the one that is current.
+    """A context that can be exchanged while it is used: every new connection gets the one that is current.
 
     Exchanging the context inside an SNI callback changes the certificate but not whom it trusts, and reloading in
     place lets resumed sessions keep old trust; handing each connection to a fresh context does neither. Asyncio's
-    servers take this object where they take a context.
+    servers and clients, aiohttp and pynetdicom take this object where they take a context. ``generation`` grows with
+    each exchange: who keeps connections alive sees by it that they are of an older one.
     """
 
+    generation: int
     _current: ssl.SSLContext
 
     def __new__(cls, current: ssl.SSLContext) -> Self:
-        made = super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
+        made = super().__new__(cls, current.protocol)
         made._current = current
+        made.generation = 0
         return made
 
     def exchange(self, current: ssl.SSLContext) -> None:
         """From the next connection on, ``current``."""
         self._current = current
+        self.generation += 1
 
     def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
         """As the current context does."""
@@ -75,9 +124,10 @@ class CurrentContext(ssl.SSLContext):
         return self._current.wrap_socket(*args, **kwargs)
 
 
-def _mutual(protocol: int, cert: Path, key: Path, ca: Path) -> ssl.SSLContext:
+def _mutual(protocol: int, cert: Path, key: Path, ca: Path, judge: Judge | None) -> ssl.SSLContext:
     read_secret(key, what="TLS key")  # ssl opens the file by itself, without judging who else may
-    context = ssl.SSLContext(protocol)
+    context = _JudgedContext(protocol)
+    context.judge = judge
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(SUITES)
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
@@ -94,3 +144,12 @@ def _mutual(protocol: int, cert: Path, key: Path, ca: Path) -> ssl.SSLContext:
             hint="the files are PEM, the key is unencrypted and belongs to the certificate",
         ) from error
     return context
+
+
+def _check_lists(context: ssl.SSLContext, lists: Sequence[bytes]) -> None:
+    """OpenSSL reads revocation lists from files alone."""
+    with NamedTemporaryFile(suffix=".pem") as file:
+        file.write(b"".join(lists))
+        file.flush()
+        context.load_verify_locations(cafile=file.name)
+    context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN

@@ -40,7 +40,11 @@ def store(port: int, body: bytes) -> int:
 async def test_a_site_receives_objects_by_dicom(tmp_path: Path) -> None:
     port = free_port()
     sections = {
-        "tenants.site.dicom": {"listen": f"127.0.0.1:{port}", "folder": str(tmp_path / "received")},
+        "tenants.site.dicom": {
+            "listen": f"127.0.0.1:{port}",
+            "folder": str(tmp_path / "received"),
+            "segment": "trusted-lan",
+        },
         "tenants.site.dicom.peers.scanner": {"aet": "SCANNER1", "networks": ["127.0.0.1"]},
     }
     async with Site(tmp_path / "site", settings=sections) as site:
@@ -73,26 +77,30 @@ async def test_a_site_receives_objects_by_dicom(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("section", "keys"),
     [
-        ('listen = "127.0.0.1:11113"', {"folder", "peers"}),
+        ('listen = "127.0.0.1:11113"', {"folder", "peers", "segment"}),
+        ('listen = "127.0.0.1:11113"\nfolder = "in"' + PEER, {"segment"}),
         (
-            'listen = "127.0.0.1:11113"\nfolder = "in"' + PEER.replace("127.0.0.1", "10.0.0.0/99"),
+            'listen = "127.0.0.1:11113"\nfolder = "in"\nsegment = "trusted-lan"'
+            + PEER.replace("127.0.0.1", "10.0.0.0/99"),
             {"peers.scanner.networks"},
         ),
-        ('listen = "0.0.0.0:104"\nfolder = "in"' + PEER, {"listen"}),
+        ('listen = "0.0.0.0:104"\nfolder = "in"\nsegment = "trusted-lan"' + PEER, {"listen"}),
         (
             'listen = "127.0.0.1:11113"\nfolder = "in"\nca_file = "ca.pem"\ncertificate_file = "own.pem"\n'
             'key_file = "own.key"' + PEER,
             {"peers.scanner.certificate_file"},
         ),
-        ('listen = "127.0.0.1:11113"\nfolder = "absent/in"' + PEER, {"folder"}),
+        ('listen = "127.0.0.1:11113"\nfolder = "absent/in"\nsegment = "trusted-lan"' + PEER, {"folder"}),
         (
-            'listen = "127.0.0.1:11113"\nfolder = "in"' + PEER + PEER.replace("peers.scanner", "peers.other"),
+            'listen = "127.0.0.1:11113"\nfolder = "in"\nsegment = "trusted-lan"'
+            + PEER
+            + PEER.replace("peers.scanner", "peers.other"),
             {"peers.other.aet"},
         ),
-        ('listen = "127.0.0.1:2575"\nfolder = "in"' + PEER, {"hl7.listen", "listen"}),
-        ('listen = "127.0.0.1:11113"\nfolder = "poterne.db"' + PEER, {"folder"}),
+        ('listen = "127.0.0.1:2575"\nfolder = "in"\nsegment = "trusted-lan"' + PEER, {"hl7.listen", "listen"}),
+        ('listen = "127.0.0.1:11113"\nfolder = "poterne.db"\nsegment = "trusted-lan"' + PEER, {"folder"}),
     ],
-    ids=["bare", "network", "open-address", "tls", "no-parent", "same-title", "same-port", "same-place"],
+    ids=["bare", "clear", "network", "open-address", "tls", "no-parent", "same-title", "same-port", "same-place"],
 )
 def test_a_listener_that_cannot_be_right_is_refused_by_key(tmp_path: Path, section: str, keys: set[str]) -> None:
     path = write(tmp_path, TEXT + "\n[tenants.fantome.dicom]\n" + section + "\n")

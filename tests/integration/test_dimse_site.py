@@ -8,9 +8,10 @@ import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import pytest
 from cryptography import x509
 
+from gateway.certificates.link import TrustedLink
+from gateway.certificates.links import link_of
 from gateway.components import COMPONENTS
 from gateway.dimse.door import AssociationTrail, Exams, dicom_door
 from gateway.settings import DicomPeerSettings, DicomSettings
@@ -94,10 +95,7 @@ async def test_from_a_thousand_addresses_on_they_are_counted_together(tmp_path: 
     assert {row["detail"] for row in rows if row["object_id"] == "many"} == {"4000"}
 
 
-async def test_renewed_certificate_files_are_taken_into_use_and_bad_ones_are_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gateway.dimse.door._TLS_EVERY_S", 0.05)
+async def test_renewed_certificate_files_are_taken_into_use_and_bad_ones_are_not(tmp_path: Path) -> None:
     now = datetime.now(UTC)
     days = {"not_before": now - timedelta(hours=1), "not_after": now + timedelta(days=1)}
     authority = LabAuthority.create(tmp_path / "pki", now=now)
@@ -128,7 +126,11 @@ async def test_renewed_certificate_files_are_taken_into_use_and_bad_ones_are_not
             "free_bytes_min": 0,
             "exams": nobody(vault),
         }
-        async with dicom_door(settings, room=lambda: True, observe=lambda _a, _b: None, **facts) as listener:
+        (found,) = link_of("dicom", settings)
+        link = TrustedLink(found, clock=clock, grace_s=0)
+        async with dicom_door(
+            settings, room=lambda: True, observe=lambda _a, _b: None, link=link, **facts
+        ) as listener:
 
             def shown() -> int:
                 context = client_context(scu.certificate, scu.key, authority.certificate)
@@ -146,9 +148,14 @@ async def test_renewed_certificate_files_are_taken_into_use_and_bad_ones_are_not
 
             await serves(first)
             own.write_text("no certificate")
-            await asyncio.sleep(0.3)
+            link.look()
+            assert link.fault
             await serves(first)
             put(second)
+            told: list[tuple[str, str]] = []
+            link.look(lambda key, shown: told.append((key, shown)))
+            assert not link.fault
+            assert told == [("dicom", link.shown)]
             await serves(second)
     finally:
         await store.close()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from security.errors import Broken
+from security.errors import Broken, Refused
 from security.keys.lab_pki import CLIENT_AUTH, SERVER_AUTH, LabAuthority, PemPair
 from security.keys.tls import client_context, server_context
 
@@ -235,5 +235,5 @@ def test_the_labs_files_say_what_they_are_and_its_keys_are_private(authority: La
     certificate = x509.load_pem_x509_certificate(peer.certificate.read_bytes())
     assert certificate.issuer.rfc4514_string() == "CN=Poterne lab CA,O=Poterne lab - NOT FOR PRODUCTION"
     assert stat.filemode(peer.key.stat().st_mode) == "-rw-------"
-    with pytest.raises(FileExistsError):
+    with pytest.raises(Refused, match="exists already"):
         authority.issue("peer", **TODAY)

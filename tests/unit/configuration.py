@@ -45,6 +45,9 @@ ca_file = "ca.pem"
 certificate_file = "own.pem"
 key_file = "own.key"
 
+[tenants.fantome.index.revocation]
+crl_file = "ca.crl"
+
 [tenants.fantome.publisher]
 device_id = "poterne-1"
 institution_name = "Clinique Fantôme"
@@ -77,6 +80,7 @@ def _pki() -> dict[str, str]:
         pair = authority.issue("own", not_before=now - timedelta(hours=1), not_after=now + timedelta(days=1))
         return {
             "ca.pem": authority.certificate.read_text(),
+            "ca.crl": authority.revocations.read_text(),
             "own.pem": pair.certificate.read_text(),
             "own.key": pair.key.read_text(),
         }

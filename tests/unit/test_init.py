@@ -72,7 +72,7 @@ def test_another_kind_of_pacs_takes_the_place_of_the_example(tmp_path: Path, ans
 
 def test_another_index_is_written_with_its_certificates_and_no_node(tmp_path: Path):
     write(tmp_path)
-    files = {"ca_file": "ca.pem", "certificate_file": "own.pem", "key_file": "own.key"}
+    files = {"ca_file": "ca.pem", "certificate_file": "own.pem", "key_file": "own.key", "crl_file": "ca.crl"}
     person = Person(
         index="other",
         registry_url="https://index.fantome.example/registry",

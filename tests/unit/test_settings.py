@@ -421,7 +421,7 @@ def test_the_example_file_shows_the_true_defaults_of_what_it_leaves_out(tmp_path
     for shown in (pacs["archive"], pacs["secours"], node, vihf, alerts.mail, alerts.webhook, server):
         fields = type(shown).model_fields
         assert {n: getattr(shown, n) for n in fields if not fields[n].is_required()} == {
-            n: field.default for n, field in fields.items() if not field.is_required()
+            n: field.get_default(call_default_factory=True) for n, field in fields.items() if not field.is_required()
         }
 
 

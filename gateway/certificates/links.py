@@ -1,0 +1,133 @@
+"""Which links of a configuration speak TLS with a pair of ours, and which pairs only sign. Nothing is opened here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from gateway.settings import (
+    DicomSettings,
+    IndexMhd,
+    IndexNodeSettings,
+    IndexXds,
+    PacsDimse,
+    RevocationSettings,
+    Settings,
+    TenantSettings,
+)
+from security.errors import BadInput
+
+Side = Literal["client", "server"]
+Kind = Literal["index", "index-node", "dicom", "pacs", "sign"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A certificate of ours with its key, and the key of the configuration that names it: ``tenants.chu.index`` for
+    AUTH, ``tenants.chu.index.sign`` for SIGN."""
+
+    key: str
+    kind: Kind
+    certificate_file: Path
+    key_file: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """One link whose both ends authenticate. ``host``, ``port``: the peer of a client, the listener of a server."""
+
+    pair: Pair
+    side: Side
+    ca_file: Path
+    revocation: RevocationSettings
+    host: str
+    port: int
+
+    @property
+    def key(self) -> str:
+        """As ``Pair.key``."""
+        return self.pair.key
+
+
+Mutual = IndexXds | IndexMhd | IndexNodeSettings | DicomSettings | PacsDimse
+"""The sections that describe such a link."""
+
+
+def links(settings: Settings) -> dict[str, Link]:
+    """Every link by its key."""
+    return {link.key: link for link in _links(settings)}
+
+
+def pairs(settings: Settings) -> dict[str, Pair]:
+    """Every pair of ours by its key, SIGN included."""
+    found = {link.key: link.pair for link in _links(settings)}
+    for name, tenant in settings.tenants.items():
+        index = tenant.index
+        if isinstance(index, IndexXds) and index.sign_certificate_file and index.sign_key_file:
+            key = f"tenants.{name}.index.sign"
+            found[key] = Pair(
+                key=key,
+                kind="sign",
+                certificate_file=index.sign_certificate_file,
+                key_file=index.sign_key_file,
+            )
+    return found
+
+
+def pair_of(settings: Settings, key: str) -> Pair:
+    """The pair of that key.
+
+    Raises:
+        BadInput: ``no-such-pair``.
+    """
+    known = pairs(settings)
+    if key not in known:
+        shown = ", ".join(known) or "none: no section names certificate_file and key_file"
+        raise BadInput(f"{key} is no pair of this configuration", code="no-such-pair", hint=f"one of: {shown}")
+    return known[key]
+
+
+def _links(settings: Settings) -> Iterator[Link]:
+    for name, tenant in settings.tenants.items():
+        yield from _of_tenant(f"tenants.{name}", tenant)
+    if settings.index_node:
+        yield from link_of("index_node", settings.index_node)
+
+
+def _of_tenant(key: str, tenant: TenantSettings) -> Iterator[Link]:
+    yield from link_of(f"{key}.index", tenant.index)
+    yield from link_of(f"{key}.dicom", tenant.dicom)
+    for name, pacs in tenant.pacs.items():
+        if isinstance(pacs, PacsDimse):
+            yield from link_of(f"{key}.pacs.{name}", pacs)
+
+
+def link_of(key: str, section: Mutual) -> Iterator[Link]:
+    """The link of one section, none when it does not speak TLS."""
+    if not (section.certificate_file and section.key_file and section.ca_file):
+        return
+    kind, side, host, port = _place(section)
+    yield Link(
+        pair=Pair(key=key, kind=kind, certificate_file=section.certificate_file, key_file=section.key_file),
+        side=side,
+        ca_file=section.ca_file,
+        revocation=section.revocation,
+        host=host,
+        port=port,
+    )
+
+
+def _place(section: Mutual) -> tuple[Kind, Side, str, int]:
+    match section:
+        case IndexNodeSettings() | DicomSettings():
+            host, _, port = section.listen.rpartition(":")
+            kind: Kind = "dicom" if isinstance(section, DicomSettings) else "index-node"
+            return kind, "server", host.strip("[]"), int(port or 0)
+        case PacsDimse():
+            return "pacs", "client", section.host, section.port
+        case _:
+            parts = urlsplit(section.address)
+            return "index", "client", parts.hostname or "", parts.port or 443
