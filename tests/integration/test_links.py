@@ -70,7 +70,7 @@ def wire(context: ssl.SSLContext) -> Wire:
 
 
 async def asked(client: Wire, port: int) -> str:
-    answer = await client.exchange("GET", f"https://127.0.0.1:{port}/", headers={})
+    answer = await client.exchange("GET", f"https://127.0.0.1:{port}/", headers={}, transaction="test")
     return str(answer.http_status) if isinstance(answer, HttpReply) else answer.reason
 
 
