@@ -14,6 +14,7 @@ from gateway.lab.ris import LabExam, LabOrder, build_adt_consent, build_mdm
 from indexer import withdrawal
 from security.errors import Broken, Refused
 from security.outbox.states import State
+from security.store.place import PostgresPlace
 from tests.integration.test_messages import said
 from tests.support.archives import bring_in, changed, export, put_together, taken_apart
 from tests.support.reconciling import another_box, lab_exam, reconciler_of
@@ -498,3 +499,15 @@ async def test_what_the_other_box_published_after_its_export_is_adopted_not_doub
         await b.report(replace(later, region=("51185008", "thorax")))
         await b.settle()
         assert sorted(status for _, status in await b.entries(later)) == ["Approved", "Deprecated"]
+
+
+@pytest.mark.postgres
+async def test_both_databases_export_and_import_alike(postgres_place: PostgresPlace, tmp_path: Path) -> None:
+    async with world(tmp_path, place=postgres_place) as w:
+        archive = await one_exported(w, tmp_path, lab_exam(1))
+        assert (await export(w, tmp_path / "one.zip", studies=lab_exam(1).studies)).exams == 1
+        async with another_box(w, tmp_path / "b") as b:
+            assert (await bring_in(b, archive)).counts == {"imported": 1}
+            await export(b, tmp_path / "b.zip")
+        assert taken_apart(tmp_path / "b.zip") == taken_apart(archive)
+        assert (await bring_in(w, archive)).counts == {"known": 1}
