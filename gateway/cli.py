@@ -218,13 +218,17 @@ def init(
 
 @app.command()
 def exam(
-    what: Annotated[list[str], typer.Argument(metavar="[withdraw|republish] STUDY", help="The StudyInstanceUID.")],
+    what: Annotated[
+        list[str], typer.Argument(metavar="[withdraw|republish|publish] STUDY", help="The StudyInstanceUID.")
+    ],
     conf: Conf = None,
     tenant: Annotated[str, typer.Option(help="Legal entity; needed when several know the study.")] = "",
     retry: Annotated[
         str, typer.Option(help="Try it again now, for this reason; accepts nothing that is in question.")
     ] = "",
-    reason: Annotated[str, typer.Option(help="Why it is withdrawn or republished; kept in the audit trail.")] = "",
+    reason: Annotated[
+        str, typer.Option(help="Why it is withdrawn, republished or published now; kept in the audit trail.")
+    ] = "",
     exchanges: Annotated[bool, typer.Option("--exchanges", help="Show what was said to the index, masked.")] = False,
     reveal: Annotated[
         bool,
@@ -235,14 +239,15 @@ def exam(
 ) -> None:
     """Why an exam is where it is: each event, decision and exchange with its reason, what is missing, next try.
 
-    withdraw takes it out of the index, until republish lets it back; both need --reason.
+    withdraw takes it out of the index, until republish lets it back; publish waits for no more images. All three
+    need --reason.
     """
     from gateway import commands, views
 
     settings, words = _settings(conf), _words(lang)
     *verb, study_uid = what
-    if verb not in ([], ["withdraw"], ["republish"]) or (verb and (retry or not reason)):
-        raise typer.BadParameter("expected [withdraw|republish] STUDY, and --reason with either")
+    if verb not in ([], ["withdraw"], ["republish"], ["publish"]) or (verb and (retry or not reason)):
+        raise typer.BadParameter("expected [withdraw|republish|publish] STUDY, and --reason with each")
     if verb or retry:
         name = views.one_tenant(settings, tenant, words)
         asked, why = (verb[0], reason) if verb else ("retry", retry)

@@ -60,11 +60,13 @@ _EXAM_ORDERS: dict[str, str] = {
     "retry": N_("{study} is tried again now."),
     "withdraw": N_("{study} leaves the index, and stays out until poterne exam republish."),
     "republish": N_("{study} is looked at again, and published if its reports and the PACS allow it."),
+    "publish": N_("{study} waits for no more images: it is published with those that are there."),
 }
 
 
 async def about_exam(settings: Settings, words: Words, what: str, *, tenant: str, study: str, reason: str) -> int:
-    """Try an exam again (``retry``), take it out of the index (``withdraw``) or let it back (``republish``).
+    """Try an exam again (``retry``), take it out of the index (``withdraw``), let it back (``republish``) or wait for
+    no more of its images (``publish``).
 
     Raises:
         Unavailable: ``not-running``. Refused, BadInput: as the operation says.

@@ -178,6 +178,11 @@ class Operations:
         admission, now = self._tenant(tenant).admission, self._clock.now()
         await self._act(lambda tx: exclusion.republish(tx, admission, study, actor=actor, reason=reason, now=now))
 
+    async def publish(self, tenant: str, study: str, *, actor: str, reason: str) -> None:
+        """Publish an exam with the images that are there."""
+        admission, now = self._tenant(tenant).admission, self._clock.now()
+        await self._act(lambda tx: exclusion.publish(tx, admission, study, actor=actor, reason=reason, now=now))
+
     async def pause(self, tenant: str, *, actor: str, reason: str) -> None:
         """Let nothing of the tenant begin."""
         self._tenant(tenant)
@@ -402,6 +407,7 @@ class Operations:
             "retry": about_exam(self.retry),
             "withdraw": about_exam(self.withdraw),
             "republish": about_exam(self.republish),
+            "publish": about_exam(self.publish),
             "take": take,
             "try-out": try_out,
             "take-back": take_back,

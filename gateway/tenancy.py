@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Protocol
+from typing import Literal, Protocol
 from zoneinfo import ZoneInfo
 
 from gateway.certificates.watch import TrustedLinks
@@ -21,7 +21,7 @@ from gateway.pacs.source import PacsSource
 from gateway.peers import index_client, pacs_peer, pacs_source, set_signer
 from gateway.settings import PacsOrthanc, Settings, TenantSettings, TrialSettings
 from gateway.telemetry import Metrics
-from indexer import codes, gate, withdrawal
+from indexer import codes, completeness, gate, withdrawal
 from indexer.admission import Admission
 from indexer.assemble import Site
 from indexer.exchanges.recorded import Recorded
@@ -244,6 +244,19 @@ def _policy(name: str, tenant: TenantSettings, ground: Ground) -> Policy:
         form=tenant.form,
         hiding=frozenset(tenant.dicom.hiding_titles),
         signer=set_signer(tenant.index, ground.clock),
+        completeness=_completeness(tenant),
+    )
+
+
+def _completeness(tenant: TenantSettings) -> completeness.Policy:
+    """Design §4: in drim-m a validated report alone publishes; elsewhere the images decide too, unless it is set."""
+    asked = tenant.completeness
+    usual: Literal["report", "evidence"] = "report" if tenant.profile == "drim-m" else "evidence"
+    return completeness.Policy(
+        by=usual if asked.by == "profile" else asked.by,
+        apart=timedelta(seconds=asked.apart_s),
+        idle=timedelta(seconds=asked.idle_s),
+        ceiling=timedelta(seconds=asked.ceiling_s),
     )
 
 

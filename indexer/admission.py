@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from indexer import gate, knowledge, presence, withdrawal
+from indexer import gate, knowledge, presence, sightings, withdrawal
 from indexer.assemble import strictest
 from indexer.consent import Consent, Consents, with_issuer
 from indexer.decision import ANNOUNCING, Arrival, Do, decide
@@ -303,6 +303,11 @@ class Admission:
         if arrived in ANNOUNCING:
             presence.announce(tx, self._tenant, study, now=by.at)
         self._follow_on(tx, by, [study], arrived)
+
+    def hurry(self, tx: Tx, study: str, *, actor: str, now: datetime) -> None:
+        """A person does not want the exam to wait for more images: it goes out with those that are there."""
+        sightings.hurry(tx, self._tenant, study, actor=actor)
+        self._follow_on(tx, _by_hand(now), [study], Arrival.PERSON_HURRIED, actor=actor)
 
     def correct(self, tx: Tx, stated: Statement, by: Carrier) -> None:
         """The register of patients merges two identities, undoes that, or corrects one: every report of theirs is

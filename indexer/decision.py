@@ -56,6 +56,7 @@ class Arrival(StrEnum):
     OPPOSITION = "opposition"  # stated or lifted
     PERSON_WITHDREW = "person-withdrew"
     PERSON_REPUBLISHED = "person-republished"
+    PERSON_HURRIED = "person-hurried"  # publish with the images that are there
 
 
 ANNOUNCING = frozenset({Arrival.ORDER_CANCELLED, Arrival.IMAGES_REJECTED, Arrival.STEP_DISCONTINUED})
@@ -95,8 +96,9 @@ class Facts:
     ``may_be_shown``: the index may show an entry of ours. ``pacs_reason``: why the PACS is UNKNOWN.
     ``is_announced``: somebody announced the end of the exam and no PACS was seen to hold it since. ``absent_for``:
     since the first clean absence that no FOUND followed; None before it. ``absent``: how many exams of the tenant
-    are so. ``contradiction``: why the PACS contradicts a valid report about this study. ``can_update``: the index
-    takes new metadata for an entry (ITI-57).
+    are so. ``contradiction``: why the PACS contradicts a valid report about this study. ``incomplete``: why its
+    images are waited for (``completeness``), "" when they are not. ``can_update``: the index takes new metadata for
+    an entry (ITI-57).
     """
 
     valid: int = 0
@@ -112,6 +114,7 @@ class Facts:
     absent_for: timedelta | None = None
     absent: int = 0
     contradiction: str = ""
+    incomplete: str = ""
     index: Index = Index.UNASKED
     can_update: bool = False
 
@@ -282,6 +285,12 @@ IMAGES: tuple[Row, ...] = (
         reason=lambda f: f.contradiction,
         words="the PACS contradicts a report of the exam",
         when=lambda f, _: bool(f.contradiction),
+    ),
+    Row(
+        do=Do.WAIT,
+        reason=lambda f: f.incomplete,
+        words="the evidence does not say yet that the images are complete",
+        when=lambda f, _: bool(f.incomplete),
     ),
 )
 """What the PACS says, once it was asked."""

@@ -1,4 +1,4 @@
-"""A person takes an exam out of the index, or lets it back.
+"""A person takes an exam out of the index, lets it back, or publishes it without waiting for more images.
 
 Invariants:
 
@@ -15,7 +15,9 @@ from datetime import datetime
 
 from indexer import presence, release
 from indexer.admission import Admission
+from indexer.timeline import WAITING_FOR_IMAGES, deciding_job
 from security.errors import Refused
+from security.outbox import jobs
 from security.store.port import Tx
 
 
@@ -48,6 +50,25 @@ def republish(tx: Tx, admission: Admission, study: str, *, actor: str, reason: s
     why = _why(tx, admission, study, reason)
     _record(tx, admission, study, event="exam.let-in", kind="let-in", actor=actor, why=why, now=now)
     admission.let_in(tx, study, actor=actor, now=now)
+
+
+def publish(tx: Tx, admission: Admission, study: str, *, actor: str, reason: str, now: datetime) -> None:
+    """Wait for no more images: the exam goes out with those that are there, when reports and PACS allow it.
+
+    Raises:
+        Refused: ``unknown-exam``; ``not-waiting-for-images``.
+        BadInput: ``reason-too-short``, ``reason-too-long``, ``reason-names-patient``.
+    """
+    why = _why(tx, admission, study, reason)
+    job = deciding_job(jobs.lane_jobs(tx, tenant=admission.tenant, lane=study))
+    if job is None or job.reason not in WAITING_FOR_IMAGES:
+        raise Refused(
+            f"exam {study} does not wait for images",
+            code="not-waiting-for-images",
+            hint="its timeline says what it waits for, if anything",
+        )
+    _record(tx, admission, study, event="exam.hurried", kind="hurried", actor=actor, why=why, now=now)
+    admission.hurry(tx, study, actor=actor, now=now)
 
 
 def _why(tx: Tx, admission: Admission, study: str, reason: str) -> str:

@@ -23,7 +23,7 @@ from typing import Literal
 from pydantic import ConfigDict, TypeAdapter
 
 from indexer.gate import Conflict, Held, Share
-from indexer.manifest import Context, Edition, StudyManifest, to_blob
+from indexer.manifest import Context, Edition, StudyManifest, from_blob, to_blob
 from indexer.ports import EntryFound, Submission
 from indexer.report import Professional, Report, Visibility
 from indexer.study import Study
@@ -673,6 +673,17 @@ class Ledger:
             version=version,
         )
         return self._submission(tenant, row) if row else None
+
+    def manifest_at(self, tx: ReadTx, tenant: str, study: str, version: int) -> tuple[StudyManifest, Context] | None:
+        """What one version says, or None."""
+        row = tx.row(
+            "SELECT content FROM manifest WHERE tenant = :tenant AND study_uid = :study AND version = :version",
+            tenant=tenant,
+            study=study,
+            version=version,
+        )
+        place = f"manifest.content/{study}/{version}"
+        return from_blob(self._vault.open(tenant, place, row["content"])) if row else None
 
     def add_entry(self, tx: Tx, tenant: str, study: str, *, version: int, entry: EntryFound, now: datetime) -> None:
         """Record what a query showed: this version is there, so none before it is approved any more."""

@@ -16,7 +16,7 @@ import json
 import uuid
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import date, datetime, timedelta, tzinfo
 from typing import Any
 
@@ -201,3 +201,19 @@ _CONTENT = TypeAdapter(tuple[StudyManifest, Context])
 def to_blob(manifest: StudyManifest, context: Context) -> bytes:
     """One compact blob for a store: JSON, deflated. 1,300 instances take about 10 kB."""
     return zlib.compress(_CONTENT.dump_json((manifest, context)))
+
+
+def from_blob(blob: bytes) -> tuple[StudyManifest, Context]:
+    """What ``to_blob`` kept."""
+    return _CONTENT.validate_json(zlib.decompress(blob))
+
+
+def instances_of(manifest: StudyManifest) -> frozenset[Uid]:
+    """Every SOP Instance UID it lists."""
+    return frozenset(one.sop_instance for series in manifest.series for one in series.instances)
+
+
+def only_adds_images(manifest: StudyManifest, context: Context, shown: tuple[StudyManifest, Context]) -> bool:
+    """Whether it lists every image of ``shown`` and more, and all that is not read off the images is the same."""
+    others = {content_hash(replace(one, series=(), regions=()), said) for one, said in ((manifest, context), shown)}
+    return len(others) == 1 and instances_of(shown[0]) < instances_of(manifest)

@@ -10,6 +10,8 @@ Invariants:
   FF-54, I10); an entry that must go is taken out by a withdrawal job, asked for in the same transaction;
 * the same content as the index already shows sends nothing (I6); changed content names the entry that is
   approved *now* (FF-22);
+* whether the images are complete is read off ``completeness``: an exam waits for them, never for ever, and the
+  evidence that decided stands on its timeline in the transaction that keeps the version (FF-13, FF-15);
 * in shadow mode everything happens but the sending, and no request of any kind reaches the index: what is ready
   waits BLOCKED with its bytes stored, and is settled anew when the tenant goes live;
 * ``send`` sends what ``settle`` stored, byte for byte, on every attempt (I5, FF-21).
@@ -25,7 +27,7 @@ from functools import partial
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-from indexer import fhir, gate, knowledge, kos, presence, questions, standing, withdrawal
+from indexer import completeness, fhir, gate, knowledge, kos, presence, questions, standing, waiting, withdrawal
 from indexer.assemble import Site, assemble
 from indexer.consent import Consents
 from indexer.decision import ABSENCE_APART, Decision, Do, Facts, Index, Pacs, decide
@@ -51,6 +53,8 @@ from security.outbox.port import Answer, Job
 from security.outbox.states import Event, State
 from security.store.port import ReadTx, Store, Tx
 
+_BY_REPORT = completeness.Policy()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
@@ -61,7 +65,8 @@ class Policy:
     not answer, is asked again: doubling from base to cap. ``mode``: ``shadow`` sends nothing. ``profile``: the
     network's rules for document and metadata; ``form``: in which the manifest is written; ``hiding``:
     titles of rejection notes whose instances no manifest lists; ``signer``: who signs the
-    submission set, asked for each one, None for nobody.
+    submission set, asked for each one, None for nobody. ``completeness``: what says that the
+    images are complete.
     """
 
     tenant: str
@@ -77,6 +82,7 @@ class Policy:
     form: FormName = "kos"
     hiding: frozenset[str] = rejections.HIDING
     signer: Callable[[], SetSigner] | None = None
+    completeness: completeness.Policy = _BY_REPORT
 
     @property
     def patience(self) -> standing.Patience:
@@ -230,12 +236,15 @@ class Publication:
         except BadInput as fault:
             return Answer(event=Event.HELD, reason=fault.code, detail=str(fault), effects=judge)
         digest = content_hash(manifest, context)
+        images = await self._images(job, known, manifest, context, facts)
+        if isinstance(images, Answer):
+            return images  # the judgement is made again then, and noted once
         outlined = outline(manifest, context) if known.is_linked else ""
         predecessor = await self._predecessor(job, known, (digest, outlined), facts)
         if isinstance(predecessor, Answer):
             if predecessor.event is Event.NOT_YET:
-                return predecessor  # the judgement is made again then, and noted once
-            return replace(predecessor, effects=_all(judge, predecessor.effects))
+                return predecessor
+            return replace(predecessor, effects=_all(judge, predecessor.effects, images.ends))
         version = edition(
             tenant=self._policy.tenant,
             study=manifest.study,
@@ -245,9 +254,26 @@ class Publication:
             replaces=predecessor.entry_uuid,
         )
         answer = await self._encode(job, manifest, context, version, digest, sender=valid[-1].stated.report.sender)
-        if self._is_silent(known) and answer.event is Event.PREPARED:
-            answer = replace(answer, event=Event.HELD, reason=SHADOW)
+        if answer.event is Event.PREPARED:
+            answer = replace(answer, effects=_all(answer.effects, images.tells))
+            answer = replace(answer, event=Event.HELD, reason=SHADOW) if self._is_silent(known) else answer
         return replace(answer, effects=_all(judge, predecessor.effects, answer.effects))
+
+    async def _images(
+        self, job: Job, known: Known, manifest: StudyManifest, context: Context, facts: Facts
+    ) -> Answer | waiting.Ready:
+        """Whether the exam waits for its images. A trial exam has all it will ever have."""
+        return await waiting.images(
+            job,
+            manifest,
+            context,
+            facts,
+            published=known.sendings.published,
+            policy=_BY_REPORT if known.is_trial else self._policy.completeness,
+            store=self._store,
+            ledger=self._ledger,
+            now=self._clock.now(),
+        )
 
     def _is_silent(self, known: Known) -> bool:
         """Whether the index must hear nothing of the study. A trial exam was asked for to be sent."""

@@ -49,6 +49,9 @@ the two exceptions."""
 SHADOW = "shadow-mode"
 """Reason of an exam that is ready and not sent, because its tenant only rehearses: it waits, nobody has to act."""
 
+WAITING_FOR_IMAGES = frozenset({"images-arriving", "images-step-in-progress", "images-expected"})
+"""Reasons of an exam whose images are not complete (``completeness``): it goes on by itself or by a person's word."""
+
 OVER = frozenset({ExamState.INDEXED, ExamState.WITHDRAWN})
 """States in which nothing is missing."""
 
@@ -115,6 +118,12 @@ MISSING: dict[str, str] = {
     "not-for-index": "a valid report says DESTDMP = N; a report that replaces it must allow publication",
     "no-valid-report": "no valid report speaks of this study",
     "kept-out": "a person took this exam out of the index: only a person lets it back (poterne exam republish)",
+    "images-arriving": "images may still be arriving; the PACS is looked at again at the time given, and the exam"
+    " goes out once it stays the same; a person who knows that nothing is missing can publish it now",
+    "images-step-in-progress": "a modality says that it is still at work on this exam (MPPS); the exam goes out once"
+    " the step has ended, at the latest after [tenants.<name>.completeness] ceiling_s",
+    "images-expected": "the modality or the archive lists images that the PACS does not have: see that they were"
+    " sent; the exam goes out without them after [tenants.<name>.completeness] ceiling_s",
     "pacs-absent-once": "the PACS holds nothing of an exam that is in the index; it is asked again an hour later, and"
     " the exam is withdrawn if it is still not there",
     "pacs-absent-many": "many exams vanished from the PACS at once, and nothing is withdrawn for that: look whether"

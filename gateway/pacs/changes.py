@@ -39,6 +39,7 @@ from gateway.lifecycle import unless
 from gateway.pacs.door import Inconclusive
 from gateway.pacs.http import HttpExchange
 from gateway.pacs.orthanc import OrthancPeer
+from indexer import sightings
 from indexer.ledger import Ledger, is_reported
 from indexer.publication import job_kind
 from security.clock import Clock, to_ms
@@ -370,6 +371,7 @@ class ChangeFollower:
     def _await_quiet(self, tx: Tx, studies: Iterable[str], now: datetime) -> None:
         for study in sorted(studies):
             if is_reported(tx, self._tenant, study):
+                sightings.arriving(tx, self._tenant, study, now=now)
                 tx.change(
                     "INSERT INTO pacs_arriving (tenant, pacs, study_uid, due_at)"
                     " VALUES (:tenant, :pacs, :study, :due) ON CONFLICT (tenant, pacs, study_uid)"

@@ -536,6 +536,25 @@ class ReconciliationSettings(Section):
     kept_runs: int = Field(default=100, ge=1, le=10_000, description="Runs of which what they found is kept.")
 
 
+class CompletenessSettings(Section):
+    """When the images of an exam count as complete."""
+
+    rising = (("idle_s", "ceiling_s"), ("apart_s", "ceiling_s"))
+
+    by: Literal["profile", "report", "evidence"] = Field(
+        default="profile",
+        description="What publishes: report = a validated report alone; evidence = the images must be complete too;"
+        " profile = report in drim-m, evidence elsewhere.",
+    )
+    apart_s: Seconds = Field(default=300.0, description="Seconds between two looks that find the same images.")
+    idle_s: Seconds = Field(
+        default=600.0, description="Seconds without new images before they are complete, late images too."
+    )
+    ceiling_s: Seconds = Field(
+        default=2700.0, description="Seconds after which an exam goes out with the images that are there."
+    )
+
+
 class ContinuitySettings(Section):
     """What may be lost and how long it may take: declared here, measured all the time."""
 
@@ -577,6 +596,9 @@ class TenantSettings(Section):
     identity: IdentityRules = Field(default_factory=IdentityRules, description="Identity rules a site may weigh.")
     reconciliation: ReconciliationSettings = Field(
         default_factory=ReconciliationSettings, description="Comparison of PACS, database and index."
+    )
+    completeness: CompletenessSettings = Field(
+        default_factory=CompletenessSettings, description="When the images of an exam are complete."
     )
     continuity: ContinuitySettings = Field(
         default_factory=ContinuitySettings, description="What may be lost, how long it may take."

@@ -114,6 +114,15 @@ class Desk(Protocol):
         """
         ...
 
+    async def publish(self, tenant: str, study: str, *, actor: str, reason: str) -> None:
+        """Publish an exam with the images that are there.
+
+        Raises:
+            Refused: ``unknown-exam``, ``not-waiting-for-images``.
+            BadInput: the reason is too short, too long or quotes a value of the patient.
+        """
+        ...
+
     async def pause(self, tenant: str, *, actor: str, reason: str) -> None: ...
 
     async def resume(self, tenant: str, *, actor: str) -> None: ...

@@ -63,7 +63,8 @@ class StepChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PerformedStep:
-    """A step as it stands. ``ended_at``: when its final status came; ``reason``: of a discontinued one."""
+    """A step as it stands. ``ended_at``: when its final status came; ``reason``: of a discontinued one; ``studies``:
+    how many it names, over which ``performed`` is counted."""
 
     uid: str
     status: StepStatus
@@ -72,6 +73,7 @@ class PerformedStep:
     ended_at: datetime | None
     performed: Performed
     reason: str
+    studies: int
 
 
 _PATIENT = TypeAdapter(PacsPatient)
@@ -206,7 +208,9 @@ class Steps:
 def performed_steps(tx: ReadTx, tenant: str, study: str) -> list[PerformedStep]:
     """Every step that names the study, oldest first."""
     rows = tx.rows(
-        "SELECT p.* FROM performed_step_study s JOIN performed_step p ON p.tenant = s.tenant"
+        "SELECT p.*, (SELECT COUNT(*) FROM performed_step_study o WHERE o.tenant = s.tenant"
+        " AND o.step_uid = s.step_uid) AS studies"
+        " FROM performed_step_study s JOIN performed_step p ON p.tenant = s.tenant"
         " AND p.step_uid = s.step_uid WHERE s.tenant = :tenant AND s.study_uid = :study"
         " ORDER BY p.begun_at, p.step_uid",
         tenant=tenant,
@@ -221,6 +225,7 @@ def performed_steps(tx: ReadTx, tenant: str, study: str) -> list[PerformedStep]:
             ended_at=None if row["ended_at"] is None else from_ms(row["ended_at"]),
             performed=Performed(series=row["series"], instances=row["instances"]),
             reason=row["reason"],
+            studies=row["studies"],
         )
         for row in rows
     ]

@@ -26,7 +26,9 @@ from gateway.lab.phantom import LabStudy
 from gateway.lab.ris import LabExam, LabOrder
 from gateway.pacs.changes import Change, ChangeFollower, Cursor, Page, nudge_route, unread
 from gateway.pacs.orthanc import OrthancPeer, OrthancSource
+from indexer.completeness import Policy
 from indexer.ledger import Ledger, evidence_of
+from indexer.manifest import instances_of
 from indexer.publication import job_kind
 from security.errors import Unavailable
 from security.outbox import jobs
@@ -158,10 +160,10 @@ class Site:
 
 
 @asynccontextmanager
-async def site(folder: Path, orthanc: OrthancProcess) -> AsyncIterator[Site]:
+async def site(folder: Path, orthanc: OrthancProcess, **policy: object) -> AsyncIterator[Site]:
     source = OrthancSource(orthanc_peer(orthanc))
     try:
-        async with world(folder, source=source) as w:
+        async with world(folder, source=source, **policy) as w:
             here = Site(w=w, orthanc=orthanc, follower=None, observed=[], made=[])  # type: ignore[arg-type]
             here.follower = here.another_follower()
             await here.follower.look()  # begins where the log ends now
@@ -202,22 +204,33 @@ async def newest_manifest(here: Site, study: str) -> str:
     return [e.summary for e in told if e.kind == "manifest-built"][-1]
 
 
-async def test_ff15_late_batches_leave_one_approved_entry_that_lists_them_all(here: Site) -> None:
-    exam, study = exam_with_images()
-    here.load(study, 1)
-    await here.w.report(exam)
-    await here.w.settle()
-
-    for _ in range(5):
+async def test_ff15_five_late_batches_in_ten_minutes_make_at_most_two_replaces_and_one_entry_that_lists_them_all(
+    tmp_path: Path, quick: OrthancProcess
+) -> None:
+    minute = timedelta(minutes=1)
+    policy = Policy(by="report", apart=5 * minute, idle=10 * minute, ceiling=45 * minute)
+    async with site(tmp_path, quick, completeness=policy) as here:
+        exam, study = exam_with_images()
         here.load(study, 1)
-        await here.catch_up()
-    await here.follow_until("StableStudy", study.uid)
-    await here.w.settle()
+        await here.w.report(exam)
+        await here.w.settle(step_s=0.1)
+        for _ in range(5):  # each is called stable: each would be a replacement
+            here.load(study, 1)
+            await here.follow_until("StableStudy", study.uid)
+            await here.w.settle(step_s=0.1)
+            here.w.clock.advance(120)
+        for _ in range(12):
+            await here.w.settle(step_s=0.1)
+            here.w.clock.advance(60)
 
-    statuses = [status for _, status in await here.w.entries(exam)]
-    assert statuses.count("Approved") == 1
-    assert statuses.count("Deprecated") <= 2
-    assert "6 series, 6 instances" in await newest_manifest(here, study.uid)
+        statuses = [status for _, status in await here.w.entries(exam)]
+        assert statuses.count("Approved") == 1
+        assert 1 <= statuses.count("Deprecated") <= 2
+        versions = len(statuses)
+        listed = await here.w.store.read(lambda tx: here.w.ledger.manifest_at(tx, TENANT, study.uid, versions))
+        assert listed is not None
+        assert instances_of(listed[0]) == {one.sop_instance for one in study.objects}
+        assert len(study.objects) == 6
 
 
 async def test_i06_a_change_that_changes_nothing_sends_nothing(here: Site) -> None:

@@ -40,7 +40,7 @@ from gateway.web.session import (
 from gateway.web.shell import ALLOWED, SESSION, Shell, add_page_headers, failures_as_pages, see_other
 from indexer import release
 from indexer.exams import Wanted
-from indexer.timeline import ExamState
+from indexer.timeline import WAITING_FOR_IMAGES, ExamState
 from security.clock import Clock
 from security.errors import BadInput, Refused
 from security.gatekeeper import Routes, resource_of
@@ -67,6 +67,7 @@ DONE: Final[Mapping[str, str]] = {
     "retried": N_("Asked for. The exam is tried again now; what follows shows below."),
     "taken-out": N_("Asked for. The exam leaves the index and stays out; what follows shows below."),
     "let-in": N_("Asked for. The exam is looked at again; what follows shows below."),
+    "hurried": N_("Asked for. The exam waits for no more images; what follows shows below."),
 }
 """What a page says after a change, by the word in its address."""
 
@@ -138,6 +139,7 @@ class _Pages:
             ("POST", f"/exams/{_EXAM}/retry", self.retry, Action.EXAM_RETRY),
             ("POST", f"/exams/{_EXAM}/withdraw", self.withdraw, Action.EXAM_WITHDRAW),
             ("POST", f"/exams/{_EXAM}/republish", self.republish, Action.EXAM_REPUBLISH),
+            ("POST", f"/exams/{_EXAM}/publish", self.publish, Action.EXAM_REPUBLISH),
             ("GET", "/held", self.held, Action.EXAM_READ),
             ("GET", f"/held/{_EXAM}", self.compare, Action.IDENTITY_READ),
             ("POST", f"/held/{_EXAM}/release", self.release, Action.EXAM_RELEASE),
@@ -335,6 +337,7 @@ class _Pages:
             ),
             next_step=details.next_step(views.turn(found, tenants[tenant]), said, zone),
             may_retry=views.may_retry(found),
+            waits_for_images=found.reason in WAITING_FOR_IMAGES,
             is_out=found.state is ExamState.WITHDRAWN or found.reason == "kept-out",
             compare=f"{PREFIX}/held/{tenant}/{study}"
             if found.state is ExamState.HELD and views.is_about_identity(found.reason)
@@ -395,6 +398,10 @@ class _Pages:
     async def republish(self, request: web.Request) -> web.Response:
         """Let an exam back into the index, for a reason."""
         return await self._about_exam(request, self._desk.republish, field="reason-index", done="let-in")
+
+    async def publish(self, request: web.Request) -> web.Response:
+        """Publish an exam with the images that are there, for a reason."""
+        return await self._about_exam(request, self._desk.publish, field="reason-images", done="hurried")
 
     async def _about_exam(
         self, request: web.Request, act: Callable[..., Awaitable[None]], *, field: str, done: str

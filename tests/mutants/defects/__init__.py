@@ -9,6 +9,7 @@ from __future__ import annotations
 from tests.mutants.defects import (
     access,
     archives,
+    completeness,
     dimse,
     doors,
     exams,
@@ -38,6 +39,7 @@ _ROOMS = (
     gate,
     exams,
     lives,
+    completeness,
     kos,
     fhir,
     index,
