@@ -339,6 +339,23 @@ async def test_ff27_a_report_withdrawn_while_the_pacs_is_away_leaves_the_index_a
     assert await w.entries(EXAM) == []
 
 
+async def test_ff27_a_deletion_that_the_pacs_confirmed_goes_out_after_a_restart_though_the_pacs_is_away(
+    w: World,
+) -> None:
+    await publish(w)
+    w.index.switches.set(Switch(name=Fault.DROP_BEFORE, on=("ITI-57",)))
+    del w.pacs.studies[STUDY]
+    await w.raw(cancelled())
+    await w.settle(rounds=4)
+    assert await approved(w) == 1
+    w.pacs.answer = Unknown(reason="unreachable", detail="no route")
+    w.restart("live")
+    w.index.switches.set()
+    await w.settle()
+    assert await w.entries(EXAM) == []
+    assert await stands(w) == (ExamState.WITHDRAWN, "")
+
+
 @pytest.mark.parametrize("what", ["report", "images"])
 async def test_ff29_either_may_change_alone_and_the_report_in_force_gives_the_context(w: World, what: str) -> None:
     await publish(w)
@@ -370,6 +387,23 @@ async def test_ff22_a_predecessor_that_never_landed_means_create(w: World) -> No
     assert await approved(w) == 1
     last = await w.store.read(lambda tx: tx.rows("SELECT replaces FROM manifest ORDER BY version DESC LIMIT 1"))
     assert last[0]["replaces"] is None
+
+
+async def test_ff22_where_the_index_shows_an_approved_and_a_deprecated_entry_the_approved_one_is_replaced(
+    w: World,
+) -> None:
+    await publish(w)
+    for instances in (4, 5):
+        w.pacs.hold(EXAM, instances=instances)
+        await look(w)
+    assert sorted(status for _, status in await w.entries(EXAM)) == ["Approved", "Deprecated", "Deprecated"]
+    made = await w.store.read(
+        lambda tx: tx.rows(
+            "SELECT m.replaces, e.entry_uuid FROM manifest m JOIN entry e ON e.tenant = m.tenant"
+            " AND e.study_uid = m.study_uid AND e.version = m.version ORDER BY m.version"
+        )
+    )
+    assert [row["replaces"] for row in made] == [None, made[0]["entry_uuid"], made[1]["entry_uuid"]]
 
 
 async def test_ff23_what_was_accepted_and_is_not_shown_is_not_done_and_goes_again(w: World) -> None:

@@ -74,6 +74,37 @@ async def test_ff16_a_study_that_grew_unseen_is_replaced_and_the_second_run_chan
     assert (await unchanged_by_a_second_run(w, reconciler)).counts == {"in-step": 1}
 
 
+async def test_ff16_one_of_three_series_gone_unannounced_is_replaced_and_all_gone_is_withdrawn(w: World) -> None:
+    held = w.pacs.hold(EXAM)
+    three = tuple(
+        replace(
+            held.series[0],
+            uid=Uid(f"{STUDY}.{number}"),
+            instances=tuple(
+                replace(one, sop_instance=Uid(f"{STUDY}.{number}.{one.number}")) for one in held.series[0].instances
+            ),
+        )
+        for number in (1, 2, 3)
+    )
+    w.pacs.studies[Uid(STUDY)] = replace(held, series=three)
+    await w.report(EXAM)
+    await w.settle()
+    w.pacs.studies[Uid(STUDY)] = replace(held, series=three[:2])
+    reconciler = reconciler_of(w)
+    assert (await reconciler.run(None)).changed == 1
+    await w.settle()
+    assert [status for _, status in await w.entries(EXAM)] == ["Deprecated", "Approved"]
+    shown = await w.store.read(lambda tx: w.ledger.manifest_at(tx, TENANT, STUDY, 2))
+    assert shown is not None
+    assert [one.uid for one in shown[0].series] == [f"{STUDY}.1", f"{STUDY}.2"]
+    del w.pacs.studies[Uid(STUDY)]
+    await reconciler.run(None)
+    w.clock.advance(HOUR + 60)
+    await reconciler.run(None)
+    await w.settle()
+    assert "Approved" not in [status for _, status in await w.entries(EXAM)]
+
+
 async def test_ff16_gone_from_the_pacs_is_withdrawn_after_two_absences_an_hour_apart(w: World) -> None:
     await publish(w)
     del w.pacs.studies[STUDY]
