@@ -12,16 +12,16 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextvars import ContextVar
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gateway import account_cli
 from gateway.lab import DemoFault
 from gateway.manifests import options
-from gateway.settings import ConfigurationError, Settings, load
+from gateway.terminal import AsJson, Conf, Lang, chosen, settings_of, words_of
 from security.errors import Fault
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ index_app = typer.Typer(
     help="The embedded index node (XDS.b registry and repository).",
 )
 app.add_typer(index_app, name="index")
+app.add_typer(account_cli.app, name="accounts")
 queue_app = typer.Typer(rich_markup_mode=None, help="The publication queue.")
 app.add_typer(queue_app, name="queue", invoke_without_command=True)
 pacs_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The PACS beside which this gateway stands.")
@@ -50,44 +51,12 @@ manifest_app = typer.Typer(
 )
 app.add_typer(manifest_app, name="manifest")
 
-Conf = Annotated[Path | None, typer.Option("--conf", help="Configuration file (TOML); conf.d/*.toml beside it.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print facts as JSON.")]
-Lang = Annotated[
-    str | None,
-    typer.Option("--lang", metavar="fr|en", help="Otherwise that of LC_ALL, LC_MESSAGES or LANG, else French."),
-]
 Tenant = Annotated[str, typer.Option("--tenant", help="Legal entity; needed when there are several.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why, for those who read it later; no patient's name.")]
 Ready = Annotated[
     Path | None,
     typer.Option("--ready-file", help="Write the bound addresses there, as JSON, once every door is open."),
 ]
-
-_lang: ContextVar[str | None] = ContextVar("_lang", default=None)
-
-
-def _settings(conf: Path | None) -> Settings:
-    """The configuration, or exit 2 with every problem; the log goes by it from here on."""
-    from gateway import telemetry
-
-    try:
-        settings = load(conf, os.environ)
-    except ConfigurationError as error:
-        for problem in error.problems:
-            typer.echo(problem, err=True)
-        raise typer.Exit(2) from error
-    telemetry.configure_logging(settings.log)
-    return settings
-
-
-def _words(lang: str | None) -> Words:
-    """Words in the language asked for; what goes wrong from here on is told in it too."""
-    from gateway import i18n
-
-    if lang not in {None, *i18n.LANGUAGES}:
-        raise typer.BadParameter("fr, en", param_hint="--lang")
-    _lang.set(lang)
-    return i18n.words(i18n.language(lang, os.environ))
 
 
 def _announce(ready_file: Path | None, bound: Mapping[str, str]) -> None:
@@ -102,7 +71,7 @@ def serve(conf: Conf = None, ready_file: Ready = None) -> None:
     """Run the gateway: listen for reports, publish their exams."""
     from gateway import lifecycle, wiring
 
-    settings = _settings(conf)
+    settings = settings_of(conf)
 
     async def run() -> None:
         async with wiring.house(settings) as house:
@@ -118,9 +87,9 @@ def index_serve(conf: Conf = None, ready_file: Ready = None) -> None:
     """Run the index node of the configuration's [index_node] section."""
     from gateway import lifecycle, wiring
 
-    settings = _settings(conf)
+    settings = settings_of(conf)
     if settings.index_node is None:
-        words = _words(None)
+        words = words_of(None)
         typer.echo(words("{conf}: no section [index_node] → describe the node to run", conf=conf), err=True)
         raise typer.Exit(2)
     node = settings.index_node
@@ -152,7 +121,7 @@ def doctor(
     """Ask everything the gateway depends on: what is wrong, why, and what to do."""
     from gateway import doctor as examination
 
-    said = _words(lang).lang
+    said = words_of(lang).lang
     raise typer.Exit(
         asyncio.run(examination.report(conf, os.environ, lang=said, as_json=as_json, send_test=send_test))
     )
@@ -168,7 +137,7 @@ def support_bundle(
     """One file for support, without patient data: figures, versions, findings."""
     from gateway import bundle
 
-    code, told = asyncio.run(bundle.run(conf, os.environ, out=out, log_file=log_file, lang=_words(lang).lang))
+    code, told = asyncio.run(bundle.run(conf, os.environ, out=out, log_file=log_file, lang=words_of(lang).lang))
     typer.echo(told, nl=False, err=code != 0)
     raise typer.Exit(code)
 
@@ -207,7 +176,7 @@ def init(
     raise typer.Exit(
         questions.run(
             folder,
-            words=_words(lang),
+            words=words_of(lang),
             ask=None if no_input else ask,
             say=typer.echo,
             given=given,
@@ -244,7 +213,7 @@ def exam(
     """
     from gateway import commands, views
 
-    settings, words = _settings(conf), _words(lang)
+    settings, words = settings_of(conf), words_of(lang)
     *verb, study_uid = what
     if verb not in ([], ["withdraw"], ["republish"], ["publish"]) or (verb and (retry or not reason)):
         raise typer.BadParameter("expected [withdraw|republish|publish] STUDY, and --reason with each")
@@ -272,7 +241,7 @@ def queue(context: typer.Context, conf: Conf = None, as_json: AsJson = False, la
         return
     from gateway import views
 
-    raise typer.Exit(asyncio.run(views.queue(_settings(conf), _words(lang), as_json=as_json)))
+    raise typer.Exit(asyncio.run(views.queue(settings_of(conf), words_of(lang), as_json=as_json)))
 
 
 @queue_app.command("pause")
@@ -280,7 +249,7 @@ def queue_pause(reason: Reason, conf: Conf = None, tenant: Tenant = "", lang: La
     """Let nothing more begin; what was sent is still asked after. Stays until resume, also through restarts."""
     from gateway import commands, views
 
-    settings, words = _settings(conf), _words(lang)
+    settings, words = settings_of(conf), words_of(lang)
     name = views.one_tenant(settings, tenant, words)
     raise typer.Exit(asyncio.run(commands.pause(settings, words, tenant=name, reason=reason)))
 
@@ -290,7 +259,7 @@ def queue_resume(conf: Conf = None, tenant: Tenant = "", lang: Lang = None) -> N
     """Let exams begin again."""
     from gateway import commands, views
 
-    settings, words = _settings(conf), _words(lang)
+    settings, words = settings_of(conf), words_of(lang)
     name = views.one_tenant(settings, tenant, words)
     raise typer.Exit(asyncio.run(commands.resume(settings, words, tenant=name)))
 
@@ -306,8 +275,10 @@ def queue_refused(
     """HL7 messages that were not taken, and why: each is kept, sealed."""
     from gateway import views
 
-    settings = _settings(conf)
-    raise typer.Exit(asyncio.run(views.refused(settings, _words(lang), tenant=tenant, limit=limit, as_json=as_json)))
+    settings = settings_of(conf)
+    raise typer.Exit(
+        asyncio.run(views.refused(settings, words_of(lang), tenant=tenant, limit=limit, as_json=as_json))
+    )
 
 
 @app.command()
@@ -321,9 +292,9 @@ def shadow(
     """What shadow mode would have sent, and why not the rest."""
     from gateway import views
 
-    settings = _settings(conf)
+    settings = settings_of(conf)
     raise typer.Exit(
-        asyncio.run(views.shadow_report(settings, _words(lang), tenant=tenant, days=days, as_json=as_json))
+        asyncio.run(views.shadow_report(settings, words_of(lang), tenant=tenant, days=days, as_json=as_json))
     )
 
 
@@ -341,7 +312,7 @@ def selftest(
     """Publish a trial exam of the test patient, see it in the index, withdraw it."""
     from gateway import commands, views
 
-    settings, words = _settings(conf), _words(lang)
+    settings, words = settings_of(conf), words_of(lang)
     raise typer.Exit(
         asyncio.run(
             commands.selftest(
@@ -369,7 +340,7 @@ def pacs_probe(
     """What a PACS is able to do, what that means for the configuration, what has changed."""
     from gateway import commands, views
 
-    settings, words = _settings(conf), _words(lang)
+    settings, words = settings_of(conf), words_of(lang)
     named = views.one_tenant(settings, tenant, words)
     raise typer.Exit(asyncio.run(commands.probe(settings, words, tenant=named, pacs=name, as_json=as_json)))
 
@@ -379,7 +350,7 @@ def pacs_inbox(conf: Conf = None, tenant: Tenant = "", as_json: AsJson = False, 
     """What came by DICOM and lies here until the PACS shows it, or in quarantine; rejection notes not obeyed."""
     from gateway import views
 
-    settings, words = _settings(conf), _words(lang)
+    settings, words = settings_of(conf), words_of(lang)
     raise typer.Exit(asyncio.run(views.received(settings, words, tenant=tenant, as_json=as_json)))
 
 
@@ -399,7 +370,7 @@ def backload(
     """Old exams at the lowest priority: what stands where, and with --go their reports are taken in."""
     from gateway import commands, views
 
-    settings, words = _settings(conf), _words(lang)
+    settings, words = settings_of(conf), words_of(lang)
     raise typer.Exit(
         asyncio.run(
             commands.load_back(
@@ -450,7 +421,7 @@ def manifest_build(
     from gateway.manifests import build
     from security.clock import SystemClock
 
-    words = _words(lang)
+    words = words_of(lang)
     wish = build.Wish(
         profile=profile,
         codes=codes or "DCM",
@@ -491,7 +462,7 @@ def manifest_check(
     """Hold a manifest document against the rules of its form and profile, without any network."""
     from gateway.manifests import checking
 
-    raise typer.Exit(checking.run(document, _words(lang), profile=profile, as_json=as_json))
+    raise typer.Exit(checking.run(document, words_of(lang), profile=profile, as_json=as_json))
 
 
 @manifest_app.command("convert")
@@ -524,7 +495,7 @@ def manifest_convert(
     from gateway.manifests import build, conversion
     from security.clock import SystemClock
 
-    words = _words(lang)
+    words = words_of(lang)
     wish = build.Wish(
         patient_issuer=patient_issuer,
         accession=accession,
@@ -558,7 +529,7 @@ def _site(conf: Path | None, tenant: str, words: Words) -> TenantSettings | None
         return None
     from gateway import views
 
-    settings = _settings(conf)
+    settings = settings_of(conf)
     return settings.tenants[views.one_tenant(settings, tenant, words)]
 
 
@@ -582,7 +553,7 @@ def reconcile(
     """Compare PACS, database and index; mend what differs. Exit code 1 when a person must look."""
     from gateway import commands, views
 
-    settings, words = _settings(conf), _words(lang)
+    settings, words = settings_of(conf), words_of(lang)
     raise typer.Exit(
         asyncio.run(
             commands.reconcile(
@@ -632,7 +603,7 @@ def backup(
     """
     from gateway import commands, views
 
-    settings, words = _settings(conf), _words(lang)
+    settings, words = settings_of(conf), words_of(lang)
     if (file is None) is (xdm is None) or (xdm is None and (since or study)) or (xdm is not None and with_key):
         raise typer.BadParameter("FILE [--with-key], or --xdm PATH [--since DAY] [--study UID]")
     if xdm is not None:
@@ -684,7 +655,7 @@ def restore(
     """
     from gateway import commands, views
 
-    settings, words = _settings(conf), _words(lang)
+    settings, words = settings_of(conf), words_of(lang)
     if [file is not None, mark, bool(xdm)].count(True) != 1 or ((plan is apply) if xdm else (plan or apply)):
         raise typer.BadParameter("FILE [--replace], or --mark, or --xdm ARCHIVE with --plan or --apply")
     if xdm:
@@ -736,7 +707,7 @@ def demo(
                 keep=keep,
                 as_json=as_json,
                 stay=sys.stdin.isatty(),
-                words=_words(lang),
+                words=words_of(lang),
             )
         )
     )
@@ -750,7 +721,7 @@ def main() -> None:
         app()
     except* Fault as faults:
         for fault in _leaves(faults):
-            typer.echo(told(fault, _words(_lang.get())), err=True)
+            typer.echo(told(fault, words_of(chosen.get())), err=True)
         sys.exit(2)
 
 

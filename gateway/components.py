@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from security.accounts import ACCOUNTS
 from security.store.port import GROUND, Component
 
 INBOX = Component(name="inbox", package="gateway")
@@ -10,4 +11,4 @@ IMAGING = Component(name="imaging", package="indexer.imaging")
 RECEIVED = Component(name="received", package="gateway.dimse")
 RECONCILIATION = Component(name="reconciliation", package="indexer.reconciliation")
 COPIES = Component(name="copies", package="gateway.continuity")
-COMPONENTS = (GROUND, EXAMS, INBOX, RECEIVED, RECONCILIATION, COPIES, IMAGING)
+COMPONENTS = (GROUND, EXAMS, INBOX, RECEIVED, RECONCILIATION, COPIES, IMAGING, ACCOUNTS)

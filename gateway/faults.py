@@ -12,6 +12,26 @@ from gateway.i18n import N_, Words
 from security.errors import Fault
 
 FAULTS: Final[Mapping[str, str]] = {
+    "account-exists": N_("There is an account of this name already."),
+    "account-name": N_("This is no name of an account: 2 to 40 lower-case letters, digits, '.', '-', '_'."),
+    "account-person": N_("This is no name of a person: 2 to 80 characters on one line."),
+    "account-profession": N_("An auditor needs a profession: --profession."),
+    "account-roles": N_("One of these roles does not exist, or none was given; a service has no other role."),
+    "bootstrap-not-needed": N_(
+        "A security officer can sign in already: they add accounts; who lost a proof gets a new code by"
+        " poterne accounts reset."
+    ),
+    "certificate-taken": N_("This certificate stands, or stood, for an account: make a new key and certificate."),
+    "consent-missing": N_("The second person has not agreed yet."),
+    "last-security-officer": N_("This is the last security officer: make another one first."),
+    "no-issuer": N_(
+        "No authority of this site is configured: bind a certificate of another authority with --certificate."
+    ),
+    "two-persons": N_(
+        "Two persons must agree on this first, on the console, page Two persons; then give its number with --consent."
+    ),
+    "unknown-account": N_("No account has this name: poterne accounts list."),
+    "unknown-consent": N_("No such agreement is open: it is good for an hour, and once."),
     "already-paused": N_("Paused already: poterne queue says since when, by whom and why."),
     "bad-uid": N_("This is no StudyInstanceUID: digits and dots, at most 64 characters, no part begins with 0."),
     "control-cut": N_(

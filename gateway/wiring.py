@@ -38,6 +38,7 @@ from gateway.lifecycle import unless
 from gateway.nightly import Nightly
 from gateway.operations import Operations
 from gateway.pacs.changes import nudge_route
+from gateway.reception import Reception
 from gateway.settings import CertificatesSettings, IndexNodeSettings, Settings, StoreSettings, TenantSettings, address
 from gateway.stores import store_place
 from gateway.telemetry import Metrics, Snapshot
@@ -50,6 +51,7 @@ from indexer.registry.app import start as start_node
 from indexer.registry.credentials import Credentials
 from indexer.registry.node import REGISTRY, IndexNode
 from indexer.timeline import SHADOW
+from security.accounts import SEALED_UNDER
 from security.clock import Clock, SystemClock, to_ms
 from security.errors import Broken, Fault, Unavailable
 from security.keys.signer import pinned_certificates
@@ -85,6 +87,7 @@ class Gateway:
         engine: Engine,
         watch: AlertWatch,
         disk: DiskGuard | None,
+        reception: Reception,
     ) -> None:
         self._ground = ground
         self._settings = ground.settings
@@ -94,6 +97,7 @@ class Gateway:
         self._engine = engine
         self._watch = watch
         self._disk = disk
+        self._reception = reception
         self.operations = Operations(
             tenants=tenants,
             store=ground.store,
@@ -101,6 +105,10 @@ class Gateway:
             nudge=ground.nudge,
             reveal_users=frozenset(ground.settings.exchanges.reveal_users),
         )
+
+    def orders(self) -> Mapping[str, control.Operation]:
+        """What commands may ask for."""
+        return {**self.operations.by_name(), **self._reception.orders()}
 
     async def work(self, stop: asyncio.Event) -> None:
         """Carry out jobs, follow and probe the PACS, watch disk and state, until ``stop``."""
@@ -182,9 +190,7 @@ class Gateway:
                     bound[f"dicom:{name}"] = await self._open_dicom(stack, tenant)
             if self._settings.ops.listen:
                 bound["ops"] = await self._open_ops(stack)
-            await stack.enter_async_context(
-                control.listening(control_place(self._settings), self.operations.by_name())
-            )
+            await stack.enter_async_context(control.listening(control_place(self._settings), self.orders()))
             for door, where in bound.items():
                 log.info("door-open", door=door, address=where, note=_LOOPBACK)
             yield bound
@@ -324,7 +330,7 @@ async def orders(settings: Settings) -> AsyncIterator[Order]:
         yield partial(control.ask, control_place(settings))
         return
     async with house(settings) as gateway:
-        operations = gateway.operations.by_name()
+        operations = gateway.orders()
 
         async def order(operation: str, facts: control.Facts, hear: control.Hear = control.deaf) -> Any:
             return await operations[operation]({**facts, "user": control.user_name(os.getuid())}, hear)
@@ -338,7 +344,7 @@ async def house(settings: Settings) -> AsyncIterator[Gateway]:
     clock, place = SystemClock(), settings.gateway_store()
     async with AsyncExitStack() as stack:
         store = await _store(stack, place, COMPONENTS)
-        vault = await Vault.load(store, read_kek(place.kek_file), settings.tenants, clock)
+        vault = await Vault.load(store, read_kek(place.kek_file), [*settings.tenants, SEALED_UNDER], clock)
         for name, number in (await store.read(jobs.tenants_at_work)).items():
             if name not in settings.tenants:
                 log.warning(
@@ -385,7 +391,14 @@ async def house(settings: Settings) -> AsyncIterator[Gateway]:
             owner=f"{socket.gethostname()}-{uuid.uuid4()}",
         )
         bell.engine = engine
-        yield Gateway(ground=ground, tenants=tenants, engine=engine, watch=watch, disk=disk)
+        reception = Reception.over(
+            store,
+            vault,
+            clock,
+            tenants=settings.tenants,
+            alarm=lambda tenant, account: watch.happened(Kind.BREAK_GLASS, tenant=tenant, subject=account),
+        )
+        yield Gateway(ground=ground, tenants=tenants, engine=engine, watch=watch, disk=disk, reception=reception)
 
 
 async def _tenant(stack: AsyncExitStack, name: str, settings: TenantSettings, ground: Ground) -> Tenant:

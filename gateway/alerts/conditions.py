@@ -33,11 +33,12 @@ class Kind(StrEnum):
     PACS_RESET = "pacs-reset"
     PACS_CHANGED = "pacs-changed"
     MASS_WITHDRAWAL = "mass-withdrawal"
+    BREAK_GLASS = "break-glass"
     EXPOSED = "exposed"
     INBOX = "inbox"
 
 
-EVENTS = frozenset({Kind.CLOCK_STEPPED, Kind.PACS_RESET, Kind.PACS_CHANGED, Kind.MASS_WITHDRAWAL})
+EVENTS = frozenset({Kind.CLOCK_STEPPED, Kind.PACS_RESET, Kind.PACS_CHANGED, Kind.MASS_WITHDRAWAL, Kind.BREAK_GLASS})
 """What happens once instead of lasting: told once, open for a day so that the console shows it."""
 
 

@@ -39,6 +39,7 @@ _ADVICE = {
         "Nothing was withdrawn. Look at the list, poterne reconcile, and at the PACS; if the list is right, run it"
         " again with --withdraw-up-to."
     ),
+    Kind.BREAK_GLASS: N_("Ask the person named in the audit trail, and check that it was an emergency."),
     Kind.INBOX: N_("See which ones: poterne pacs inbox. Nothing is deleted before the PACS shows it."),
     Kind.EXPOSED: N_("Make a backup now: poterne backup FILE. Look at the task that makes it every night."),
 }
@@ -91,6 +92,9 @@ _HEADLINES: dict[Kind, Callable[[Condition, Words], str]] = {
     Kind.PACS_CHANGED: lambda c, words: words("the PACS {pacs} no longer answers as it did", pacs=c.subject),
     Kind.MASS_WITHDRAWAL: lambda _, words: words(
         "the reconciliation stopped: it would have withdrawn more exams than one run may"
+    ),
+    Kind.BREAK_GLASS: lambda c, words: words(
+        "{account} broke the glass: for some hours they may do what their role does not", account=c.subject
     ),
     Kind.INBOX: lambda c, words: (
         words.count("{n} received object is in quarantine", "{n} received objects are in quarantine", c.measure)

@@ -374,3 +374,27 @@ def fault(problem: Fault, said: Words) -> str:
 def person(actor: str) -> str:
     """The name in ``role:name``."""
     return actor.partition(":")[2] or actor
+
+
+ROLES: Final[Mapping[str, str]] = {
+    "operator": N_("operator"),
+    "security-officer": N_("security officer"),
+    "identity-officer": N_("identity officer"),
+    "radiologist": N_("radiologist"),
+    "site-lead": N_("site lead"),
+    "site-data-manager": N_("site data manager"),
+    "lead-auditor": N_("lead auditor"),
+    "auditor": N_("auditor"),
+    "commission": N_("commission"),
+    "secretariat": N_("secretariat"),
+    "steering": N_("steering committee"),
+    "service": N_("service (a machine)"),
+}
+"""Roles that an account may have, for people."""
+
+ACCOUNT_STATES: Final[Mapping[str, str]] = {
+    "invited": N_("invited"),
+    "active": N_("active"),
+    "locked": N_("locked"),
+}
+"""Where an account stands, for people."""

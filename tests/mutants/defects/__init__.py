@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tests.mutants.defects import (
     access,
+    accounts,
     archives,
     completeness,
     dimse,
@@ -50,6 +51,7 @@ _ROOMS = (
     pacs,
     dimse,
     access,
+    accounts,
     doors,
     service,
     exchanges,

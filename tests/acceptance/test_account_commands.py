@@ -1,0 +1,102 @@
+"""``poterne accounts`` as the person who installs it types it: JSON, exit codes, both languages, codes shown once."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from security.clock import SystemClock
+from security.keys.lab_pki import LabAuthority
+from tests.acceptance.test_commands import ANSWERS, poterne
+
+CODE = re.compile(r"\b(?:[A-HJ-NP-Z2-9]{4}-){4}[A-HJ-NP-Z2-9]{4}\b")
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> str:
+    site = tmp_path / "site"
+    assert poterne("init", str(site), *ANSWERS).returncode == 0
+    return str(site / "poterne.toml")
+
+
+def test_the_first_account_comes_by_a_code_that_is_printed_once_and_lies_nowhere(conf: str, tmp_path: Path):
+    empty = poterne("accounts", "list", "--conf", conf, lang="fr")
+    assert (empty.returncode, "poterne accounts bootstrap" in empty.stdout) == (0, True)
+    told = poterne("accounts", "bootstrap", "--conf", conf, lang="fr")
+    assert told.returncode == 0
+    (code,) = CODE.findall(told.stdout)
+    assert "/console/enrol" in told.stdout
+    held = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+    assert code.encode() not in held
+    assert poterne("accounts", "list", "--conf", conf, "--json").stdout == "[]\n"
+
+
+def test_accounts_are_added_changed_locked_and_listed(conf: str):
+    made = poterne(
+        "accounts", "add", "Jeanne.Martin", "--person", "Jeanne Martin", "--role", "operator", "--role",
+        "identity-officer", "--conf", conf, "--json",
+    )  # fmt: skip
+    assert made.returncode == 0
+    assert json.loads(made.stdout)["account"] == "jeanne.martin"
+    assert CODE.search(made.stdout)
+    changed = poterne("accounts", "roles", "jeanne.martin", "--role", "operator", "--conf", conf, "--json")
+    assert json.loads(changed.stdout)["roles"] == ["operator"]
+    assert poterne("accounts", "lock", "jeanne.martin", "--conf", conf).returncode == 0
+    (listed,) = json.loads(poterne("accounts", "list", "--conf", conf, "--json").stdout)
+    assert (listed["name"], listed["status"], listed["has_password"]) == ("jeanne.martin", "locked", False)
+    assert "locked" in poterne("accounts", "list", "--conf", conf).stdout
+    assert json.loads(poterne("accounts", "unlock", "jeanne.martin", "--conf", conf, "--json").stdout)["status"] == (
+        "invited"
+    )
+    assert CODE.search(poterne("accounts", "reset", "jeanne.martin", "--conf", conf).stdout)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("add", "x", "--person", "Jeanne Martin", "--role", "operator"), "account-name"),
+        (("add", "jeanne", "--person", "Jeanne Martin", "--role", "administrator"), "account-roles"),
+        (("add", "lea", "--person", "Léa Petit", "--role", "auditor"), "account-profession"),
+        (("add", "lea", "--person", "Léa Petit", "--role", "operator", "--tenant", "x"), "unknown-tenant"),
+        (("lock", "nobody"), "unknown-account"),
+        (("revoke", "nobody"), "unknown-account"),
+    ],
+)
+def test_what_cannot_be_done_is_said_and_ends_with_2(conf: str, words: tuple[str, ...], code: str):
+    told = poterne("accounts", *words, "--conf", conf, lang="fr")
+    assert (told.returncode, f"[{code}]" in told.stderr) == (2, True)
+
+
+def test_an_auditor_is_bound_to_a_certificate_and_it_is_taken_away(conf: str, tmp_path: Path):
+    poterne(
+        "accounts", "add", "lea.petit", "--person", "Léa Petit", "--role", "auditor", "--profession", "radiologist",
+        "--conf", conf,
+    )  # fmt: skip
+    now = SystemClock().now()
+    pair = LabAuthority.create(tmp_path / "pki", now=now).issue("lea", not_before=now, not_after=now.replace(2050))
+    bound = poterne(
+        "accounts", "enrol", "lea.petit", "--certificate", str(pair.certificate), "--conf", conf, "--json"
+    )
+    assert (bound.returncode, json.loads(bound.stdout)["status"]) == (0, "active")
+    assert json.loads(poterne("accounts", "revoke", "lea.petit", "--conf", conf, "--json").stdout) == {"revoked": 1}
+    again = poterne("accounts", "enrol", "lea.petit", "--certificate", str(pair.certificate), "--conf", conf)
+    assert (again.returncode, "[certificate-taken]" in again.stderr) == (2, True)
+
+
+def test_without_an_authority_a_request_is_not_certified_and_says_why(conf: str, tmp_path: Path):
+    poterne("accounts", "add", "lea.petit", "--person", "Léa Petit", "--role", "operator", "--conf", conf)
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Lea Petit")])
+    asked = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, SHA256())
+    file = tmp_path / "lea.csr"
+    file.write_bytes(asked.public_bytes(Encoding.PEM))
+    told = poterne("accounts", "enrol", "lea.petit", "--request", str(file), "--conf", conf)
+    assert (told.returncode, "[no-issuer]" in told.stderr) == (2, True)
