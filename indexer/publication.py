@@ -27,7 +27,19 @@ from functools import partial
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-from indexer import completeness, fhir, gate, knowledge, kos, presence, questions, standing, waiting, withdrawal
+from indexer import (
+    completeness,
+    fhir,
+    gate,
+    knowledge,
+    kos,
+    presence,
+    questions,
+    sightings,
+    standing,
+    waiting,
+    withdrawal,
+)
 from indexer.assemble import Site, assemble
 from indexer.consent import Consents
 from indexer.decision import ABSENCE_APART, Decision, Do, Facts, Index, Pacs, decide
@@ -144,7 +156,9 @@ class Publication:
         facts = known.facts(study_uid, asked_at)
         said = decide(facts)
         if said.do is not Do.ASK:
-            return self._stopping(job, known, said)
+            stopped = self._stopping(job, known, said)
+            over = partial(sightings.decided, tenant=job.tenant, study=job.lane)  # a later wait is a new one
+            return replace(stopped, effects=_all(stopped.effects, over))
         asked = await questions.ask(self._trial if known.is_trial else self._sources, study_uid, self._clock)
         note = partial(questions.note, tenant=job.tenant, study=job.lane, asked=asked, now=self._clock.now())
         answered = await self._told(

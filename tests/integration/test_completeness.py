@@ -26,7 +26,7 @@ from indexer.timeline import ExamState
 from security.errors import Refused
 from security.identity import Uid
 from security.store.port import Tx
-from tests.integration.test_lifecycle import CORRECTION, EXAM, FLAGS, STUDY, approved, look, stands
+from tests.integration.test_lifecycle import CORRECTION, EXAM, FLAGS, SECOND, STUDY, approved, look, stands, take_back
 from tests.support.world import TENANT, World, world
 
 MINUTE = 60
@@ -346,6 +346,17 @@ async def test_images_that_came_and_went_leave_no_wait_behind(alone: World) -> N
     alone.pacs.hold(EXAM, instances=4)
     await look(alone)
     assert await stands(alone) == ARRIVING, "a new wait, not the end of the old one"
+
+
+async def test_a_wait_that_a_withdrawn_report_ended_is_not_gone_on_with(w: World) -> None:
+    w.pacs.hold(EXAM)
+    await begin(w)
+    await reported(w)
+    assert "MSA|AA|" in await take_back(w)
+    await w.settle(step_s=0.1)
+    await pass_by(w, 50)
+    await reported(w, SECOND)
+    assert await stands(w) == AT_WORK, "the old wait would be at its ceiling"
 
 
 # -- a person ------------------------------------------------------------------------------------------------------
