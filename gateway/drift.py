@@ -37,6 +37,7 @@ SAID: Final[Mapping[str, str]] = {
     "never-published": N_("reported and in the PACS, missing from the index: published"),
     "contradicted": N_("the PACS contradicts the report: held for a person"),
     "content-differs": N_("PACS or report say other than the index: replaced"),
+    "visibility-differs": N_("the index does not hide them from whom the reports do: mended"),
     "without-report": N_("in the PACS, and no report ever spoke of them: let the RIS send their reports"),
     "day-unknown": N_("days of which the PACS gave no clean list: run them again"),
 }

@@ -19,7 +19,7 @@ from gateway.pacs.orthanc import OrthancPeer
 from gateway.pacs.probe import Peer, WeeklyProbe
 from gateway.pacs.source import PacsSource
 from gateway.peers import index_client, pacs_peer, pacs_source, set_signer
-from gateway.settings import PacsOrthanc, Settings, TenantSettings, TrialSettings
+from gateway.settings import IndexXds, PacsOrthanc, Settings, TenantSettings, TrialSettings
 from gateway.telemetry import Metrics
 from indexer import codes, completeness, gate, withdrawal
 from indexer.admission import Admission
@@ -245,6 +245,7 @@ def _policy(name: str, tenant: TenantSettings, ground: Ground) -> Policy:
         hiding=frozenset(tenant.dicom.hiding_titles),
         signer=set_signer(tenant.index, ground.clock),
         completeness=_completeness(tenant),
+        updates_metadata=isinstance(tenant.index, IndexXds) and tenant.index.metadata_update,
     )
 
 

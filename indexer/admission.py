@@ -168,7 +168,7 @@ class Admission:
                 continue
             self._ledger.restate(tx, self._tenant, kept, status=held.status, reason=held.reason)
             if held.status == "valid":
-                self._enqueue(tx, by, kept.report.studies, State.SETTLING)
+                self._enqueue(tx, by, kept.report.studies, State.SETTLING, is_urgent=True)
             self._tighten_replacements(tx, by, kept)
 
     def heed(self, tx: Tx, consent: Consent, patient: PatientIdentity, by: Carrier) -> None:
@@ -399,7 +399,16 @@ class Admission:
                 self._drop(tx, study, by, actor=actor)
                 continue
             state = State.BLOCKED if stops else State.SETTLING
-            self._enqueue(tx, by, [study], state, reason=stops, detail=detail if held else said.words, actor=actor)
+            self._enqueue(
+                tx,
+                by,
+                [study],
+                state,
+                reason=stops,
+                detail=detail if held else said.words,
+                actor=actor,
+                is_urgent=known.is_hidden_too_little,
+            )
 
     def _drop(self, tx: Tx, study: str, by: Carrier, *, actor: str) -> None:
         """What a person took out and the index does not show: nothing of it goes out any more."""
@@ -428,7 +437,7 @@ class Admission:
         if is_moved or (is_restated and verdict.holds):
             self._follow(tx, by, content, verdict)
         elif status == "valid" and (known.contested or is_stricter):
-            self._enqueue(tx, by, content.report.studies, State.SETTLING)
+            self._enqueue(tx, by, content.report.studies, State.SETTLING, is_urgent=is_stricter)
         return verdict
 
     def _status(self, tx: ReadTx, content: StatedReport, verdict: gate.Verdict) -> str:
@@ -507,15 +516,19 @@ class Admission:
         reason: str = "",
         detail: str = "",
         actor: str = jobs.ENGINE,
+        is_urgent: bool = False,
     ) -> None:
+        """``is_urgent``: the exam is shown to somebody it must be hidden from: right after what must leave the index
+        (P0), before whatever else is new."""
         for study in dict.fromkeys(studies):
             jobs.enqueue(
                 tx,
                 tenant=self._tenant,
                 lane=study,
                 kind=job_kind(self._tenant),
-                job_class=by.job_class,
+                job_class=min(by.job_class, JobClass.P1) if is_urgent else by.job_class,
                 now=by.at,
+                deadline=by.at if is_urgent else None,
                 state=state,
                 reason=reason,
                 detail=detail,

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from indexer.codes import table
+from indexer.hiding import LEVELS
 from indexer.manifest import Context, StudyManifest
 from indexer.report import Coded, Order, Organization, Report, Visibility
 from indexer.study import Address, Series, Study
@@ -28,8 +29,6 @@ from security.errors import BadInput
 from security.identity import Ins, PatientIdentity
 
 T = TypeVar("T")
-
-_CONFIDENTIALITY = "ULMNRV"  # HL7 v3 Confidentiality, from unrestricted to very restricted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,9 +138,9 @@ def strictest(visibilities: Iterable[Visibility]) -> Visibility:
 
 def _strictest_code(reports: Sequence[Report], study: Study) -> str:
     codes = {report.confidentiality for report in reports}
-    if not codes <= set(_CONFIDENTIALITY):
+    if not codes <= set(LEVELS):
         raise _refused(study, "a report states an unknown confidentialityCode", "confidentiality-unknown")
-    return max(codes, key=_CONFIDENTIALITY.index)
+    return max(codes, key=LEVELS.index)
 
 
 def _procedures(reports: Sequence[Report]) -> tuple[Coded, ...]:

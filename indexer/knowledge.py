@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from indexer import presence, standing
+from indexer import hiding, presence, standing
 from indexer.consent import Consents
 from indexer.decision import Facts
 from indexer.imaging import rejections
@@ -51,6 +51,16 @@ class Known:
     def doubtful(self) -> HeldReport | None:
         """The newest report that is held."""
         return next((one for one in reversed(self.reports) if one.status == "held"), None)
+
+    @property
+    def is_hidden_too_little(self) -> bool:
+        """Whether the index was told to hide less than the valid reports do now: it must hear of it soon."""
+        sent = [*(version for version, _ in self.sendings.attempted), self.sendings.published]
+        told = next((one.told for one in sent if one is not None), None)
+        return told is not None and any(
+            not hiding.marks(one.stated.report.confidentiality, one.stated.report.visibility) <= told
+            for one in self.valid
+        )
 
     def facts(self, study: str, now: datetime) -> Facts:
         """What decides as long as neither the PACS nor the index were asked."""

@@ -22,8 +22,10 @@ from typing import Literal
 
 from pydantic import ConfigDict, TypeAdapter
 
+from indexer import hiding
 from indexer.gate import Conflict, Held, Share
-from indexer.manifest import Context, Edition, StudyManifest, from_blob, to_blob
+from indexer.hiding import Marks
+from indexer.manifest import Context, Edition, StudyManifest, document_hash, from_blob, to_blob
 from indexer.ports import EntryFound, Submission
 from indexer.report import Professional, Report, Visibility
 from indexer.study import Study
@@ -82,23 +84,40 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """The newest version a query showed in the index. ``outline``: of an imported one (``manifest.outline``)."""
+    """The newest version a query showed in the index. ``content_hash``: as its metadata stand now; ``told``: what we
+    told of whom it is hidden from since the index last confirmed a request of ours; ``shown``: what it showed then;
+    None where that was not recorded. ``outline``: of an imported one (``manifest.outline``)."""
 
     version: int
     unique_id: str
     entry_uuid: str
     content_hash: str
     outline: str = ""
+    document_hash: str = ""
+    told: Marks | None = None
+    shown: Marks | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A version whose bytes are stored and that no query has shown yet."""
+    """A version whose bytes are stored and that no query has shown yet. ``told``: as ``Published.told``."""
 
     version: int
     job_id: int
     unique_id: str
     content_hash: str
+    document_hash: str = ""
+    told: Marks | None = None
+
+    @property
+    def shown(self) -> Marks | None:
+        """No query confirmed it: nothing was shown."""
+        return None
+
+    @property
+    def outline(self) -> str:
+        """What is imported was shown."""
+        return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -623,8 +642,9 @@ class Ledger:
         submission: Submission,
         outline: str = "",
     ) -> None:
-        """Store one version: its content and exactly the bytes that will be sent; of an imported one, also its
-        ``outline``."""
+        """Store one version: its content and exactly the bytes that will be sent. One without documents stands for an
+        entry whose bytes we no longer have: nothing is known of what we once told about it.
+        Of an imported one, also its ``outline``."""
         key = f"{manifest.study}/{edition.version}"
         parts = _Parts(
             metadata=submission.metadata,
@@ -633,15 +653,17 @@ class Ledger:
             sender=submission.sender,
         )
         tx.change(
-            "INSERT INTO manifest (tenant, study_uid, version, job_id, content_hash, unique_id, created_at, replaces,"
-            " content, submission, series, instances, document_bytes, outline) VALUES (:tenant, :study, :version,"
-            " :job_id, :content_hash, :unique_id, :created_at, :replaces, :content, :submission, :series, :instances,"
-            " :document_bytes, :outline)",
+            "INSERT INTO manifest (tenant, study_uid, version, job_id, content_hash, document_hash, marks, unique_id,"
+            " created_at, replaces, content, submission, series, instances, document_bytes, outline) VALUES (:tenant,"
+            " :study, :version, :job_id, :content_hash, :document_hash, :marks, :unique_id, :created_at, :replaces,"
+            " :content, :submission, :series, :instances, :document_bytes, :outline)",
             tenant=edition.tenant,
             study=manifest.study,
             version=edition.version,
             job_id=job_id,
             content_hash=content_hash,
+            document_hash=document_hash(manifest, context) if submission.documents else "",
+            marks=hiding.text(hiding.of(context)) if submission.documents else "",
             unique_id=submission.unique_id,
             created_at=to_ms(edition.created_at),
             replaces=edition.replaces,
@@ -722,20 +744,32 @@ class Ledger:
     def prepared_since(self, tx: ReadTx, tenant: str, study: str) -> list[Prepared]:
         """Every version newer than the newest a query showed, newest first: the index may hold one of them."""
         rows = tx.rows(
-            "SELECT version, job_id, unique_id, content_hash FROM manifest"
+            "SELECT version, job_id, unique_id, content_hash, document_hash, marks FROM manifest"
             " WHERE tenant = :tenant AND study_uid = :study AND version > (SELECT COALESCE(MAX(version), 0)"
             " FROM entry WHERE tenant = :tenant AND study_uid = :study) ORDER BY version DESC",
             tenant=tenant,
             study=study,
         )
-        return [Prepared(**row) for row in rows]
+        return [
+            Prepared(
+                version=row["version"],
+                job_id=row["job_id"],
+                unique_id=row["unique_id"],
+                content_hash=row["content_hash"],
+                document_hash=row["document_hash"],
+                told=hiding.read(row["marks"]),
+            )
+            for row in rows
+        ]
 
     def published(self, tx: ReadTx, tenant: str, study: str) -> Published | None:
         """The newest version the index was seen to hold, or None: also when that one was withdrawn, because what it
         had replaced is no predecessor either."""
         row = tx.row(
-            "SELECT e.version, e.unique_id, e.entry_uuid, e.status, m.content_hash, m.outline FROM entry e"
-            " JOIN manifest m ON m.tenant = e.tenant AND m.study_uid = e.study_uid AND m.version = e.version"
+            "SELECT e.version, e.unique_id, e.entry_uuid, e.status, e.shown, m.document_hash, m.outline,"
+            " COALESCE(e.content_hash, m.content_hash) AS content_hash, COALESCE(e.told, m.marks) AS told"
+            " FROM entry e JOIN manifest m"
+            " ON m.tenant = e.tenant AND m.study_uid = e.study_uid AND m.version = e.version"
             " WHERE e.tenant = :tenant AND e.study_uid = :study ORDER BY e.version DESC LIMIT 1",
             tenant=tenant,
             study=study,
@@ -748,6 +782,55 @@ class Ledger:
             entry_uuid=row["entry_uuid"],
             content_hash=row["content_hash"],
             outline=row["outline"],
+            document_hash=row["document_hash"],
+            told=self._told(tx, tenant, study, row),
+            shown=hiding.read(row["shown"]),
+        )
+
+    def _told(self, tx: ReadTx, tenant: str, study: str, row: Row) -> Marks | None:
+        """What was told of the entry since its last confirmation, by requests of unknown outcome too."""
+        confirmed = hiding.read(row["told"])
+        if confirmed is None:
+            return None
+        unconfirmed = tx.rows(
+            "SELECT told FROM revision WHERE tenant = :tenant AND study_uid = :study AND version = :version"
+            " AND outcome = ''",
+            tenant=tenant,
+            study=study,
+            version=row["version"],
+        )
+        return confirmed.union(*(one["told"].split() for one in unconfirmed))
+
+    def note_shown(
+        self,
+        tx: Tx,
+        tenant: str,
+        study: str,
+        *,
+        version: int,
+        shown: Marks | None,
+        content_hash: str | None = None,
+        told: Marks | None = None,
+    ) -> None:
+        """The index shows the entry of this version with the metadata we mean: what was told before is over.
+        ``shown``: its marks, None where it does not tell them; ``content_hash``, ``told``: as the metadata stand now,
+        None for those that came with the manifest."""
+        tx.change(
+            "UPDATE entry SET content_hash = :content_hash, told = :told, shown = :shown"
+            " WHERE tenant = :tenant AND study_uid = :study AND version = :version",
+            tenant=tenant,
+            study=study,
+            version=version,
+            content_hash=content_hash,
+            told=None if told is None else hiding.text(told),
+            shown=None if shown is None else hiding.text(shown),
+        )
+        tx.change(
+            "UPDATE revision SET outcome = 'confirmed' WHERE tenant = :tenant AND study_uid = :study"
+            " AND version = :version AND outcome = ''",
+            tenant=tenant,
+            study=study,
+            version=version,
         )
 
     def is_trial(self, tx: ReadTx, tenant: str, study: str) -> bool:

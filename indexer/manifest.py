@@ -174,6 +174,14 @@ def outline(manifest: StudyManifest, context: Context) -> str:
     return hashlib.sha256(json.dumps(told, separators=(",", ":"), ensure_ascii=False).encode()).hexdigest()
 
 
+def document_hash(manifest: StudyManifest, context: Context) -> str:
+    """As ``content_hash``, whoever the exam is hidden from: contents that share it differ in nothing but that, and
+    new metadata (ITI-57) make one of the other."""
+    flags = context.visibility
+    plain_flags = Visibility(secret_connection=flags.secret_connection, for_index=flags.for_index)
+    return content_hash(manifest, replace(context, confidentiality="N", visibility=plain_flags))
+
+
 def derived_uid(*parts: str) -> Uid:
     """UID under 2.25 (PS3.5 B.2) from the UUIDv5 of the parts: same parts, same UID."""
     return Uid(f"2.25.{uuid.uuid5(_NAMESPACE, json.dumps(parts)).int}")

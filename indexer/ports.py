@@ -106,13 +106,27 @@ IndexAnswer = Accepted | Rejected | NotSent | Ambiguous
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EntryVersion:
+    """One version of an entry's metadata as the index shows it. ``entry_uuid`` changes with each version,
+    ``logical_id`` never; ``repository``: its repositoryUniqueId."""
+
+    entry_uuid: str
+    logical_id: str
+    version: int
+    repository: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EntryFound:
     """The index shows the document. ``status``: availabilityStatus, ``Approved``, ``Deprecated`` or ``Deleted``
-    (withdrawn, by an index that still shows what was)."""
+    (withdrawn, by an index that still shows what was). ``codes``: its confidentialityCode, None where the answer does
+    not tell; ``revision``: which version of its metadata this is, None where the index keeps none."""
 
     entry_uuid: str
     unique_id: str
     status: str
+    codes: frozenset[str] | None = None
+    revision: EntryVersion | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

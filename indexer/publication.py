@@ -9,7 +9,7 @@ Invariants:
   or an opposition of the report (DESTDMP = N), of the patient (ZFA) or an inconclusive PACS answer stands (FF-19,
   FF-54, I10); an entry that must go is taken out by a withdrawal job, asked for in the same transaction;
 * the same content as the index already shows sends nothing (I6); changed content names the entry that is
-  approved *now* (FF-22);
+  approved *now* (FF-22); where only whom it is hidden from changed, that entry gets new metadata (``revision``);
 * whether the images are complete is read off ``completeness``: an exam waits for them, never for ever, and the
   evidence that decided stands on its timeline in the transaction that keeps the version (FF-13, FF-15);
 * in shadow mode everything happens but the sending, and no request of any kind reaches the index: what is ready
@@ -31,6 +31,7 @@ from indexer import (
     completeness,
     fhir,
     gate,
+    hiding,
     knowledge,
     kos,
     presence,
@@ -43,15 +44,27 @@ from indexer import (
 from indexer.assemble import Site, assemble
 from indexer.consent import Consents
 from indexer.decision import ABSENCE_APART, Decision, Do, Facts, Index, Pacs, decide
+from indexer.hiding import Marks
 from indexer.imaging import rejections
 from indexer.knowledge import Known
-from indexer.ledger import HeldReport, Ledger, Published
-from indexer.manifest import Context, Edition, Imprint, StudyManifest, content_hash, edition, imprint, outline
+from indexer.ledger import HeldReport, Ledger
+from indexer.manifest import (
+    Context,
+    Edition,
+    Imprint,
+    StudyManifest,
+    content_hash,
+    document_hash,
+    edition,
+    imprint,
+    outline,
+)
 from indexer.persons import Persons
-from indexer.ports import EntryAbsent, EntryAnswer, EntryFound, EntryUnknown, NationalIndex, StudySource
+from indexer.ports import EntryAbsent, EntryAnswer, EntryFound, EntryUnknown, NationalIndex, StudySource, Submission
 from indexer.questions import Disagreeing
 from indexer.reading import Profile
 from indexer.report import Professional
+from indexer.revision import Content, Revision, Revisions, compared, target
 from indexer.study import Absent, Found, Study, StudyAnswer, Unknown
 from indexer.timeline import SHADOW
 from indexer.xds.dialect import DIALECTS, FormName
@@ -78,7 +91,8 @@ class Policy:
     network's rules for document and metadata; ``form``: in which the manifest is written; ``hiding``:
     titles of rejection notes whose instances no manifest lists; ``signer``: who signs the
     submission set, asked for each one, None for nobody. ``completeness``: what says that the
-    images are complete.
+    images are complete. ``updates_metadata``: the index takes new
+    metadata of an entry (ITI-57); where it does not, every change is a new version of the manifest.
     """
 
     tenant: str
@@ -95,6 +109,7 @@ class Policy:
     hiding: frozenset[str] = rejections.HIDING
     signer: Callable[[], SetSigner] | None = None
     completeness: completeness.Policy = _BY_REPORT
+    updates_metadata: bool = False
 
     @property
     def patience(self) -> standing.Patience:
@@ -106,10 +121,11 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Predecessor:
-    """What a new version follows: the entry approved now, None when the index holds none of ours. ``effects``:
-    what was learnt on the way."""
+    """What a new version follows: the entry approved now, None when the index holds none of ours. ``context``: of the
+    new version, hidden as far as the entry is by others; ``effects``: what was learnt on the way."""
 
     entry_uuid: str | None
+    context: Context
     effects: Callable[[Tx], None] | None = None
 
 
@@ -141,6 +157,7 @@ class Publication:
         self._ledger = ledger
         self._consents = Consents(ledger)
         self._persons = Persons(ledger)
+        self._revisions = Revisions(terms=policy, store=store, ledger=ledger, clock=clock, kind=self.name)
         self._sources = sources
         self._trial = trial
         self._index = index
@@ -253,8 +270,13 @@ class Publication:
         images = await self._images(job, known, manifest, context, facts)
         if isinstance(images, Answer):
             return images  # the judgement is made again then, and noted once
-        outlined = outline(manifest, context) if known.is_linked else ""
-        predecessor = await self._predecessor(job, known, (digest, outlined), facts)
+        content = Content(
+            context=context,
+            digest=digest,
+            document=document_hash(manifest, context),
+            outlined=outline(manifest, context) if known.is_linked else "",
+        )
+        predecessor = await self._predecessor(job, known, content, facts)
         if isinstance(predecessor, Answer):
             if predecessor.event is Event.NOT_YET:
                 return predecessor
@@ -267,7 +289,9 @@ class Publication:
             created_at=now.replace(microsecond=0),
             replaces=predecessor.entry_uuid,
         )
-        answer = await self._encode(job, manifest, context, version, digest, sender=valid[-1].stated.report.sender)
+        answer = await self._encode(
+            job, manifest, content, predecessor.context, version, sender=valid[-1].stated.report.sender
+        )
         if answer.event is Event.PREPARED:
             answer = replace(answer, effects=_all(answer.effects, images.tells))
             answer = replace(answer, event=Event.HELD, reason=SHADOW) if self._is_silent(known) else answer
@@ -276,14 +300,16 @@ class Publication:
     async def _images(
         self, job: Job, known: Known, manifest: StudyManifest, context: Context, facts: Facts
     ) -> Answer | waiting.Ready:
-        """Whether the exam waits for its images. A trial exam has all it will ever have."""
+        """Whether the exam waits for its images. A trial exam has all it will ever have; one that the index shows to
+        somebody it must be hidden from waits for nothing."""
+        is_urgent = known.is_hidden_too_little
         return await waiting.images(
             job,
             manifest,
             context,
             facts,
-            published=known.sendings.published,
-            policy=_BY_REPORT if known.is_trial else self._policy.completeness,
+            published=None if is_urgent else known.sendings.published,
+            policy=_BY_REPORT if known.is_trial or is_urgent else self._policy.completeness,
             store=self._store,
             ledger=self._ledger,
             now=self._clock.now(),
@@ -304,11 +330,11 @@ class Publication:
         found = gate.against_pacs(report=held.stated.report, study=study, rules=self._policy.rules)
         return gate.accepting(found, lambda one: self._ledger.mark(self._policy.tenant, one) in waived)
 
-    async def _predecessor(
-        self, job: Job, known: Known, content: tuple[str, str], facts: Facts
+    async def _predecessor(  # noqa: PLR0911 - one return an effect of the table
+        self, job: Job, known: Known, content: Content, facts: Facts
     ) -> _Predecessor | Answer:
-        """What the index shows of the versions it may hold; or why not to go on (FF-22). In shadow mode, what it
-        showed last. ``content``: hash, and outline when a report is known by its link alone, else ""."""
+        """What the index shows of the versions it may hold; new metadata for it where they are enough; or why not to
+        go on (FF-22). In shadow mode, what it showed last."""
         if self._is_silent(known):
             return _as_recorded(known.sendings, content)
         found = await standing.newest(
@@ -316,20 +342,48 @@ class Publication:
         )
         if isinstance(found, Answer):
             return found
-        said = decide(replace(facts, index=_compared(found, content)))
-        learn = partial(self._learn, job=job, found=found, now=self._clock.now())
+        index = compared(found, content)
+        base = None
+        if index is Index.VISIBILITY and isinstance(found, standing.Shown):
+            base = await self._revisions.base(job, found, content)
+        said = decide(replace(facts, index=index, can_update=base is not None))
+        learn = partial(self._learn, job=job, found=found, content=content, index=index, now=self._clock.now())
         if said.do is Do.PUBLISH:
-            return _Predecessor(entry_uuid=None)
-        if said.do in {Do.REPLACE, Do.UPDATE} and isinstance(found, standing.Shown):
-            return _Predecessor(entry_uuid=found.entry.entry_uuid, effects=learn)
+            return _Predecessor(entry_uuid=None, context=content.context)
+        if said.do is Do.UPDATE and base is not None and isinstance(found, standing.Shown):
+            answer = await self._revisions.prepare(job, base, found, content, next_version=known.next_version)
+            return replace(answer, effects=_all(learn, answer.effects))
+        if said.do is Do.REPLACE and isinstance(found, standing.Shown):
+            hidden = hiding.hidden_further(content.context, target(found, content.own))
+            return _Predecessor(entry_uuid=found.entry.entry_uuid, context=hidden, effects=learn)
         answer = replace(self._stopping(job, known, said), effects=learn)
-        if said.reason == "already-indexed" and isinstance(found, standing.Shown) and found.outline:
+        if said.reason == "already-indexed" and isinstance(found, standing.Shown) and found.known.outline:
             return replace(answer, event=Event.FOUND)  # of an imported exam no job has said so yet
         return answer
 
-    def _learn(self, tx: Tx, *, job: Job, found: standing.Shown | standing.Missing | None, now: datetime) -> None:
-        if isinstance(found, standing.Shown):
-            self._ledger.add_entry(tx, job.tenant, job.lane, version=found.version, entry=found.entry, now=now)
+    def _learn(
+        self,
+        tx: Tx,
+        *,
+        job: Job,
+        found: standing.Shown | standing.Missing | None,
+        content: Content,
+        index: Index,
+        now: datetime,
+    ) -> None:
+        if not isinstance(found, standing.Shown):
+            return
+        self._ledger.add_entry(tx, job.tenant, job.lane, version=found.version, entry=found.entry, now=now)
+        if index is Index.SAME and not content.outlined:  # what a link alone says is not the content
+            self._ledger.note_shown(
+                tx,
+                job.tenant,
+                job.lane,
+                version=found.version,
+                content_hash=content.digest,
+                told=content.own,
+                shown=_marks(found.entry),
+            )
 
     async def _find(self, unique_id: str) -> EntryAnswer:
         entry = await self._index.find_document(unique_id)
@@ -340,13 +394,14 @@ class Publication:
         self,
         job: Job,
         manifest: StudyManifest,
+        content: Content,
         context: Context,
         version: Edition,
-        digest: str,
         *,
         sender: Professional | None,
     ) -> Answer:
-        """The bytes of one version, and the effect that stores them."""
+        """The bytes of one version, and the effect that stores them. ``context``: of the entry, hidden no less than
+        ``content`` says."""
         policy = self._policy
 
         made = imprint(version, zone=policy.timezone, manufacturer=policy.publisher.manufacturer)
@@ -376,9 +431,9 @@ class Publication:
                 tx,
                 job_id=job.job_id,
                 manifest=manifest,
-                context=context,
+                context=content.context,
                 edition=version,
-                content_hash=digest,
+                content_hash=content.digest,
                 submission=sent,
             )
             self._ledger.note(
@@ -442,31 +497,48 @@ class Publication:
     # -- send and query ------------------------------------------------------------------------------------
 
     async def send(self, job: Job) -> Answer:
-        """ITI-41 with the stored bytes. In shadow mode nothing leaves."""
+        """ITI-41, or ITI-57 for new metadata, with the stored bytes. In shadow mode nothing leaves."""
         if await self._stays_silent(job):
             return Answer(event=Event.HELD, reason=SHADOW, detail="prepared before the tenant went to shadow mode")
-        stored = await self._store.read(lambda tx: self._ledger.submission_of(tx, job.tenant, job.job_id))
+        stored = await self._store.read(lambda tx: self._request(tx, job))
         if stored is None:
             return Answer(event=Event.HELD, reason="submission-missing", detail="no stored bytes for this job")
+        if isinstance(stored, Revision):
+            answer = await self._index.update_status(stored.change)
+            self._observe("index", type(answer).__name__.lower())
+            return self._revisions.sent(job, stored, answer)
         answer = await self._index.provide_and_register(stored[1])
         self._observe("index", type(answer).__name__.lower())
         return standing.sent(answer)
+
+    def _request(self, tx: ReadTx, job: Job) -> tuple[int, Submission] | Revision | None:
+        """What the job prepared last."""
+        submitted = self._ledger.submission_of(tx, job.tenant, job.job_id)
+        revised = self._revisions.prepared(tx, job)
+        is_newer = revised is not None and (submitted is None or submitted[0] < revised.next_version)
+        return revised if is_newer else submitted
 
     async def query(self, job: Job) -> Answer:
         """ITI-18 by uniqueId: does the index show the version this job sent? In shadow mode it is not asked."""
         if await self._stays_silent(job):
             later = self._clock.now() + timedelta(seconds=self._policy.pacs_retry_cap_s)
             return Answer(event=Event.UNCLEAR, reason=SHADOW, detail="the index is not asked", not_before=later)
-        stored = await self._store.read(lambda tx: self._ledger.submission_of(tx, job.tenant, job.job_id))
+        stored = await self._store.read(lambda tx: self._request(tx, job))
         if stored is None:
             return Answer(event=Event.UNCLEAR, reason="submission-missing", detail="no stored bytes for this job")
-        version, sent = stored
-        entry = await self._find(sent.unique_id)
+        if isinstance(stored, Revision):
+            return await self._revisions.seen(job, stored, await self._find(stored.change.unique_id))
+        return await self._seen(job, stored[0], await self._find(stored[1].unique_id))
+
+    async def _seen(self, job: Job, version: int, entry: EntryAnswer) -> Answer:
+        """What a query for the manifest of this version means to the job."""
         now = self._clock.now()
 
         def learn(tx: Tx) -> None:
             if isinstance(entry, EntryFound):
                 self._ledger.add_entry(tx, job.tenant, job.lane, version=version, entry=entry, now=now)
+                if entry.status == "Approved":
+                    self._ledger.note_shown(tx, job.tenant, job.lane, version=version, shown=_marks(entry))
                 self._ledger.note(
                     tx,
                     job.tenant,
@@ -528,36 +600,22 @@ def _about(known: Known, said: Decision) -> str:
     return next((f"the PACS contradicts report {one.report_id} about study {other}" for one, other in contested), "")
 
 
-def _compared(found: standing.Shown | standing.Missing | None, content: tuple[str, str]) -> Index:
-    """What the index shows, beside what would be published (hash, outline)."""
-    match found:
-        case None:
-            return Index.NONE
-        case standing.Missing():
-            return Index.MISSING
-        case standing.Shown(entry=entry) if entry.status != "Approved":
-            return Index.DEPRECATED
-        case standing.Shown():
-            return Index.SAME if _is_same(found, content) else Index.OTHER
+def _marks(entry: EntryFound) -> Marks | None:
+    """What the index shows of whom the entry is hidden from, None where it does not tell."""
+    return None if entry.codes is None else hiding.stated(entry.codes)
 
 
-def _is_same(shown: standing.Shown | Published, content: tuple[str, str]) -> bool:
-    """The same content; while a report is known by its link alone, all of it that an archive tells."""
-    digest, outlined = content
-    return shown.content_hash == digest or (outlined != "" and shown.outline == outlined)
-
-
-def _as_recorded(known: standing.Sendings, content: tuple[str, str]) -> _Predecessor | Answer:
+def _as_recorded(known: standing.Sendings, content: Content) -> _Predecessor | Answer:
     """The predecessor by what a query showed last, without asking."""
     if known.published is None:
-        return _Predecessor(entry_uuid=None)
-    if _is_same(known.published, content):
+        return _Predecessor(entry_uuid=None, context=content.context)
+    if content.is_of(known.published):
         return Answer(
             event=Event.UNNEEDED,
             reason="already-indexed",
             detail=f"version {known.published.version} has this content, as the index showed it last",
         )
-    return _Predecessor(entry_uuid=known.published.entry_uuid)
+    return _Predecessor(entry_uuid=known.published.entry_uuid, context=content.context)
 
 
 def _all(*effects: Callable[[Tx], None] | None) -> Callable[[Tx], None]:

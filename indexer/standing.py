@@ -80,12 +80,11 @@ class Sendings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """The newest of our versions that the index shows, whatever its status. ``outline``: of an imported one."""
+    """The newest of our versions that the index shows, whatever its status; ``known``: what the store says of it."""
 
     version: int
-    content_hash: str
+    known: Prepared | Published
     entry: EntryFound
-    outline: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,8 +150,7 @@ def _shown(
 ) -> Shown | Answer:
     if isinstance(entry, EntryUnknown):
         return patience.again(job, reason=f"index-{entry.reason}", detail=entry.detail, now=clock.now())
-    outline = version.outline if isinstance(version, Published) else ""
-    return Shown(version=version.version, content_hash=version.content_hash, entry=entry, outline=outline)
+    return Shown(version=version.version, known=version, entry=entry)
 
 
 def sent(answer: IndexAnswer) -> Answer:

@@ -168,6 +168,8 @@ MISSING: dict[str, str] = {
     "paused": "somebody paused this tenant: it goes on by itself once the tenant is resumed",
     "still-visible": f"the index accepted the withdrawal; a query still shows the entry; {_AGAIN}",
     "never-withdrawn": "the index took the withdrawal many times and still shows the entry; ask the index why",
+    "update-refused": "the index does not take new metadata of an entry: the manifest is replaced, by itself",
+    "entry-changed": f"the entry is not as it was when this was prepared; what to do is decided again, {_AGAIN}",
     "entry-changed-by-others": "somebody else changed our entry while it was withdrawn; ask the index who, then"
     " decide",
     "submission-missing": "the stored bytes of this version are gone: compare the database with its backup, then try"

@@ -391,6 +391,10 @@ class IndexXds(Section):
     sign_sets: bool = Field(
         default=True, description="Add a signature document to every submission when there is a SIGN certificate."
     )
+    metadata_update: bool = Field(
+        default=True,
+        description="Change whom an exam is hidden from by new metadata (ITI-57); false = by a new manifest.",
+    )
     vihf: VihfSettings | None = Field(default=None, description="Assertion beside every request; none = without.")
     revocation: RevocationSettings = Field(
         default_factory=RevocationSettings, description="Whether the index's certificate was revoked."

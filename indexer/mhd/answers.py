@@ -56,12 +56,13 @@ _STATUS_WORDS = {mhd.CURRENT: "Approved", mhd.SUPERSEDED: "Deprecated", mhd.IN_E
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
     """One DocumentReference that a search found. ``reference``: ``DocumentReference/<id>``; ``url``: of its
-    document."""
+    document; ``codes``: of its securityLabel, None without one."""
 
     reference: str
     unique_id: str
     status: str
     url: str
+    codes: frozenset[str] | None = None
 
 
 def provide_answer(reply: HttpReply, rules: AnswerRules, *, entries: int) -> IndexAnswer:
@@ -102,7 +103,7 @@ def _told(matches: Sequence[Match], unique_id: str) -> EntryAnswer:
     status = _STATUS_WORDS.get(chosen.status)
     if status is None:
         return EntryUnknown(reason="unreadable-entry", detail="the entry has a status that FHIR does not list")
-    return EntryFound(entry_uuid=chosen.reference, unique_id=unique_id, status=status)
+    return EntryFound(entry_uuid=chosen.reference, unique_id=unique_id, status=status, codes=chosen.codes)
 
 
 def entries_shown(reply: HttpReply, unique_ids: Sequence[str]) -> Mapping[str, EntryFound]:
@@ -360,7 +361,14 @@ def _match(resource: Resource, unique_id: str) -> Match | None:
         unique_id=unique_id,
         status=text(resource, "status", "resource"),
         url=text(attachment, "url", "attachment"),
+        codes=_security(resource),
     )
+
+
+def _security(resource: Resource) -> frozenset[str] | None:
+    labels = items(resource, "securityLabel", "resource")
+    stated = (text(one, "code", "coding") for label in labels for one in items(label, "coding", "securityLabel"))
+    return frozenset(filter(None, stated)) or None
 
 
 def _is_id(text_: str) -> bool:

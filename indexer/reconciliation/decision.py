@@ -73,7 +73,7 @@ class Facts:
     """One exam seen from three sides. ``absent_since``: when the PACS was first seen without it, None for not.
     ``is_withdrawn``: our newest entry is one that we withdrew. ``is_busy``: its lane moves, or withdraws;
     ``is_stopped``: its lane waits for a person or an event. ``can_adopt``: there is enough to write a forgotten entry
-    into the ledger."""
+    into the ledger. ``is_shown_otherwise``: the entry hides other than we mean, though the content is the same."""
 
     is_busy: bool
     is_stopped: bool
@@ -84,6 +84,7 @@ class Facts:
     shown: Shown
     absent_since: datetime | None
     now: datetime
+    is_shown_otherwise: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +201,12 @@ _TABLE: tuple[tuple[str, Action, Callable[[Facts], bool], str], ...] = (
         Action.PUBLISH,
         lambda f: f.pacs is Pacs.OTHER,
         "the PACS or the report says other than the entry in the index",
+    ),
+    (
+        "visibility-differs",
+        Action.PUBLISH,
+        lambda f: f.pacs is Pacs.SAME and f.is_shown_otherwise,
+        "the index does not hide it from whom the reports hide it",
     ),
     ("in-step", Action.LEAVE, lambda _: True, "PACS, ledger and index agree"),
 )

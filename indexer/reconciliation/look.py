@@ -19,13 +19,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from indexer import gate
+from indexer import gate, revision, standing
 from indexer.admission import WITHDRAWN_ELSEWHERE
 from indexer.assemble import assemble
 from indexer.consent import Consents
+from indexer.decision import Index
 from indexer.imaging import rejections
 from indexer.ledger import HeldReport, Ledger, Prepared, Published
-from indexer.manifest import Context, StudyManifest, content_hash, edition, outline
+from indexer.manifest import Context, StudyManifest, content_hash, document_hash, edition, outline
 from indexer.ports import EntryAbsent, EntryFound, EntryUnknown, IndexSearch, Listed, NationalIndex, StudySource
 from indexer.publication import Policy
 from indexer.questions import Disagreeing, combine
@@ -75,28 +76,26 @@ class Ours:
             known.append((unique_id, version))
         return known
 
-    def hash_of(self, version: int) -> str:
-        """Content hash of the version, "" when it is neither the published nor the last attempted one."""
+    def known(self, version: int) -> Published | Prepared | None:
+        """What the store says of the version, None when it is neither the published nor the last attempted one."""
         known = (one for one in (self.published, self.attempted) if one and one.version == version)
-        return next((one.content_hash for one in known), "")
-
-    def is_shown(self, version: int, content: Content) -> bool:
-        """Whether that version has this content; while a report is known by its link alone, all of it that an archive
-        tells."""
-        if self.hash_of(version) == content.digest:
-            return True
-        shown = self.published
-        return shown is not None and shown.version == version and shown.outline == content.outline != ""
+        return next(known, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """What a manifest of the study would hold now. ``outline``: "" unless a report is known by its link alone."""
+    """What a manifest of the study would hold now, and what of it is compared with the index."""
 
     manifest: StudyManifest
-    context: Context
-    digest: str
-    outline: str = ""
+    meant: revision.Content
+
+    @property
+    def context(self) -> Context:
+        return self.meant.context
+
+    @property
+    def digest(self) -> str:
+        return self.meant.digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,11 +165,15 @@ class Lookout:
         (pacs, content, day), (shown, entry, version) = await asyncio.gather(
             self._pacs(study, known), self._shown(known, listed)
         )
-        if pacs is Pacs.OTHER and content is not None and known.is_shown(version, content):
+        stored = known.known(version)
+        is_otherwise = False
+        if pacs is Pacs.OTHER and content is not None and stored is not None and content.meant.is_of(stored):
             pacs = Pacs.SAME
+            is_otherwise = entry is not None and is_visibility(version, stored, entry, content)
         picture = self._picture(
             study, known, pacs=pacs, shown=shown, content=content, day=day, entry=entry, version=version
         )
+        picture = replace(picture, facts=replace(picture.facts, is_shown_otherwise=is_otherwise))
         if not self._must_search(known, shown):
             return picture
         return await self._searched(picture)
@@ -248,12 +251,13 @@ class Lookout:
             )
         except BadInput:
             return Pacs.CONTRADICTED, None
-        content = Content(
-            manifest=manifest,
+        meant = revision.Content(
             context=context,
             digest=content_hash(manifest, context),
-            outline=outline(manifest, context) if any(one.link for one in valid) else "",
+            document=document_hash(manifest, context),
+            outlined=outline(manifest, context) if any(one.link for one in valid) else "",
         )
+        content = Content(manifest=manifest, meant=meant)
         return Pacs.OTHER, content
 
     def _is_contradicted(self, held: HeldReport, study: Study, ours: Ours) -> bool:
@@ -418,6 +422,12 @@ class Lookout:
     def note(self, tx: Tx, study: Uid, kind: str, summary: str) -> None:
         """One line of the exam's timeline."""
         self.ledger.note(tx, self.policy.tenant, study, kind=kind, summary=summary, now=self.clock.now())
+
+
+def is_visibility(version: int, stored: Published | Prepared, entry: EntryFound, content: Content) -> bool:
+    """Whether the index hides the entry from others than we mean, or from fewer."""
+    shown = standing.Shown(version=version, known=stored, entry=entry)
+    return revision.compared(shown, content.meant) is Index.VISIBILITY
 
 
 def _reports(ours: Ours, study: Uid) -> Reports:

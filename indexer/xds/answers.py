@@ -27,6 +27,7 @@ from indexer.ports import (
     EntryAnswer,
     EntryFound,
     EntryUnknown,
+    EntryVersion,
     IndexAnswer,
     Listed,
     Rejected,
@@ -37,6 +38,7 @@ from indexer.xds.soap import Envelope, SoapFault, decode, octets, text
 from security.errors import BadInput, Fault, Unavailable
 
 SIGNATURE_TYPE = "text/xml"  # the set's signature document stands beside its manifest (drim-m §5)
+_VERSION = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 _CODE = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}", re.ASCII)
 
 
@@ -315,7 +317,31 @@ def _entry(entries: Sequence[etree._Element], unique_id: str, rules: AnswerRules
             reason="unreadable-entry",
             detail="the entry is neither approved, deprecated nor deleted, or has no entryUUID",
         )
-    return EntryFound(entry_uuid=entry_uuid, unique_id=unique_id, status=status)
+    return EntryFound(
+        entry_uuid=entry_uuid, unique_id=unique_id, status=status, codes=_codes_of(entry), revision=_revision(entry)
+    )
+
+
+def _codes_of(entry: etree._Element) -> frozenset[str] | None:
+    """Its confidentialityCode values; an entry has one at least, so none is an answer that does not tell."""
+    stated = (
+        one.get("nodeRepresentation", "")
+        for one in entry.iterchildren(f"{{{xds.NS_RIM}}}Classification")
+        if one.get("classificationScheme") == xds.ENTRY_CONFIDENTIALITY_CODE
+    )
+    return frozenset(filter(None, stated)) or None
+
+
+def _revision(entry: etree._Element) -> EntryVersion | None:
+    """What a new version of its metadata must name (ITI TF-2 3.57.4.1.3.3.1), None where the index does not say."""
+    info = entry.find(f"{{{xds.NS_RIM}}}VersionInfo")
+    number = info.get("versionName", "") if info is not None else ""
+    logical_id, repository = entry.get("lid", ""), _first(entry, "repositoryUniqueId")
+    if not _VERSION.fullmatch(number) or not logical_id.startswith("urn:uuid:") or not repository:
+        return None
+    return EntryVersion(
+        entry_uuid=entry.get("id", ""), logical_id=logical_id, version=int(number), repository=repository
+    )
 
 
 def _no_document(code: str, *, lasting: bool) -> Fault:

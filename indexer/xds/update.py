@@ -1,18 +1,17 @@
 """ITI-57 that changes who may see an entry of ours (drim-m §5 TD3.3a, TD3.3b; ITI TF-2 3.57.4.1.3.3.1).
 
-The whole entry goes again, as it was published, with the new confidentiality and what the registry added to it. A
-publication does not need this: a report that changes the visibility makes a new version of the manifest, which
-replaces the old one. It is for whoever must change the visibility of a document that stays.
+The whole entry goes again, as it was published, with the new confidentiality and what the registry added to it. The
+document stays, so a signature of the set that brought it stays true and is not made again: the new set brings no
+document that could be signed. When this goes instead of a new version of the manifest, ``indexer.revision`` says.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from lxml import etree
 
-from indexer.ports import StatusChange, Submission
+from indexer.ports import EntryVersion, StatusChange, Submission
 from indexer.report import Visibility
 from indexer.xds import vocabulary as xds
 from indexer.xds.ebrim import Parts, association, derived, rim, serialised, slot, submit_objects
@@ -23,17 +22,6 @@ from security.parse.xml import parse_xml
 
 _COMMENTS = "Mise à jour"
 _IDENTIFIED = rim("ExternalIdentifier")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EntryVersion:
-    """One version of an entry as the index shows it. ``entry_uuid`` changes with each version, ``logical_id`` never;
-    ``repository``: its repositoryUniqueId."""
-
-    entry_uuid: str
-    logical_id: str
-    version: int
-    repository: str
 
 
 def metadata_update(

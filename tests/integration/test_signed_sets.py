@@ -11,14 +11,14 @@ import pytest
 from lxml import etree
 
 from indexer.manifest import Edition
-from indexer.ports import Accepted, EntryAbsent, EntryFound, Rejected, Submission
+from indexer.ports import Accepted, EntryAbsent, EntryFound, EntryVersion, Rejected, Submission
 from indexer.registry.credentials import Credentials
 from indexer.report import Visibility
 from indexer.xds import vocabulary as v
 from indexer.xds.client import XdsClient, XdsEndpoint
 from indexer.xds.metadata import status_change, submission
 from indexer.xds.setsignature import read_signature
-from indexer.xds.update import EntryVersion, metadata_update
+from indexer.xds.update import metadata_update
 from indexer.xds.vihf import Errand, security_header
 from security.identity import Uid
 from security.keys.signer import PemSigner

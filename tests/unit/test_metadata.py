@@ -10,10 +10,12 @@ import pytest
 from lxml import etree
 
 from indexer.manifest import Context, Edition, StudyManifest
+from indexer.ports import EntryVersion, Submission
 from indexer.report import Coded, Order, Organization, Professional, Visibility
 from indexer.study import Address, Instance, Series
 from indexer.xds.metadata import Publisher, retrieve_request, stored_query_get_documents, submission
 from indexer.xds.soap import provide_and_register_body
+from indexer.xds.update import metadata_update
 from security.errors import BadInput
 from security.identity import Ins, LocalId, PatientIdentity, Traits, Uid
 from tests.corpus import corpus
@@ -461,6 +463,19 @@ def xdsb_schema() -> etree.XMLSchema:
     return etree.XMLSchema(etree.parse(str(folder / "IHE" / "IHEXDSB.xsd"), parser))
 
 
+def _revised(published: Submission) -> bytes:
+    """ITI-57 that makes the entry less visible."""
+    return metadata_update(
+        published,
+        EntryVersion(entry_uuid=ENTRY, logical_id=ENTRY, version=3, repository="2.25.8000"),
+        unique_id=Uid("2.25.3001"),
+        created_at=EDITION.created_at,
+        level="R",
+        visibility=Visibility(masked_to_professionals=True),
+        publisher=PUBLISHER,
+    ).metadata
+
+
 @pytest.mark.corpus
 def test_our_bodies_validate_against_the_ihe_schemas() -> None:
     schema = xdsb_schema()
@@ -468,6 +483,7 @@ def test_our_bodies_validate_against_the_ihe_schemas() -> None:
     for body in (
         made.metadata,
         provide_and_register_body(made)[0],
+        _revised(made),
         stored_query_get_documents("2.25.1001"),
         retrieve_request("2.25.8000", "2.25.1001"),
     ):

@@ -20,8 +20,8 @@ SINCE = (None, NOW - timedelta(minutes=59), NOW - timedelta(minutes=60))
 
 def every() -> Iterator[Facts]:
     flags = (False, True)
-    for busy, stopped, adopt, withdrawn, reports, pacs, shown, since in product(
-        flags, flags, flags, flags, Reports, Pacs, Shown, SINCE
+    for busy, stopped, adopt, withdrawn, otherwise, reports, pacs, shown, since in product(
+        flags, flags, flags, flags, flags, Reports, Pacs, Shown, SINCE
     ):
         yield Facts(
             is_busy=busy,
@@ -33,6 +33,7 @@ def every() -> Iterator[Facts]:
             shown=shown,
             absent_since=since,
             now=NOW,
+            is_shown_otherwise=otherwise,
         )
 
 

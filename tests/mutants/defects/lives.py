@@ -11,7 +11,60 @@ _PRESENCE = "indexer/presence.py"
 _PUBLICATION = "indexer/publication.py"
 _LIFE = "lifecycle"
 
+_REVISION = "indexer/revision.py"
+_HIDING = "indexer/hiding.py"
+_REVISED = "revision"
+
 DEFECTS = (
+    loss(
+        "metadata-updated-though-the-images-differ",
+        _REVISION,
+        "if not is_same and (found.known.document_hash != content.document or found.entry.codes is None):",
+        "if not is_same and found.entry.codes is None:",
+        integration(_REVISED, "test_i06_images_that_came_too_are_a_new_manifest_and_never_an_update"),
+    ),
+    identity(
+        "another-entry-is-revised",
+        "indexer/xds/update.py",
+        'entry.set("lid", current.logical_id)',
+        'entry.set("lid", set_id)',
+        integration(_REVISED, "test_the_request_revises_the_approved_entry_and_keeps_the_document"),
+    ),
+    access(
+        "what-others-hid-is-shown",
+        _HIDING,
+        "return own | (frozenset() if told is None else shown - told)",
+        "return own",
+        integration(_REVISED, "test_what_somebody_else_hid_is_not_shown_again_by_us"),
+    ),
+    access(
+        "replacement-loosens-what-others-hid",
+        _PUBLICATION,
+        "hidden = hiding.hidden_further(content.context, target(found, content.own))",
+        "hidden = content.context",
+        integration(_REVISED, "test_what_somebody_else_hid_is_not_shown_again_by_us"),
+    ),
+    access(
+        "refused-update-leaves-it-visible",
+        _REVISION,
+        "if answer.lasting or not answer.known or is_internal:",
+        "if is_internal:",
+        integration(_REVISED, "test_a_refusal_of_one_entry_replaces_that_manifest_and_is_not_held_against_the_index"),
+    ),
+    access(
+        "an-answer-is-taken-for-the-effect",
+        _REVISION,
+        "if shown is not None and made.told <= shown and (is_another or shown == made.hidden):",
+        "if shown is not None:",
+        integration(_REVISED, "test_an_answer_without_an_effect_is_no_effect"),
+    ),
+    access(
+        "hiding-waits-its-turn",
+        _ADMISSION,
+        "is_urgent=known.is_hidden_too_little,",
+        "is_urgent=False,",
+        integration(_REVISED, "test_what_hides_more_goes_before_whatever_is_new_and_after_what_must_leave"),
+    ),
     loss(
         "one-absence-withdraws",
         _DECISION,
