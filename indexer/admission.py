@@ -21,10 +21,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from indexer import gate, knowledge, presence, sightings, withdrawal
+from indexer import gate, knowledge, presence, sightings, standing, withdrawal
 from indexer.assemble import strictest
 from indexer.consent import Consent, Consents, with_issuer
-from indexer.decision import ANNOUNCING, Arrival, Do, decide
+from indexer.decision import ANNOUNCING, ENDING, Arrival, Do, decide
 from indexer.imaging.rejections import Rejections
 from indexer.ledger import HeldReport, Ledger, StatedReport, digest
 from indexer.persons import Persons, Statement
@@ -33,7 +33,7 @@ from indexer.report import Report
 from security.identity import PatientIdentity, Uid
 from security.outbox import jobs
 from security.outbox.port import JobClass
-from security.outbox.states import State
+from security.outbox.states import TERMINAL, State
 from security.store.port import ReadTx, Tx
 
 WITHDRAWN_ELSEWHERE = "withdrawn-elsewhere"
@@ -296,9 +296,11 @@ class Admission:
         """An order or the PACS says that the exam changed or ended: the PACS is asked, and its answer decides.
 
         ``arrived``: what is in ``ANNOUNCING`` lets one clean absence count (design §4). Nothing happens to
-        an exam without a report.
+        an exam without a report, nor by what ends exams to one that is neither in the index nor on its way.
         """
         if not self._ledger.is_exam(tx, self._tenant, study):
+            return
+        if arrived in ENDING and not self._is_open(tx, study):
             return
         if arrived in ANNOUNCING:
             presence.announce(tx, self._tenant, study, now=by.at)
@@ -308,6 +310,13 @@ class Admission:
         """A person does not want the exam to wait for more images: it goes out with those that are there."""
         sightings.hurry(tx, self._tenant, study, actor=actor)
         self._follow_on(tx, _by_hand(now), [study], Arrival.PERSON_HURRIED, actor=actor)
+
+    def _is_open(self, tx: ReadTx, study: str) -> bool:
+        """Whether anything of the exam is in the index, or may be, or is under way."""
+        if any(job.state not in TERMINAL for job in jobs.lane_jobs(tx, tenant=self._tenant, lane=study)):
+            return True
+        sent = standing.sendings(tx, self._ledger, self._tenant, study)
+        return sent.published is not None or bool(sent.attempted)
 
     def correct(self, tx: Tx, stated: Statement, by: Carrier) -> None:
         """The register of patients merges two identities, undoes that, or corrects one: every report of theirs is

@@ -51,6 +51,7 @@ class Arrival(StrEnum):
     ORDER_CHANGED = "order-changed"
     IMAGES_REJECTED = "images-rejected"  # an IOCM rejection note
     IMAGES_ARRIVED = "images-arrived"  # IAN, MPPS COMPLETED, objects received, /changes
+    IMAGES_UNAVAILABLE = "images-unavailable"  # IAN, every instance UNAVAILABLE
     STEP_DISCONTINUED = "step-discontinued"  # MPPS DISCONTINUED
     IDENTITY = "identity"  # merge, its undo, correction
     OPPOSITION = "opposition"  # stated or lifted
@@ -61,6 +62,8 @@ class Arrival(StrEnum):
 
 ANNOUNCING = frozenset({Arrival.ORDER_CANCELLED, Arrival.IMAGES_REJECTED, Arrival.STEP_DISCONTINUED})
 """Arrivals that announce that the exam, or a part of it, is gone from the PACS: the next clean answer decides."""
+ENDING = ANNOUNCING | {Arrival.IMAGES_UNAVAILABLE}
+"""Arrivals that can only take an exam away: of one that is not in the index, nor on its way, they say nothing."""
 
 
 class Pacs(StrEnum):

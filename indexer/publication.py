@@ -199,14 +199,19 @@ class Publication:
                 shown = rejections.shown(study, known.rejected, self._policy.hiding)
                 if shown is None:
                     facts, detail = replace(facts, pacs=Pacs.REJECTED), "every instance of the study was rejected"
-                    return self._without_images(job, known, decide(facts), facts, detail)
+                    answered = self._without_images(job, known, decide(facts), facts, detail)
+                    return self._seen(job, known, answered, asked_at)
                 facts = replace(facts, pacs=Pacs.FOUND)
                 answered = await self._prepare(job, known, shown, facts)
-                if not known.presence.is_in_question:
-                    return answered
-                seen = partial(presence.seen, tenant=job.tenant, study=job.lane, asked_at=asked_at)
-                return replace(answered, effects=_all(seen, answered.effects))
+                return self._seen(job, known, answered, asked_at)
         return self._without_images(job, known, decide(facts), facts, detail)
+
+    def _seen(self, job: Job, known: Known, answered: Answer, asked_at: datetime) -> Answer:
+        """The PACS showed the study: what put it in question before is answered."""
+        if not known.presence.is_in_question:
+            return answered
+        seen = partial(presence.seen, tenant=job.tenant, study=job.lane, asked_at=asked_at)
+        return replace(answered, effects=_all(seen, answered.effects))
 
     def _stopping(self, job: Job, known: Known, said: Decision, detail: str = "") -> Answer:
         """What a decision that sends nothing means to the job: another one takes the entry out, a reason holds it, or

@@ -19,6 +19,7 @@ from indexer import completeness, sightings
 from indexer.completeness import Availability, By, Complete, Evidence, Incomplete, PerformedStep, Said, Stage
 from indexer.decision import Facts, decide
 from indexer.imaging.availability import RETRIEVABLE, notices
+from indexer.imaging.rejections import rejected
 from indexer.imaging.steps import performed_steps
 from indexer.ledger import Ledger, Published
 from indexer.manifest import Context, StudyManifest, instances_of, only_adds_images
@@ -81,7 +82,7 @@ async def images(
 
 def _said(tx: ReadTx, tenant: str, study: Uid) -> Said:
     """What modalities (MPPS) and archives (IAN) said. What a step performed for several exams is no count of one; of
-    an instance that several notices speak of, the last one counts."""
+    an instance that several notices speak of, the last one counts; what was rejected is not waited for."""
     steps = tuple(
         PerformedStep(
             status=one.status.value,
@@ -91,6 +92,7 @@ def _said(tx: ReadTx, tenant: str, study: Uid) -> Said:
         for one in performed_steps(tx, tenant, study)
     )
     said = notices(tx, tenant, study)
+    gone = rejected(tx, tenant, study)
     last = {uid: number for number, one in enumerate(said) for uid in one.notice.instances}
     return Said(
         steps=steps,
@@ -98,7 +100,9 @@ def _said(tx: ReadTx, tenant: str, study: Uid) -> Said:
             Availability(
                 at=one.received_at,
                 instances=frozenset(
-                    uid for uid, how in one.notice.instances.items() if how in RETRIEVABLE and last[uid] == number
+                    uid
+                    for uid, how in one.notice.instances.items()
+                    if how in RETRIEVABLE and last[uid] == number and uid not in gone
                 ),
             )
             for number, one in enumerate(said)

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from gateway.certificates.link import TrustedLink
 from gateway.dimse.availability import IAN, AvailabilityService
+from gateway.dimse.command import Status
 from gateway.dimse.emptying import Emptying
 from gateway.dimse.inbox import ZONE
 from gateway.dimse.limits import Limits
@@ -30,7 +31,7 @@ from gateway.dimse.listener import DimseListener
 from gateway.dimse.negotiation import Terms
 from gateway.dimse.notes import Notes
 from gateway.dimse.peers import KnownPeer, PeerTable
-from gateway.dimse.services import Admitted, Services
+from gateway.dimse.services import Admitted, Failure, NormalizedService, Request, Services
 from gateway.dimse.steps import MPPS, StepService
 from gateway.dimse.storage import Storage
 from gateway.dimse.storage import Terms as StorageTerms
@@ -40,7 +41,7 @@ from indexer.notes import KEY_OBJECT_SELECTION
 from indexer.ports import StudySource
 from security import audit
 from security.clock import Clock
-from security.errors import Broken, Fault
+from security.errors import Broken, Fault, Unavailable
 from security.seal import Vault
 from security.spool import Spool
 from security.store.port import Store, Tx
@@ -147,6 +148,7 @@ async def dicom_door(
             room=room,
             observe=lambda outcome: observe("object", outcome),
             notes_aet=settings.notes_ae_title,
+            titles={peer.aet: name for name, peer in settings.peers.items()},
         )
         notes = _notes(settings, storage, exams, store=store, clock=clock)
         storage.key_objects = notes
@@ -174,7 +176,7 @@ async def dicom_door(
                 is_secured=link is not None,
                 notes_aet=settings.notes_ae_title,
             ),
-            _services(storage, exams, store=store, clock=clock),
+            _services(storage, exams, store=store, clock=clock, room=room),
             limits=Limits(
                 gathered_bytes_max=_ATTRIBUTES_BYTES_MAX,
                 pdu_bytes_max=settings.pdu_bytes_max,
@@ -202,12 +204,38 @@ def _notes(settings: DicomSettings, storage: Storage, exams: Exams, *, store: St
     )
 
 
-def _services(storage: Storage, exams: Exams, *, store: Store, clock: Clock) -> Services:
+class WhileRoom:
+    """A normalized service that takes nothing while the disk keeps its reserve, or the store cannot take it: the
+    sender is told to come again (PS3.7 C.5.26)."""
+
+    def __init__(self, service: NormalizedService, room: Callable[[], bool]) -> None:
+        self._service = service
+        self._room = room
+
+    async def create(self, request: Request, attributes: bytes) -> int:
+        """As the service."""
+        return await self._taken(self._service.create(request, attributes))
+
+    async def set(self, request: Request, modifications: bytes) -> int:
+        """As the service."""
+        return await self._taken(self._service.set(request, modifications))
+
+    async def _taken(self, work: Coroutine[object, object, int]) -> int:
+        if not self._room():
+            work.close()
+            raise Failure(Status.RESOURCE_LIMITATION, "no room: send it again later")
+        try:
+            return await work
+        except Unavailable as fault:
+            raise Failure(Status.RESOURCE_LIMITATION, "not kept: send it again later") from fault
+
+
+def _services(storage: Storage, exams: Exams, *, store: Store, clock: Clock, room: Callable[[], bool]) -> Services:
     """What the door serves; which peer may ask for what, the peer's terms say."""
     admission, nudge = exams.admission, exams.nudge
     steps = StepService(admission=admission, store=store, clock=clock, nudge=nudge)
     availability = AvailabilityService(admission=admission, store=store, clock=clock, nudge=nudge)
-    return Services(store=storage, normalized={MPPS: steps, IAN: availability})
+    return Services(store=storage, normalized={MPPS: WhileRoom(steps, room), IAN: WhileRoom(availability, room)})
 
 
 async def _background(stack: AsyncExitStack, work: object, *, name: str) -> None:

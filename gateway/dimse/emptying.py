@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 
 import structlog
 
@@ -27,7 +28,7 @@ from indexer.admission import Admission, Carrier
 from indexer.decision import Arrival
 from indexer.ports import StudySource
 from indexer.publication import job_kind
-from indexer.study import Found
+from indexer.study import Found, Unknown
 from security.clock import Clock
 from security.errors import BadInput, Fault
 from security.identity import Uid
@@ -98,21 +99,23 @@ class Emptying:
         if finished:
             await self._storage.release(finished, why="rejection notes obeyed")
         latest = now + ASK_CAP * 2
-        for study in await self._store.read(
-            lambda tx: inbox.due(tx, self._tenant, now=now, latest=latest, limit=_AT_ONCE)
-        ):
-            await self._look_at(study)
+        due = await self._store.read(lambda tx: inbox.due(tx, self._tenant, now=now, latest=latest, limit=_AT_ONCE))
+        for study in due:
+            if not study.is_told:
+                await self._store.write(partial(self._tell, study=study.study))
+                self._nudge()
+        for study in due:
+            if not await self._look_at(study):
+                return  # the PACS is silent: the others are asked for at the next look
 
-    async def _look_at(self, due: inbox.DueStudy) -> None:
-        if not due.is_told:
-            await self._store.write(lambda tx: self._tell(tx, due.study))
-            self._nudge()
-        await self._release_confirmed(due.study)
-        wait = min(ASK_CAP, ASK_BASE * 2 ** min(due.tries, 10))
-        at = self._clock.now() + wait
+    async def _look_at(self, due: inbox.DueStudy) -> bool:
+        """Let go what the PACS shows of one study; whether any PACS gave a clean answer."""
+        is_answered = await self._release_confirmed(due.study)
+        at = self._clock.now() + min(ASK_CAP, ASK_BASE * 2 ** min(due.tries, 10))
         await self._store.write(lambda tx: inbox.ask_again(tx, self._tenant, due, at=at))
+        return is_answered
 
-    def _tell(self, tx: Tx, study: str) -> None:
+    def _tell(self, tx: Tx, *, study: str) -> None:
         by = self._now()
         number = len(inbox.stored_of(tx, self._tenant, study))
         if self._admission.ledger.is_exam(tx, self._tenant, study):
@@ -133,18 +136,19 @@ class Emptying:
         if not jobs.settles_next(tx, tenant=self._tenant, lane=study, kind=kind, now=by.at):
             self._admission.announce(tx, study, Arrival.IMAGES_ARRIVED, by)
 
-    async def _release_confirmed(self, study: str) -> None:
-        """Let go what a PACS lists."""
+    async def _release_confirmed(self, study: str) -> bool:
+        """Let go what a PACS lists; False when every PACS was silent."""
         try:
             asked = Uid(study)
         except BadInput:  # kept under a UID that no PACS can be asked for: a person looks
-            return
+            return True
         objects = await self._store.read(lambda tx: inbox.stored_of(tx, self._tenant, study))
         if not objects:
-            return
+            return True
+        answers = await asyncio.gather(*(source.find(asked) for source in self._sources))
         listed = {
             (series.uid, one.sop_instance)
-            for answer in await asyncio.gather(*(source.find(asked) for source in self._sources))
+            for answer in answers
             if isinstance(answer, Found)
             for series in answer.study.series
             for one in series.instances
@@ -158,6 +162,7 @@ class Emptying:
             )
         if confirmed:
             self._nudge()
+        return not all(isinstance(answer, Unknown) for answer in answers)
 
     def _now(self) -> Carrier:
         return Carrier(control_id="", zone=inbox.ZONE, at=self._clock.now())

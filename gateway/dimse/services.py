@@ -12,9 +12,9 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from gateway.dimse.associate import Proposal
 from gateway.dimse.command import Command, Status
@@ -138,11 +138,11 @@ class NormalizedService(Protocol):
     """N-CREATE and N-SET (PS3.7 10.1.3, 10.1.5): Instance Availability Notification, Modality Performed Procedure
     Step."""
 
-    async def create(self, request: Request, attributes: bytes) -> int:
+    def create(self, request: Request, attributes: bytes, /) -> Coroutine[Any, Any, int]:
         """The status, once the creation is durable."""
         ...
 
-    async def set(self, request: Request, modifications: bytes) -> int:
+    def set(self, request: Request, modifications: bytes, /) -> Coroutine[Any, Any, int]:
         """The status, once the change is durable."""
         ...
 

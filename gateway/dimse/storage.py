@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 import structlog
@@ -250,7 +251,8 @@ class KeyObjects(Protocol):
 
 class Storage:
     """The store service of one tenant (``services.StoreService``). ``observe``: what became of each object.
-    ``notes_aet``: where rejection notes are sent; ``key_objects``: who reads them, None for nobody (set once, before
+    ``notes_aet``: where rejection notes are sent; ``titles``: name of a peer by its AE title, for what a crash left
+    without its row; ``key_objects``: who reads them, None for nobody (set once, before
     the first association)."""
 
     key_objects: KeyObjects | None = None
@@ -266,7 +268,9 @@ class Storage:
         room: Callable[[], bool] = lambda: True,
         observe: Callable[[str], None] = lambda _outcome: None,
         notes_aet: str = "",
+        titles: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
+        self._titles = titles
         self._notes_aet = notes_aet
         self._placing = asyncio.Lock()  # no file goes while another of its name comes
         self._tenant = tenant
@@ -465,7 +469,7 @@ class Storage:
             is_strict=False,
         )
         arrival = inbox.Arrival(
-            peer="",
+            peer=self._titles.get(meta.source_aet, ""),
             calling_aet=meta.source_aet,
             address="",
             identifiers=examined.identifiers,

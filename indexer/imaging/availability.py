@@ -53,7 +53,7 @@ class Notice:
         """What it means for the exam, None for nothing."""
         if self.retrievable:
             return Arrival.IMAGES_ARRIVED
-        return Arrival.LOOK if Availability.UNAVAILABLE in self.instances.values() else None
+        return Arrival.IMAGES_UNAVAILABLE if Availability.UNAVAILABLE in self.instances.values() else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -97,10 +97,30 @@ async def test_a_site_receives_objects_by_dicom(tmp_path: Path) -> None:
             + PEER.replace("peers.scanner", "peers.other"),
             {"peers.other.aet"},
         ),
+        (
+            'listen = "127.0.0.1:11113"\nfolder = "in"\nsegment = "trusted-lan"\nnotes_ae_title = "POTERNE"' + PEER,
+            {"notes_ae_title"},
+        ),
+        (
+            'listen = "127.0.0.1:11113"\nfolder = "in"\nsegment = "trusted-lan"' + PEER + 'may = ["queries"]\n',
+            {"peers.scanner.may"},
+        ),
         ('listen = "127.0.0.1:2575"\nfolder = "in"\nsegment = "trusted-lan"' + PEER, {"hl7.listen", "listen"}),
         ('listen = "127.0.0.1:11113"\nfolder = "poterne.db"\nsegment = "trusted-lan"' + PEER, {"folder"}),
     ],
-    ids=["bare", "clear", "network", "open-address", "tls", "no-parent", "same-title", "same-port", "same-place"],
+    ids=[
+        "bare",
+        "clear",
+        "network",
+        "open-address",
+        "tls",
+        "no-parent",
+        "same-title",
+        "notes-title",
+        "permission",
+        "same-port",
+        "same-place",
+    ],
 )
 def test_a_listener_that_cannot_be_right_is_refused_by_key(tmp_path: Path, section: str, keys: set[str]) -> None:
     path = write(tmp_path, TEXT + "\n[tenants.fantome.dicom]\n" + section + "\n")

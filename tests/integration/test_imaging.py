@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from gateway.dimse import inbox
 from gateway.lab.pacs import LabPacs, PacsFault
-from gateway.lab.phantom import LabStudy
+from gateway.lab.phantom import LabObject, LabStudy
 from gateway.lab.ris import LabExam
 from indexer.imaging.availability import Availability, notices
 from indexer.imaging.rejections import refused, rejected
 from indexer.imaging.steps import StepStatus, performed_steps
-from indexer.study import Absent, Unknown
+from indexer.study import Absent, Found, Instance, PacsPatient, Series, Study, Unknown
 from indexer.timeline import ExamState, deciding_job, exam_state
-from tests.fixtures.rejections import TITLES, ended, note, notice, step
+from indexer.waiting import _said
+from security.identity import Uid
+from security.store.place import PostgresPlace
+from tests.fixtures.rejections import CT, KO, TITLES, ended, note, notice, step
 from tests.support.imaging import AET, IAN, MPPS, NOTES, ImagingDoor, imaged, imaging_door, named
 from tests.support.pacs import dimse_peer, lab_pacs, source_of
 from tests.support.world import TENANT, world
@@ -533,9 +539,10 @@ async def test_ff09_of_two_objects_under_one_uid_none_goes(d: ImagingDoor, lab_p
 async def test_an_object_of_the_same_uid_in_another_series_of_the_pacs_is_not_confirmed(tmp_path: Path) -> None:
     async with world(tmp_path) as w, imaging_door(w, tmp_path) as d:
         made = imaged(EXAM, instances=1)
-        held = w.pacs.hold(EXAM, instances=1)
+        shown_ = found_in_pacs(made.objects).study
+        elsewhere = replace(shown_.series[0], uid=Uid("1.2.250.1.999.6.7"))
+        w.pacs.answer = Found(study=replace(shown_, series=(elsewhere,)))
         await d.store(made.objects)
-        assert held.series[0].uid != made.objects[0].series
         await d.empty()
         assert len(await d.files()) == 1
 
@@ -580,3 +587,134 @@ async def test_an_event_reaches_an_exam_that_is_being_published_in_the_order_of_
     await d.w.settle()
     assert await listed(d) == 2
     assert (await shown(d)).count("Approved") == 1
+
+
+async def test_what_was_rejected_is_not_waited_for_though_a_notice_promises_it(
+    d: ImagingDoor, lab_pacs: LabPacs
+) -> None:
+    made = await published(d, lab_pacs)
+    assert await d.n_create(IAN, "1.2.8.11", notice(STUDY, made.objects, "ONLINE")) == (0, "")
+    await d.note(note({STUDY: made.objects[:1]}, title="113039", **named(EXAM)))
+    (promised,) = (await d.w.store.read(lambda tx: _said(tx, TENANT, Uid(STUDY)))).notices
+    assert promised.instances == {one.sop_instance for one in made.objects[1:]}
+
+
+# -- what ends an exam says nothing of one that is out -----------------------------------------------------------
+
+
+async def test_what_only_ends_exams_does_not_wake_one_that_is_out_of_the_index(
+    d: ImagingDoor, lab_pacs: LabPacs
+) -> None:
+    made = await published(d, lab_pacs)
+    lab_pacs.delete_study(STUDY)
+    await d.note(note({STUDY: made.objects}, title="113039", **named(EXAM)))
+    await d.w.settle()
+    assert await state(d) is ExamState.WITHDRAWN
+    assert await d.n_create(IAN, "1.2.8.9", notice(STUDY, made.objects, "UNAVAILABLE")) == (0, "")
+    await d.n_create(MPPS, "1.2.8.1", step(STUDY, **named(EXAM)))
+    assert await d.n_set("1.2.8.1", ended("DISCONTINUED")) == (0, "")
+    again = note({STUDY: made.objects[:1]}, title="113037", uid="1.2.250.1.999.77.3", **named(EXAM))
+    assert await d.note(again) == (0, "")
+    await d.w.settle()
+    assert await state(d) is ExamState.WITHDRAWN
+    for one in made.objects[1:]:
+        lab_pacs.store(one.data)
+    assert await d.n_create(IAN, "1.2.8.10", notice(STUDY, made.objects, "ONLINE")) == (0, "")
+    await d.w.settle()
+    assert await state(d) is ExamState.INDEXED, "new images are a new reason"
+    assert await listed(d) == 2
+
+
+# -- crashes, engines, room ----------------------------------------------------------------------------------------
+
+
+async def test_f01_a_crash_between_row_and_file_lets_the_object_be_looked_for_again(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        objects = imaged(EXAM, instances=1).objects
+        async with imaging_door(w, tmp_path) as d:
+            await d.store(objects)
+            found = await w.store.read(lambda tx: inbox.stored_of(tx, TENANT, STUDY))
+            await w.store.write(lambda tx: inbox.release(tx, TENANT, found, why="crash", now=w.clock.now()))
+            assert (len(await d.rows()), len(await d.files())) == (0, 1)
+        async with imaging_door(w, tmp_path) as d:
+            (row,) = await d.rows()
+            assert (row["keeping"], row["peer"]) == ("stored", "pacs")
+            w.pacs.answer = Absent(evidence="no match, echo answered")
+            await d.empty()
+            assert len(await d.files()) == 1
+            w.pacs.answer = found_in_pacs(objects)
+            await d.empty(after_s=120)
+            assert (await d.rows(), await d.files()) == ([], [])
+
+
+def found_in_pacs(objects: Sequence[LabObject]) -> Found:
+    """The PACS holds these."""
+    held = tuple(Instance(sop_class=one.sop_class, sop_instance=one.sop_instance) for one in objects)
+    person = PacsPatient(patient_id="", issuer="", name="", birth_date="", sex="")
+    series = Series(uid=objects[0].series, modality="CT", instances=held)
+    return Found(study=Study(uid=Uid(STUDY), patient=person, accession_number="", date="", time="", series=(series,)))
+
+
+async def test_a_silent_pacs_is_asked_for_one_study_at_a_look_and_every_exam_is_told(tmp_path: Path) -> None:
+    async with world(tmp_path) as w, imaging_door(w, tmp_path) as d:
+        for number in (1, 2, 3):
+            await d.store(imaged(LabExam(studies=(f"1.2.250.1.999.6.{number}",)), instances=1).objects)
+        w.pacs.answer = Unknown(reason="timeout", detail="no answer")
+        await d.empty()
+        assert w.pacs.asked == 1
+        rows = await w.store.read(lambda tx: tx.rows("SELECT told FROM received_study"))
+        assert [row["told"] for row in rows] == [1, 1, 1]
+        w.pacs.answer = Absent(evidence="no match, echo answered")
+        await d.empty()
+        assert w.pacs.asked == 4
+
+
+async def test_a_full_disk_is_answered_that_it_is_to_be_sent_later(tmp_path: Path) -> None:
+    async with world(tmp_path) as w, imaging_door(w, tmp_path, room=lambda: False) as d:
+        told = step(STUDY, **named(EXAM))
+        assert await d.n_create(MPPS, "1.2.8.1", told) == (0x0213, "no room: send it again later")
+        assert await d.n_set("1.2.8.1", ended("COMPLETED")) == (0x0213, "no room: send it again later")
+        assert await d.n_create(IAN, "", notice(STUDY, imaged(EXAM).objects, "ONLINE")) == (
+            0x0213,
+            "no room: send it again later",
+        )
+        assert await d.w.count("performed_step") == 0
+
+
+@pytest.mark.postgres
+async def test_the_same_on_postgresql(tmp_path: Path, postgres_place: PostgresPlace) -> None:
+    async with world(tmp_path, place=postgres_place) as w, imaging_door(w, tmp_path) as d:
+        w.pacs.hold(EXAM)
+        await w.report(EXAM)
+        await w.settle()
+        made = imaged(EXAM)
+        assert await d.note(note({STUDY: made.objects}, title="113039", **named(EXAM))) == (0, "")
+        assert (await d.note(note({STUDY: made.objects}, uid="1.2.9.9", **named(EXAM, PatientID="ELSE"))))[
+            0
+        ] == 0xC000
+        assert await d.n_create(MPPS, "1.2.8.1", step(STUDY, **named(EXAM))) == (0, "")
+        assert await d.n_set("1.2.8.1", ended("COMPLETED", made.objects)) == (0, "")
+        assert (await d.n_set("1.2.8.1", ended("COMPLETED")))[0] == 0x0110
+        assert await d.n_create(IAN, "", notice(STUDY, made.objects, "ONLINE")) == (0, "")
+        assert await d.store(made.objects) == [0, 0, 0]
+        w.pacs.answer = found_in_pacs(made.objects[:1])
+        await d.empty()
+        kept = [(row["keeping"], row["sop_class"]) for row in await d.rows()]
+        assert sorted(kept) == [("quarantined", KO), *[("stored", CT)] * 2]
+        (found,) = await w.store.read(lambda tx: performed_steps(tx, TENANT, STUDY))
+        assert found.performed.instances == 3
+
+
+async def test_what_lies_too_long_in_the_inbox_is_counted_for_the_alert(tmp_path: Path) -> None:
+    async with world(tmp_path) as w, imaging_door(w, tmp_path) as d:
+        await d.store(imaged(EXAM).objects)
+
+        async def late() -> int:
+            before = w.clock.now() - timedelta(hours=24)
+            return await w.store.read(lambda tx: inbox.unconfirmed(tx, TENANT, before=before))
+
+        assert await late() == 0
+        w.clock.advance(24 * 3600 + 1)
+        assert await late() == 3
+        ((key, (number, _)),) = (await w.store.read(inbox.oldest)).items()
+        assert (key, number) == ((TENANT, "stored"), 3)

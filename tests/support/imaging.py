@@ -177,7 +177,11 @@ def _stored(port: int, part10: bytes, called: str, aet: str, sop_class: str) -> 
 
 @asynccontextmanager
 async def imaging_door(
-    w: World, folder: Path, *, sources: Sequence[StudySource] = (), notes_ae_title: str = NOTES
+    w: World,
+    folder: Path,
+    *,
+    sources: Sequence[StudySource] = (),
+    room: Callable[[], bool] = lambda: True,
 ) -> AsyncIterator[ImagingDoor]:
     """The door of ``w``: SCU may send everything, SCANNER1 images alone. The inbox is looked through only on demand."""
     asked: list[StudySource] = list(sources) or [w.pacs]
@@ -185,7 +189,7 @@ async def imaging_door(
     settings = DicomSettings(
         listen="127.0.0.1:0",
         folder=folder / "received",
-        notes_ae_title=notes_ae_title,
+        notes_ae_title=NOTES,
         peers={
             "pacs": DicomPeerSettings(aet="SCU", networks=["127.0.0.1/32"], may=EVERYTHING),
             "scanner": DicomPeerSettings(aet="SCANNER1", networks=["127.0.0.1/32"]),
@@ -205,7 +209,7 @@ async def imaging_door(
             store=w.store,
             vault=w.vault,
             clock=w.clock,
-            room=lambda: True,
+            room=room,
             free_bytes_min=0,
             observe=lambda _what, _outcome: None,
             exams=Exams(admission=w.admission, sources=asked, nudge=w.engine.nudge),

@@ -12,7 +12,7 @@ from gateway.alerts.certificates import certificate_ends, certificate_files
 from gateway.alerts.clock import ClockWatch, offset_s
 from gateway.alerts.conditions import Condition, Figures, Kind, Known, Occasion, conditions, occasion
 from gateway.alerts.rows import Notice
-from gateway.alerts.texts import Speaker
+from gateway.alerts.texts import Speaker, headline
 from gateway.i18n import words
 from gateway.settings import load
 from tests.integration.outbox_lab import Hands
@@ -38,6 +38,24 @@ def test_held_and_failed_exams_are_counted_by_tenant_and_reason() -> None:
         ("chu", Kind.HELD, "identity-pacs-name", 3, 0),
         ("ght", Kind.HELD, "kept-out", 1, 0),
         ("chu", Kind.FAILED, "x", 7, 1),
+    ]
+
+
+def test_received_objects_that_no_pacs_shows_or_that_wait_in_quarantine_are_an_alert() -> None:
+    assert found(inbox={("chu", "unconfirmed"): 5, ("chu", "quarantined"): 1, ("ght", "unconfirmed"): 0}) == [
+        ("chu", Kind.INBOX, "unconfirmed", 5, 1),
+        ("chu", Kind.INBOX, "quarantined", 1, 0),
+    ]
+    said = [
+        headline(Condition(tenant="chu", kind=Kind.INBOX, subject=subject, measure=2), words(lang))
+        for lang in ("fr", "en")
+        for subject in ("unconfirmed", "quarantined")
+    ]
+    assert said == [
+        "2 objets reçus ne sont pas montrés par le PACS",
+        "2 objets reçus sont en quarantaine",
+        "2 received objects are not shown by the PACS",
+        "2 received objects are in quarantine",
     ]
 
 

@@ -313,6 +313,7 @@ SNAPSHOT = Snapshot(
     lag_sum_s=100_000.0,
     breakers={"index:fantome": "open", "index:other": "closed"},
     paused=("fantome",),
+    received={("fantome", "stored"): (3, 90.0)},
 )
 
 
@@ -327,6 +328,8 @@ def test_the_page_shows_the_snapshot_under_the_agreed_names():
     assert page["breaker_state", ("index:fantome",)] == 2
     assert page["breaker_state", ("index:other",)] == 0
     assert page["queue_paused", ("fantome",)] == 1
+    assert page["dicom_inbox_objects", ("stored", "fantome")] == 3
+    assert page["dicom_inbox_oldest_age_seconds", ("stored", "fantome")] == 90
     assert page["queue_readable", ()] == 1
 
 

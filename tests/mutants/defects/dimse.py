@@ -121,7 +121,7 @@ DEFECTS = (
     access(
         "called-by-any-title",
         _PEERS,
-        "if proposal.called_aet != self._called_aet:",
+        "if proposal.called_aet != self._called_aet and not is_notes:",
         "if not proposal.called_aet:",
         integration("dimse_tls", "test_t06_without_tls_the_network_counts_and_the_title_called"),
     ),
