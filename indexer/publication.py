@@ -533,9 +533,9 @@ class Publication:
             return Answer(event=Event.UNCLEAR, reason="submission-missing", detail="no stored bytes for this job")
         if isinstance(stored, Revision):
             return await self._revisions.seen(job, stored, await self._find(stored.change.unique_id))
-        return await self._seen(job, stored[0], await self._find(stored[1].unique_id))
+        return await self._confirmed(job, stored[0], await self._find(stored[1].unique_id))
 
-    async def _seen(self, job: Job, version: int, entry: EntryAnswer) -> Answer:
+    async def _confirmed(self, job: Job, version: int, entry: EntryAnswer) -> Answer:
         """What a query for the manifest of this version means to the job."""
         now = self._clock.now()
 
