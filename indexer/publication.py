@@ -200,13 +200,13 @@ class Publication:
                 if shown is None:
                     facts, detail = replace(facts, pacs=Pacs.REJECTED), "every instance of the study was rejected"
                     answered = self._without_images(job, known, decide(facts), facts, detail)
-                    return self._seen(job, known, answered, asked_at)
+                    return self._in_sight(job, known, answered, asked_at)
                 facts = replace(facts, pacs=Pacs.FOUND)
                 answered = await self._prepare(job, known, shown, facts)
-                return self._seen(job, known, answered, asked_at)
+                return self._in_sight(job, known, answered, asked_at)
         return self._without_images(job, known, decide(facts), facts, detail)
 
-    def _seen(self, job: Job, known: Known, answered: Answer, asked_at: datetime) -> Answer:
+    def _in_sight(self, job: Job, known: Known, answered: Answer, asked_at: datetime) -> Answer:
         """The PACS showed the study: what put it in question before is answered."""
         if not known.presence.is_in_question:
             return answered
