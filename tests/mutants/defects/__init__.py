@@ -32,6 +32,7 @@ from tests.mutants.defects import (
     service,
     signatures,
     store,
+    tokens,
 )
 from tests.mutants.defects.defect import Defect
 
@@ -54,6 +55,7 @@ _ROOMS = (
     dimse,
     access,
     accounts,
+    tokens,
     doors,
     service,
     exchanges,
