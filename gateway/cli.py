@@ -44,6 +44,8 @@ app.add_typer(index_app, name="index")
 app.add_typer(account_cli.app, name="accounts")
 queue_app = typer.Typer(rich_markup_mode=None, help="The publication queue.")
 app.add_typer(queue_app, name="queue", invoke_without_command=True)
+drill_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Rehearse what must work in an emergency.")
+app.add_typer(drill_app, name="drill")
 pacs_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The PACS beside which this gateway stands.")
 app.add_typer(pacs_app, name="pacs")
 manifest_app = typer.Typer(
@@ -673,6 +675,20 @@ def restore(
             )
         )
     raise typer.Exit(commands.restore(settings, words, file=file, replace=replace, as_json=as_json))
+
+
+@drill_app.command("restore")
+def drill_restore(
+    file: Annotated[Path, typer.Argument(help="File of poterne backup, best the last one made by night.")],
+    conf: Conf = None,
+    as_json: AsJson = False,
+    lang: Lang = None,
+) -> None:
+    """Put a backup back on a copy, beside the running gateway, and tell how long that took and what it lacks."""
+    from gateway import commands
+
+    settings, words = settings_of(conf), words_of(lang)
+    raise typer.Exit(asyncio.run(commands.drill_restore(settings, words, file=file, as_json=as_json)))
 
 
 def _progress(told: str) -> None:

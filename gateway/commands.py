@@ -17,6 +17,7 @@ import typer
 
 from gateway import archives, backload, drift, wiring
 from gateway.continuity import commands as continuity
+from gateway.continuity import drills
 from gateway.i18n import N_, Words
 from gateway.pacs.probe import report_from, report_text
 from gateway.settings import Settings
@@ -319,6 +320,48 @@ async def import_xdm(
 def _told(facts: Mapping[str, Any], lines: Iterable[str], *, as_json: bool) -> None:
     for line in (json.dumps(facts, ensure_ascii=False),) if as_json else lines:
         typer.echo(line)
+
+
+async def drill_restore(settings: Settings, words: Words, *, file: Path, as_json: bool) -> int:
+    """Put a backup back beside the gateway, measure, compare with what is declared; 1 when that is not met.
+
+    Raises:
+        BadInput, Refused, Broken: as ``gateway.continuity.drills.rehearse``.
+    """
+    done = await asyncio.to_thread(drills.rehearse, settings, file)
+    async with wiring.orders(settings) as order:
+        told = await order("drilled", {"rto_s": str(done.rto_s), "last_audit_no": str(done.last_audit_no)})
+    declared = wiring.declared(settings)
+    measured = [
+        one | {"rpo_declared_s": declared[one["tenant"]][0], "rto_declared_s": declared[one["tenant"]][1]}
+        for one in told
+    ]
+    if as_json:
+        typer.echo(json.dumps(asdict(done) | {"tenants": measured}, ensure_ascii=False))
+    else:
+        typer.echo(
+            words(
+                "The backup of {when} came up: {records} audit records, each as it was written. The copy is gone"
+                " again.",
+                when=done.made_at,
+                records=words.number(done.records),
+            )
+        )
+        for one in measured:
+            typer.echo(
+                words(
+                    "{tenant}: back after {rto} (declared RTO {rto_declared}); the backup lacks the work of {rpo}"
+                    " (declared RPO {rpo_declared})",
+                    tenant=one["tenant"],
+                    rto=words.span(one["rto_s"]),
+                    rto_declared=words.span(one["rto_declared_s"]),
+                    rpo=words.span(one["rpo_s"]),
+                    rpo_declared=words.span(one["rpo_declared_s"]),
+                )
+            )
+        typer.echo(words("Not measured: the way to a spare machine, the start of the service, the reconciliation."))
+    is_met = all(one["rto_s"] <= one["rto_declared_s"] and one["rpo_s"] <= one["rpo_declared_s"] for one in measured)
+    return 0 if is_met else 1
 
 
 def restore(settings: Settings, words: Words, *, file: Path | None, replace: bool, as_json: bool) -> int:

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 from gateway.alerts import rows as alert_rows
 from gateway.alerts.texts import headline
-from gateway.continuity import copies, xdm
+from gateway.continuity import copies, drills, xdm
 from gateway.i18n import words
 from gateway.pacs.probe import ProbeReport, report_facts, run_probe
 from gateway.tenancy import Tenant
@@ -282,6 +282,16 @@ class Operations:
         self._nudge()
         return done
 
+    async def drilled(self, *, rto_s: float, last_audit_no: int) -> tuple[drills.Drill, ...]:
+        """Keep what a restore drill measured, with the age of the work that its backup lacked."""
+        now = self._clock.now()
+        declared = {
+            name: (t.settings.continuity.rpo_s, t.settings.continuity.rto_s) for name, t in self._tenants.items()
+        }
+        return await self._store.write(
+            lambda tx: drills.keep(tx, declared, rto_s=rto_s, last_audit_no=last_audit_no, now=now)
+        )
+
     async def probe(self, tenant: str, pacs: str) -> ProbeReport:
         """Find out what a PACS is able to do, and keep the record."""
         peers = self._tenant(tenant).peers
@@ -396,10 +406,17 @@ class Operations:
             )
             return asdict(done)
 
+        async def drilled(facts: Facts, _say: Say) -> list[Facts]:
+            made = await self.drilled(
+                rto_s=float(_fact(facts, "rto_s")), last_audit_no=int(_fact(facts, "last_audit_no"))
+            )
+            return [{"tenant": one.tenant, "rto_s": one.rto_s, "rpo_s": one.rpo_s} for one in made]
+
         return {
             "export-xdm": export_xdm,
             "import-xdm": import_xdm,
             "backed-up": backed_up,
+            "drilled": drilled,
             "reveal": reveal,
             "reconcile": reconcile,
             "pause": pause,

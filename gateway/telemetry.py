@@ -286,7 +286,8 @@ class Snapshot:
     ``lag_sum_s``: their sum. ``breakers``: endpoint → ``closed``, ``half-open`` or ``open``; the one field that is
     the running process's own. ``paused``: tenants of which nothing begins.
     ``ahead``: what lies ahead of each tenant. ``exposed_s``: seconds of work on no second copy, by tenant and class
-    of data (reliability §1). ``declared_s``: RPO and RTO, by tenant. ``received``: objects of the DICOM inbox and age
+    of data (reliability §1). ``declared_s``: RPO and RTO, by tenant; ``drilled_s``: as the last drill measured them.
+    ``received``: objects of the DICOM inbox and age
     of the oldest, by tenant and keeping.
     """
 
@@ -300,6 +301,7 @@ class Snapshot:
     ahead: Mapping[str, Forecast] = field(default_factory=dict)
     exposed_s: Mapping[tuple[str, str], float] = field(default_factory=dict)
     declared_s: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    drilled_s: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     received: Mapping[tuple[str, str], tuple[int, float]] = field(default_factory=dict)
 
 
@@ -436,7 +438,14 @@ def _exposed(snapshot: Snapshot) -> Iterable[Metric]:
     for tenant, (rpo_s, rto_s) in sorted(snapshot.declared_s.items()):
         rpo.add_metric([tenant], rpo_s)
         rto.add_metric([tenant], rto_s)
-    yield from (exposed, rpo, rto)
+    lost = GaugeMetricFamily(
+        "rpo_drilled_seconds", "Work that the backup of the last drill lacked.", labels=["tenant"]
+    )
+    back = GaugeMetricFamily("rto_drilled_seconds", "How long the last restore drill took.", labels=["tenant"])
+    for tenant, (rpo_s, rto_s) in sorted(snapshot.drilled_s.items()):
+        lost.add_metric([tenant], rpo_s)
+        back.add_metric([tenant], rto_s)
+    yield from (exposed, rpo, rto, lost, back)
 
 
 def _received(snapshot: Snapshot) -> Iterable[Metric]:

@@ -20,6 +20,7 @@ import typer
 
 from gateway import account
 from gateway.components import COMPONENTS
+from gateway.continuity import drills
 from gateway.continuity.copies import Exposure
 from gateway.dimse import inbox as objects
 from gateway.dimse import reasons as object_reasons
@@ -217,12 +218,14 @@ async def queue(settings: Settings, words: Words, *, as_json: bool) -> int:
         calls, now = engine_settings(settings).calls, datetime.now(UTC)
         ahead = await store.read(lambda tx: pace.all_ahead(tx, now=now, calls=calls))
         exposures = await store.read(lambda tx: exposed(settings, tx, now))
+        drilled = await store.read(drills.last)
     if as_json:
         facts = {
             "exams": {state.value: number for state, number in counts.by_state.items()},
             "paused": [asdict(pause) for pause in paused],
             "ahead": {tenant: _ahead_facts(found) for tenant, found in ahead.items()},
             "exposure": [asdict(one) for one in exposures],
+            "drills": [asdict(one) for one in drilled.values()],
             "open": [_open_row(job) for job in open_jobs],
         }
         typer.echo(json.dumps(_plain(facts), ensure_ascii=False))
@@ -232,6 +235,7 @@ async def queue(settings: Settings, words: Words, *, as_json: bool) -> int:
             typer.echo(account.printable(_ahead_line(tenant, found, words)))
     for one in exposures:
         typer.echo(account.printable(_exposure_line(settings, one, words)))
+        typer.echo(account.printable(_drill_line(settings, one.tenant, drilled.get(one.tenant), words)))
     for line in _queue_lines(settings, open_jobs, counts, paused, words):
         typer.echo(account.printable(line))
     return 0
@@ -294,6 +298,19 @@ def _exposure_line(settings: Settings, found: Exposure, words: Words) -> str:
     if found.stage:
         told.append(words("make a backup now: poterne backup FILE"))
     return ", ".join(told)
+
+
+def _drill_line(settings: Settings, tenant: str, found: drills.Drill | None, words: Words) -> str:
+    """What the last drill measured of what is declared."""
+    if found is None:
+        return words("{tenant}: no restore drill yet: poterne drill restore FILE", tenant=tenant)
+    return words(
+        "{tenant}: restore drill {when}: back after {rto}, without the work of {rpo}",
+        tenant=tenant,
+        when=words.moment(found.at, _zone(settings, tenant)),
+        rto=words.span(found.rto_s),
+        rpo=words.span(found.rpo_s),
+    )
 
 
 def _queue_lines(

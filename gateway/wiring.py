@@ -29,7 +29,7 @@ from gateway.certificates.links import link_of
 from gateway.certificates.links import links as tls_links
 from gateway.certificates.watch import TrustedLinks, certificate_changed
 from gateway.components import COMPONENTS
-from gateway.continuity import copies
+from gateway.continuity import copies, drills
 from gateway.dimse import inbox as received
 from gateway.dimse.door import Exams, dicom_door
 from gateway.disk import DiskGuard
@@ -300,6 +300,7 @@ class Gateway:
                 for data_class in copies.DATA_CLASSES
             },
             declared_s=declared(self._settings),
+            drilled_s={name: (one.rpo_s, one.rto_s) for name, one in (await self._store.read(drills.last)).items()},
             received={
                 key: (number, max((now - since).total_seconds(), 0.0))
                 for key, (number, since) in (await self._store.read(received.oldest)).items()

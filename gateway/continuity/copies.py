@@ -67,7 +67,7 @@ def exposures(
     return tuple(
         Exposure(
             tenant=tenant,
-            seconds=_exposed(tx, tenant, copied["last_audit_no"] if copied else 0, now) if behind is None else behind,
+            seconds=exposed(tx, tenant, copied["last_audit_no"] if copied else 0, now) if behind is None else behind,
             copied_at=from_ms(copied["at"]) if copied else None,
             rpo_s=rpo_s,
             rto_s=rto_s,
@@ -83,7 +83,8 @@ def standby_lag(standbys: tuple[Standby, ...]) -> float | None:
     return min((one.lag_s or 0.0 for one in standbys), default=None)
 
 
-def _exposed(tx: ReadTx, tenant: str, last_audit_no: int, now: datetime) -> float:
+def exposed(tx: ReadTx, tenant: str, last_audit_no: int, now: datetime) -> float:
+    """Age in seconds of the tenant's oldest audit record after that number, 0 without one."""
     row = tx.rows(
         "SELECT at FROM audit_record WHERE seq > :last AND tenant = :tenant ORDER BY seq LIMIT 1",
         last=last_audit_no,

@@ -98,3 +98,43 @@ def test_xdm_without_plan_or_apply_or_beside_a_backup_is_bad_usage(conf: Path, t
         ("backup", "--xdm", archive, "--with-key"),
     ):
         assert poterne(*asked, "--conf", str(conf)).returncode == 2, asked
+
+
+def test_a_restore_drill_measures_on_a_copy_tells_what_is_declared_and_leaves_nothing_behind(
+    conf: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "poterne.backup"
+    assert "no restore drill yet" in poterne("queue", "--conf", str(conf)).stdout
+    assert poterne("backup", str(file), "--conf", str(conf)).returncode == 0
+    assert poterne("queue", "resume", "--conf", str(conf)).returncode == 0  # work that the backup lacks
+    before = sorted(one.name for one in conf.parent.rglob("*"))
+    ran = poterne("drill", "restore", str(file), "--json", "--conf", str(conf))
+    assert ran.returncode == 0, ran.stderr
+    (told,) = json.loads(ran.stdout)["tenants"]
+    assert (told["rpo_declared_s"], told["rto_declared_s"]) == (172_800, 900)
+    assert 0 < told["rto_s"] < 900
+    assert 0 < told["rpo_s"] < 900
+    assert sorted(one.name for one in conf.parent.rglob("*")) == before
+    (kept,) = json.loads(poterne("queue", "--json", "--conf", str(conf)).stdout)["drills"]
+    assert kept["rto_s"] == pytest.approx(told["rto_s"], abs=0.001)
+    assert "exercice de restauration" in poterne("queue", "--conf", str(conf), lang="fr").stdout
+
+
+def test_a_drill_whose_backup_lacks_more_than_the_declared_rpo_fails(conf: Path, tmp_path: Path) -> None:
+    file = tmp_path / "poterne.backup"
+    assert poterne("backup", str(file), "--conf", str(conf)).returncode == 0
+    assert poterne("queue", "resume", "--conf", str(conf)).returncode == 0
+    lines = [line for line in conf.read_text().splitlines() if not line.startswith("rpo_s")]
+    (at,) = [number for number, line in enumerate(lines) if line.endswith(".continuity]")]
+    conf.write_text("\n".join([*lines[: at + 1], "rpo_s = 0.001", *lines[at + 1 :]]))
+    assert poterne("drill", "restore", str(file), "--conf", str(conf)).returncode == 1
+
+
+def test_a_drill_of_a_damaged_backup_tells_so_and_leaves_no_figure(conf: Path, tmp_path: Path) -> None:
+    file = tmp_path / "poterne.backup"
+    assert poterne("backup", str(file), "--conf", str(conf)).returncode == 0
+    file.write_bytes(file.read_bytes()[:-30_000])
+    ran = poterne("drill", "restore", str(file), "--conf", str(conf))
+    assert ran.returncode == 2
+    assert "backup-damaged" in ran.stderr
+    assert "no restore drill yet" in poterne("queue", "--conf", str(conf)).stdout

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from gateway.components import COMPONENTS
-from gateway.continuity import archive, copies
+from gateway.continuity import archive, copies, drills
 from gateway.continuity.commands import back_up, mark_restored, restore
 from gateway.continuity.copies import Exposure, Standby, standby_lag
 from gateway.settings import Settings, StoreSettings
@@ -227,6 +227,48 @@ async def test_a_database_that_a_gateway_runs_on_is_not_replaced(
     await record(store, 3)
     await store.close()
     assert await records(settings) == ["1", "2", "3"]
+
+
+# -- drills ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_drill_counts_the_audit_records_and_touches_nothing(
+    settings: Settings, conf: Path, tmp_path: Path
+) -> None:
+    file = await made(settings, conf, tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    done = await asyncio.to_thread(drills.rehearse, settings, file)
+    assert (done.records, done.last_audit_no) == (1, 1)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert await records(settings) == ["1", "2"]
+
+
+async def test_a_drill_of_a_copy_with_an_altered_audit_record_fails(
+    settings: Settings, conf: Path, tmp_path: Path
+) -> None:
+    store = await opened(settings)
+    await record(store, 1)
+    await store.write(lambda tx: tx.change("UPDATE audit_record SET actor = 'somebody else'"))
+    back_up(settings, conf, tmp_path / "backup.tar", with_key=False)
+    await store.close()
+    with pytest.raises(Broken, match="drill-audit"):
+        await asyncio.to_thread(drills.rehearse, settings, tmp_path / "backup.tar")
+
+
+async def test_what_a_drill_measured_is_kept_for_each_tenant_with_the_work_that_its_backup_lacked(
+    settings: Settings,
+) -> None:
+    store = await opened(settings)
+    await record(store, 1)
+    await record(store, 2, at=NOW + timedelta(minutes=10))
+    now = NOW + timedelta(minutes=15)
+    for last_no, rto_s in ((0, 30.0), (1, 20.0)):
+        await store.write(
+            lambda tx, no=last_no, rto_s=rto_s: drills.keep(tx, DECLARED, rto_s=rto_s, last_audit_no=no, now=now)
+        )
+    (kept,) = (await store.read(drills.last)).values()
+    assert (kept.tenant, kept.at, kept.rto_s, kept.rpo_s) == ("site", now, 20.0, 300.0)
+    await store.close()
 
 
 # -- exposure ----------------------------------------------------------------------------------------------------

@@ -178,6 +178,23 @@ DEFECTS = (
         integration("continuity", "test_a_database_that_a_gateway_runs_on_is_not_replaced"),
     ),
     loss(
+        "drill-with-altered-audit-passes",
+        "gateway/continuity/drills.py",
+        "        if altered:\n",
+        "        if not altered and False:\n",
+        integration("continuity", "test_a_drill_of_a_copy_with_an_altered_audit_record_fails"),
+    ),
+    loss(
+        "drill-hides-what-its-backup-lacks",
+        "gateway/continuity/drills.py",
+        "rpo_s=copies.exposed(tx, tenant, last_audit_no, now)",
+        "rpo_s=copies.exposed(tx, tenant, 10**9, now)",
+        integration(
+            "continuity",
+            "test_what_a_drill_measured_is_kept_for_each_tenant_with_the_work_that_its_backup_lacked",
+        ),
+    ),
+    loss(
         "older-copy-hides-exposure",
         "gateway/continuity/copies.py",
         '" digest = excluded.digest WHERE excluded.last_audit_no >= copy.last_audit_no",',
