@@ -51,7 +51,11 @@ async def test_f01_killed_it_takes_associations_again_within_ten_seconds_and_res
 ) -> None:
     port = free_port()
     sections = {
-        "tenants.site.dicom": {"listen": f"127.0.0.1:{port}", "folder": str(tmp_path / "received")},
+        "tenants.site.dicom": {
+            "listen": f"127.0.0.1:{port}",
+            "folder": str(tmp_path / "received"),
+            "segment": "trusted-lan",
+        },
         "tenants.site.dicom.peers.scanner": {"aet": "SCANNER1", "networks": ["127.0.0.1"]},
     }
     async with Site(tmp_path / "site", settings=sections) as site:
