@@ -107,11 +107,7 @@ def create_private(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(fd)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    _sync_name(path)
 
 
 def replace_private(path: Path, data: bytes) -> None:
@@ -119,6 +115,10 @@ def replace_private(path: Path, data: bytes) -> None:
     part = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     create_private(part, data)
     part.replace(path)
+    _sync_name(path)
+
+
+def _sync_name(path: Path) -> None:
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(folder)

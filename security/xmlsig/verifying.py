@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -26,6 +26,7 @@ from security.xmlsig.vocabulary import (
     DS,
     ENVELOPED,
     EXC_C14N,
+    FILTER2,
     NS_EXC,
     SIGNATURES,
     canonical,
@@ -76,21 +77,21 @@ def verify_enveloped(element: etree._Element, *, id_name: str, trust: Trust, at:
     """
     found = list(element.iter(DS + "Signature"))
     if len(found) != 1 or found[0].getparent() is not element:
-        raise _bad("missing", f"{len(found)} Signatures, exactly one is wanted, as a child of what it signs")
-    _forbid_comments(element)
-    _only_holder(element, element.get(id_name, ""))
-    info, _ = _signed_info(found[0], trust, at)
+        raise bad("missing", f"{len(found)} Signatures, exactly one is wanted, as a child of what it signs")
+    forbid_comments(element)
+    only_holder(element, element.get(id_name, ""))
+    info, _ = signed_info(found[0], trust, at)
     if found[0].find(DS + "Object") is not None:
-        raise _bad("shape", "an enveloped signature holds no Object")
+        raise bad("shape", "an enveloped signature holds no Object")
     references = [read_reference(one, trust) for one in info.iterchildren(DS + "Reference")]
     if len(references) != 1 or references[0].uri != f"#{element.get(id_name)}":
-        raise _bad("reference", "the signature does not sign exactly the element it stands in")
+        raise bad("reference", "the signature does not sign exactly the element it stands in")
     (enveloped, *rest), one = references[0].transforms or (("", ()),), references[0]
     if enveloped != (ENVELOPED, ()) or len(rest) > 1:
-        raise _bad("transform", "the transforms are not enveloped-signature and one canonicalisation")
+        raise bad("transform", "the transforms are not enveloped-signature and one canonicalisation")
     copy = lifted(element)
-    _cut(next(copy.iterchildren(DS + "Signature")))
-    return _digested(copy, element, one, rest[0] if rest else (C14N, ()))
+    cut(next(copy.iterchildren(DS + "Signature")))
+    return digested(copy, element, one, rest[0] if rest else (C14N, ()))
 
 
 def verify_objects(document: bytes, *, trust: Trust, at: datetime, what: str) -> Signed:
@@ -101,26 +102,29 @@ def verify_objects(document: bytes, *, trust: Trust, at: datetime, what: str) ->
     """
     root = parse_xml(document, what=what)
     if root.tag != DS + "Signature" or len(list(root.iter(DS + "Signature"))) != 1:
-        raise _bad("missing", "the root is not the only Signature of the document")
-    _forbid_comments(root)
-    info, certificate = _signed_info(root, trust, at)
+        raise bad("missing", "the root is not the only Signature of the document")
+    forbid_comments(root)
+    info, certificate = signed_info(root, trust, at)
     elements: dict[str, etree._Element] = {}
     for one in (read_reference(element, trust) for element in info.iterchildren(DS + "Reference")):
         if not one.type or one.type in elements:
-            raise _bad("reference", "a Reference has no Type, or two have the same")
+            raise bad("reference", "a Reference has no Type, or two have the same")
         if len(one.transforms) > 1:
-            raise _bad("transform", "more than one canonicalisation")
+            raise bad("transform", "more than one canonicalisation")
         target = _object_child(root, one.uri)
-        elements[one.type] = _digested(
+        elements[one.type] = digested(
             lifted(target), target, one, one.transforms[0] if one.transforms else (C14N, ())
         )
     if not elements:
-        raise _bad("reference", "nothing is signed")
+        raise bad("reference", "nothing is signed")
     return Signed(certificate=certificate, signature_id=root.get("Id", ""), elements=elements)
 
 
-def read_reference(element: etree._Element, trust: Trust) -> Stated:
-    """A ds:Reference of a SignedInfo or a Manifest, its algorithms checked.
+def read_reference(
+    element: etree._Element, trust: Trust, *, filtered: Callable[[etree._Element], tuple[str, ...]] | None = None
+) -> Stated:
+    """A ds:Reference of a SignedInfo or a Manifest, its algorithms checked. ``filtered``: reads the parameters of a
+    transform of XPath Filter 2.0, None where none is accepted.
 
     Raises:
         BadInput: ``signature-digest-method``, ``signature-transform``, ``signature-shape``.
@@ -129,13 +133,14 @@ def read_reference(element: etree._Element, trust: Trust) -> Stated:
     algorithm = "" if method is None else method.get("Algorithm", "")
     name = DIGESTS.get(algorithm, "")
     if not name or (name == "sha1" and not trust.accepts_sha1):
-        raise _bad("digest-method", "a digest algorithm that is not accepted")
-    listed = () if transforms is None else tuple(_transform(one) for one in transforms.iterchildren(etree.Element))
+        raise bad("digest-method", "a digest algorithm that is not accepted")
+    found = () if transforms is None else transforms.iterchildren(etree.Element)
+    listed = tuple(_transform(one, filtered) for one in found)
     return Stated(
         uri=element.get("URI", ""),
         type=element.get("Type", ""),
         transforms=listed,
-        digest=(name, _octets(value)),
+        digest=(name, octets(value)),
     )
 
 
@@ -145,38 +150,38 @@ def is_digest_of(stated: Stated, data: bytes) -> bool:
     return hmac.compare_digest(hashlib.new(name, data, usedforsecurity=name != "sha1").digest(), value)
 
 
-def _signed_info(element: etree._Element, trust: Trust, at: datetime) -> tuple[etree._Element, x509.Certificate]:
+def signed_info(element: etree._Element, trust: Trust, at: datetime) -> tuple[etree._Element, x509.Certificate]:
     """The SignedInfo, read again from the bytes whose signature is genuine, and by whom."""
     children = [child.tag for child in element.iterchildren(etree.Element)]
     head = [DS + "SignedInfo", DS + "SignatureValue"]
     if children[:2] != head or not {*children[2:]} <= {DS + "KeyInfo", DS + "Object"}:
-        raise _bad("shape", "a Signature holds SignedInfo, SignatureValue, KeyInfo and Objects")
+        raise bad("shape", "a Signature holds SignedInfo, SignatureValue, KeyInfo and Objects")
     info = element[0]
     method, signing = info.find(DS + "CanonicalizationMethod"), info.find(DS + "SignatureMethod")
     if method is None or signing is None or len(method) or len(signing):
-        raise _bad("shape", "SignedInfo without its two methods, or methods with parameters")
+        raise bad("shape", "SignedInfo without its two methods, or methods with parameters")
     c14n, algorithm = method.get("Algorithm", ""), SIGNATURES.get(signing.get("Algorithm", ""), "")
     if c14n not in CANONICALISATIONS:
-        raise _bad("canonicalisation", "a canonicalisation that is not accepted")
+        raise bad("canonicalisation", "a canonicalisation that is not accepted")
     if not algorithm or (algorithm == LEGACY_ALGORITHM and not trust.accepts_sha1):
-        raise _bad("algorithm", "a signature algorithm that is not accepted")
+        raise bad("algorithm", "a signature algorithm that is not accepted")
     certificate = _certificate(element, trust, at)
     _no_inherited(info, c14n)
     data = canonical(lifted(info), c14n)
-    value = _der(certificate, _octets(element.find(DS + "SignatureValue")))
+    value = _der(certificate, octets(element.find(DS + "SignatureValue")))
     verify_value(certificate, algorithm, data, value, accepts_sha1=trust.accepts_sha1)
     return parse_xml(data, what="SignedInfo"), certificate
 
 
 def _certificate(element: etree._Element, trust: Trust, at: datetime) -> x509.Certificate:
     """The trusted certificate that KeyInfo names; the only one when it names none. KeyInfo only chooses."""
-    shown = [_octets(one) for one in element.iterfind(f"{DS}KeyInfo/{DS}X509Data/{DS}X509Certificate")]
+    shown = [octets(one) for one in element.iterfind(f"{DS}KeyInfo/{DS}X509Data/{DS}X509Certificate")]
     known = {one.public_bytes(Encoding.DER): one for one in trust.certificates}
     chosen = [known[one] for one in dict.fromkeys(shown) if one in known] if shown else list(trust.certificates)
     if len(chosen) != 1:
-        raise _bad("signer", "the certificate is not one of those trusted here")
+        raise bad("signer", "the certificate is not one of those trusted here")
     if not chosen[0].not_valid_before_utc <= at <= chosen[0].not_valid_after_utc:
-        raise _bad("certificate-expired", "the certificate of the signer is not valid at this time")
+        raise bad("certificate-expired", "the certificate of the signer is not valid at this time")
     return chosen[0]
 
 
@@ -186,52 +191,60 @@ def _der(certificate: x509.Certificate, value: bytes) -> bytes:
         return value
     size = (key.key_size + 7) // 8
     if len(value) != 2 * size:
-        raise _bad("invalid", "an ECDSA signature of another length than the key's")
+        raise bad("invalid", "an ECDSA signature of another length than the key's")
     return encode_dss_signature(int.from_bytes(value[:size], "big"), int.from_bytes(value[size:], "big"))
 
 
-def _digested(
+def digested(
     copy: etree._Element, original: etree._Element, one: Stated, method: tuple[str, tuple[str, ...]]
 ) -> etree._Element:
-    """The element that the canonical bytes spell, once they have the digest that was signed."""
+    """The element that the canonical bytes spell, once they have the digest that was signed.
+
+    Raises:
+        BadInput: ``signature-digest``, ``signature-transform``, ``signature-canonicalisation``.
+    """
     algorithm, prefixes = method
     if algorithm not in CANONICALISATIONS:
-        raise _bad("transform", "a transform that is not accepted")
+        raise bad("transform", "a transform that is not accepted")
     _no_inherited(original, algorithm)
     data = canonical(copy, algorithm, prefixes)
     if not is_digest_of(one, data):
-        raise _bad("digest", "the signed element was altered, or is not the one that was signed")
+        raise bad("digest", "the signed element was altered, or is not the one that was signed")
     return parse_xml(data, what="signed element")
 
 
-def _transform(element: etree._Element) -> tuple[str, tuple[str, ...]]:
+def _transform(
+    element: etree._Element, filtered: Callable[[etree._Element], tuple[str, ...]] | None
+) -> tuple[str, tuple[str, ...]]:
     """Algorithm and, for exclusive canonicalisation, the prefixes of InclusiveNamespaces."""
     algorithm = element.get("Algorithm", "")
     if element.tag != DS + "Transform":
-        raise _bad("shape", "Transforms hold something else")
+        raise bad("shape", "Transforms hold something else")
+    if algorithm == FILTER2 and filtered is not None:
+        return algorithm, filtered(element)
     parameters = list(element.iterchildren(etree.Element))
     if not parameters:
         return algorithm, ()
     prefixes = tuple(parameters[0].get("PrefixList", "").split())
     if len(parameters) > 1 or parameters[0].tag != _PREFIX_LIST or not algorithm.startswith(EXC_C14N):
-        raise _bad("transform", "a transform with parameters that are not accepted")
+        raise bad("transform", "a transform with parameters that are not accepted")
     if "#default" in prefixes:
-        raise _bad("transform", "InclusiveNamespaces with #default")
+        raise bad("transform", "InclusiveNamespaces with #default")
     return algorithm, prefixes
 
 
 def _object_child(root: etree._Element, uri: str) -> etree._Element:
     """The element inside an Object that a same-document reference names, by string: ids may begin with a digit."""
     if not uri.startswith("#") or len(uri) < 2:
-        raise _bad("reference", "a reference that leaves the document")
+        raise bad("reference", "a reference that leaves the document")
     holders = [one for one in root.iter(etree.Element) if one.get("Id") == uri[1:]]
     if len(holders) != 1 or not any(parent.tag == DS + "Object" for parent in holders[0].iterancestors()):
-        raise _bad("reference", f"{len(holders)} elements have the id that is signed, or it is in no Object")
-    _only_holder(holders[0], uri[1:])
+        raise bad("reference", f"{len(holders)} elements have the id that is signed, or it is in no Object")
+    only_holder(holders[0], uri[1:])
     return holders[0]
 
 
-def _only_holder(element: etree._Element, value: str) -> None:
+def only_holder(element: etree._Element, value: str) -> None:
     """Nothing else in the whole document may be taken for the element of that id."""
     named = [
         one
@@ -240,22 +253,27 @@ def _only_holder(element: etree._Element, value: str) -> None:
         if etree.QName(name).localname.lower() in _ID_NAMES and stated.strip() == value
     ]
     if not value or named != [element]:
-        raise _bad("duplicate-id", "the id of the signed element is missing or not its own")
+        raise bad("duplicate-id", "the id of the signed element is missing or not its own")
 
 
 def _no_inherited(element: etree._Element, algorithm: str) -> None:
     """Inclusive canonicalisation also digests xml: attributes of ancestors; no profile of ours has any."""
     inclusive = not algorithm.startswith(EXC_C14N)
     if inclusive and any(str(n).startswith(_XML_ATTRIBUTE) for a in element.iterancestors() for n in a.attrib):
-        raise _bad("canonicalisation", "an xml: attribute above what is signed")
+        raise bad("canonicalisation", "an xml: attribute above what is signed")
 
 
-def _forbid_comments(element: etree._Element) -> None:
+def forbid_comments(element: etree._Element) -> None:
+    """Nothing that one reader sees and another does not.
+
+    Raises:
+        BadInput: ``signature-comment``.
+    """
     if next(element.iter(etree.Comment, etree.ProcessingInstruction, etree.Entity), None) is not None:
-        raise _bad("comment", "a comment or processing instruction inside what is signed")
+        raise bad("comment", "a comment or processing instruction inside what is signed")
 
 
-def _cut(element: etree._Element) -> None:
+def cut(element: etree._Element) -> None:
     """Remove an element and nothing else: text behind it stays."""
     parent, before = element.getparent(), element.getprevious()
     assert parent is not None, "a signature that stands inside what it signs"
@@ -267,12 +285,13 @@ def _cut(element: etree._Element) -> None:
     parent.remove(element)
 
 
-def _octets(element: etree._Element | None) -> bytes:
+def octets(element: etree._Element | None) -> bytes:
     """Base64 as XML signatures write it: folded anywhere."""
     if element is None or len(element):
-        raise _bad("shape", "a value is missing or holds elements")
+        raise bad("shape", "a value is missing or holds elements")
     return base64_strict("".join((element.text or "").split()).encode("ascii", "replace"))
 
 
-def _bad(code: str, message: str) -> BadInput:
+def bad(code: str, message: str) -> BadInput:
+    """A refusal of a signature."""
     return BadInput(f"XML signature: {message}", code=f"signature-{code}", hint=_HINT)

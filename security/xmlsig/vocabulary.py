@@ -17,6 +17,7 @@ C14N = "http://www.w3.org/TR/2001/REC-xml-c14n-20010315"
 C14N_WITH_COMMENTS = C14N + "#WithComments"
 EXC_C14N = NS_EXC
 ENVELOPED = NS_DS + "enveloped-signature"
+FILTER2 = "http://www.w3.org/2002/06/xmldsig-filter2"
 TYPE_MANIFEST = NS_DS + "Manifest"
 
 CANONICALISATIONS = frozenset({C14N, C14N_WITH_COMMENTS, EXC_C14N, EXC_C14N + "WithComments"})
