@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway import account_cli
+from gateway.certs import app as certs_app
 from gateway.lab import DemoFault
 from gateway.manifests import options
 from gateway.terminal import AsJson, Conf, Lang, chosen, settings_of, words_of
@@ -52,6 +53,7 @@ manifest_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Manifest documents: made from files, checked, converted."
 )
 app.add_typer(manifest_app, name="manifest")
+app.add_typer(certs_app, name="certs")
 
 Tenant = Annotated[str, typer.Option("--tenant", help="Legal entity; needed when there are several.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why, for those who read it later; no patient's name.")]

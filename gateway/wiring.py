@@ -45,6 +45,8 @@ from gateway.telemetry import Metrics, Snapshot
 from gateway.tenancy import Ground, Tenant, keeping, open_tenant
 from gateway.web.console import mount_console
 from gateway.web.health import build_ops_app
+from gateway.whitelist.rows import troubles as white_list_troubles
+from gateway.whitelist.watch import WhiteListWatch, no_white_list
 from indexer.exchanges import rows as exchanges
 from indexer.ledger import Ledger
 from indexer.registry.app import start as start_node
@@ -88,8 +90,10 @@ class Gateway:
         watch: AlertWatch,
         disk: DiskGuard | None,
         reception: Reception,
+        white_list: WhiteListWatch | None = None,
     ) -> None:
         self._ground = ground
+        self._white_list = white_list
         self._settings = ground.settings
         self._store = ground.store
         self._clock = ground.clock
@@ -108,7 +112,8 @@ class Gateway:
 
     def orders(self) -> Mapping[str, control.Operation]:
         """What commands may ask for."""
-        return {**self.operations.by_name(), **self._reception.orders()}
+        own = {"white-list-look": self._look_for_white_list}
+        return {**self.operations.by_name(), **self._reception.orders(), **own}
 
     async def work(self, stop: asyncio.Event) -> None:
         """Carry out jobs, follow and probe the PACS, watch disk and state, until ``stop``."""
@@ -118,6 +123,8 @@ class Gateway:
             tasks.create_task(self._watch.run(stop), name="alerts")
             tasks.create_task(self._forget(stop), name="exchanges")
             tasks.create_task(self._ground.links.run(stop, self._certificate_changed), name="certificates")
+            if self._white_list:
+                tasks.create_task(self._white_list.run(stop), name="white-list")
             if self._disk:
                 tasks.create_task(self._disk.run(stop), name="disk")
             for tenant in self._tenants.values():
@@ -126,6 +133,12 @@ class Gateway:
                     tasks.create_task(follower.run(stop), name=f"changes-{tenant.name}-{pacs}")
                 for number, probe in enumerate(tenant.probes):
                     tasks.create_task(probe.run(stop), name=f"probe-{tenant.name}-{number}")
+
+    async def _look_for_white_list(self, facts: control.Facts, _hear: control.Hear) -> dict[str, Any]:
+        if self._white_list is None:
+            raise no_white_list()
+        outcome = await self._white_list.look(actor=str(facts.get("actor", "")))
+        return {"is_new": outcome.is_new, "boxes": len(outcome.found.content.boxes)}
 
     async def _certificate_changed(self, key: str, shown: str) -> None:
         await self._store.write(lambda tx: certificate_changed(tx, self._clock.now(), key, shown))
@@ -353,6 +366,7 @@ async def house(settings: Settings) -> AsyncIterator[Gateway]:
                 )
         disk = _disk(settings, place.path) if place.path else None
         clock_watch = ClockWatch(clock)
+        links = TrustedLinks(tls_links(settings), settings.certificates, clock)
         watch = AlertWatch(
             store,
             channels(settings),
@@ -365,9 +379,9 @@ async def house(settings: Settings) -> AsyncIterator[Gateway]:
             offset_max_s=settings.clock.offset_max_s,
             calls=engine_settings(settings).calls,
             inbox=lambda tx, now: _inbox(settings, tx, now),
+            trust=lambda tx: (*links.troubles(), *white_list_troubles(tx)),
             exposed=lambda tx, now: {one.tenant: (int(one.seconds), one.stage) for one in exposed(settings, tx, now)},
         )
-        links = TrustedLinks(tls_links(settings), settings.certificates, clock)
         bell = _Bell()
         ground = Ground(
             settings=settings,
@@ -399,7 +413,20 @@ async def house(settings: Settings) -> AsyncIterator[Gateway]:
             tenants=settings.tenants,
             alarm=lambda tenant, account: watch.happened(Kind.BREAK_GLASS, tenant=tenant, subject=account),
         )
-        yield Gateway(ground=ground, tenants=tenants, engine=engine, watch=watch, disk=disk, reception=reception)
+        yield Gateway(
+            ground=ground,
+            tenants=tenants,
+            engine=engine,
+            watch=watch,
+            disk=disk,
+            reception=reception,
+            white_list=_white_list(settings, store, clock),
+        )
+
+
+def _white_list(settings: Settings, store: Store, clock: Clock) -> WhiteListWatch | None:
+    asked = settings.white_list
+    return WhiteListWatch(asked, settings.certificates, store=store, clock=clock) if asked else None
 
 
 async def _tenant(stack: AsyncExitStack, name: str, settings: TenantSettings, ground: Ground) -> Tenant:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -35,6 +35,7 @@ class Kind(StrEnum):
     MASS_WITHDRAWAL = "mass-withdrawal"
     BREAK_GLASS = "break-glass"
     EXPOSED = "exposed"
+    TRUST = "trust"
     INBOX = "inbox"
 
 
@@ -50,7 +51,8 @@ class Figures:
     held nor failed, by tenant and reason. ``at_risk``: exams whose deadline lies ahead and will be missed as
     things are, by tenant. ``paused``: since when, by tenant. ``disk_stage``: 0, 1 low, 2 nothing is
     taken in; ``disk_free``: bytes. ``clock_offset_s``: our clock minus the index's, by tenant. ``certificates``: end
-    of each by the key of the configuration that names it. ``exposed``: by tenant, seconds of work on no second copy
+    of each by the key of the configuration that names it. ``trust``: what of links and the white list is not as it
+    should be, by key and code. ``exposed``: by tenant, seconds of work on no second copy
     and the stage: 1 from half of the declared RPO on, 2 from the whole of it on. ``inbox``: received objects by
     tenant and ``unconfirmed`` (no PACS shows them for too long) or ``quarantined``.
     """
@@ -66,6 +68,7 @@ class Figures:
     clock_offset_s: Mapping[str, float] = field(default_factory=dict)
     certificates: Mapping[str, datetime] = field(default_factory=dict)
     exposed: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    trust: Collection[str] = ()
     inbox: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
@@ -128,6 +131,7 @@ def conditions(figures: Figures, *, offset_max_s: float) -> tuple[Condition, ...
         if objects
     ]
     found += _certificates(figures)
+    found += [Condition(tenant="", kind=Kind.TRUST, subject=subject, measure=1) for subject in figures.trust]
     return tuple(found)
 
 

@@ -41,6 +41,7 @@ _ADVICE = {
     ),
     Kind.BREAK_GLASS: N_("Ask the person named in the audit trail, and check that it was an emergency."),
     Kind.INBOX: N_("See which ones: poterne pacs inbox. Nothing is deleted before the PACS shows it."),
+    Kind.TRUST: N_("Look at it: poterne certs show, poterne certs whitelist show (docs/certificates.md)."),
     Kind.EXPOSED: N_("Make a backup now: poterne backup FILE. Look at the task that makes it every night."),
 }
 
@@ -105,6 +106,7 @@ _HEADLINES: dict[Kind, Callable[[Condition, Words], str]] = {
             c.measure,
         )
     ),
+    Kind.TRUST: lambda c, words: words("trust is not up to date: {subject}", subject=c.subject),
     Kind.EXPOSED: lambda c, words: (
         words(
             "the work of {span} would be lost with this machine: more than the declared RPO",

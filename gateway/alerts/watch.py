@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -50,6 +50,7 @@ class AlertWatch:
         offset_max_s: float,
         calls: int,
         exposed: Callable[[ReadTx, datetime], Mapping[str, tuple[int, int]]] = lambda _tx, _now: {},
+        trust: Callable[[ReadTx], Collection[str]] = lambda _tx: (),
         inbox: Callable[[ReadTx, datetime], Mapping[tuple[str, str], int]] = lambda _tx, _now: {},
     ) -> None:
         self._store = store
@@ -64,6 +65,7 @@ class AlertWatch:
         self._offset_max_s = offset_max_s
         self._calls = calls
         self._exposed = exposed
+        self._trust = trust
         self._inbox = inbox
         self._events: list[Condition] = []
         self._due = asyncio.Event()
@@ -111,8 +113,10 @@ class AlertWatch:
         ahead = await self._store.read(lambda tx: pace.all_ahead(tx, now=now, calls=self._calls))
         exposed = await self._store.read(lambda tx: self._exposed(tx, now))
         inbox = await self._store.read(lambda tx: self._inbox(tx, now))
+        trust = await self._store.read(self._trust)
         found = conditions(
             Figures(
+                trust=trust,
                 exposed=exposed,
                 inbox=inbox,
                 now=now,

@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 
 import structlog
 
@@ -22,7 +23,7 @@ from gateway.certificates.links import Link
 from gateway.settings import CertificatesSettings
 from security import audit
 from security.clock import Clock
-from security.errors import Fault
+from security.errors import Broken, Fault
 from security.keys.revocation import LIST_BYTES_MAX, fingerprint, ocsp_answer, ocsp_question
 from security.keys.tls import CurrentContext
 from security.store.port import Tx
@@ -65,6 +66,13 @@ def certificate_changed(tx: Tx, at: datetime, key: str, shown: str) -> None:
     )
 
 
+def _opened(key: str, link: Link, clock: Clock, grace_s: float, folder: Path | None) -> TrustedLink:
+    try:
+        return TrustedLink(link, clock=clock, grace_s=grace_s, folder=folder)
+    except Broken as fault:
+        raise Broken(f"{key}: {fault.args[0]}", code=fault.code, hint=fault.hint) from fault
+
+
 class TrustedLinks:
     """The links of a configuration, by key."""
 
@@ -79,8 +87,7 @@ class TrustedLinks:
         self._fetcher = Fetcher(asked.networks)
         folder = asked.folder / "lists" if asked.folder else None
         self.by_key: Mapping[str, TrustedLink] = {
-            key: TrustedLink(link, clock=clock, grace_s=asked.crl_grace_s, folder=folder)
-            for key, link in found.items()
+            key: _opened(key, link, clock, asked.crl_grace_s, folder) for key, link in found.items()
         }
         self._due = {key: _Due() for key in self.by_key}
 
@@ -186,13 +193,8 @@ class TrustedLinks:
         link.trust.take_answer(certificate, answer)
         return True
 
-    def troubles(self) -> Mapping[tuple[str, str], datetime]:
-        """What somebody must look at, by link and code: a renewed pair that cannot be used, a list past half of its
-        life (security §2); with the moment it ends, or now."""
-        found: dict[tuple[str, str], datetime] = {}
-        for key, link in self.by_key.items():
-            if link.fault:
-                found[key, link.fault] = self._clock.now()
-            for one in link.trust.half_spent():
-                found[key, "crl-old"] = one.next_update
-        return found
+    def troubles(self) -> tuple[str, ...]:
+        """What somebody must look at, as key and code: a renewed pair that cannot be used, a list past half of its
+        life (security §2)."""
+        faults = [f"{key}: {link.fault}" for key, link in self.by_key.items() if link.fault]
+        return (*faults, *(f"{key}: crl-old" for key, link in self.by_key.items() if link.trust.half_spent()))

@@ -95,6 +95,12 @@ def look(tx: ReadTx) -> Look | None:
     return None if row is None else Look(at=from_ms(row["looked_at"]), code=row["code"], since=from_ms(row["since"]))
 
 
+def troubles(tx: ReadTx) -> tuple[str, ...]:
+    """Why no newer list was taken at the last look, as ``white-list: code``."""
+    last = look(tx)
+    return (f"white-list: {last.code}",) if last and last.code else ()
+
+
 def _audit(tx: Tx, now: datetime, event: str, *, actor: str, outcome: int, detail: str) -> None:
     audit.append(
         tx,

@@ -39,6 +39,11 @@ class Outcome:
     is_new: bool
 
 
+def no_white_list() -> Refused:
+    """Why a site without one is asked in vain."""
+    return Refused("no white list is configured", code="no-white-list", hint="describe it in [white_list]")
+
+
 class WhiteListWatch:
     """The white list of one site."""
 
