@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway import account_cli
+from gateway import account_cli, audit_cli
 from gateway.certs import app as certs_app
 from gateway.lab import DemoFault
 from gateway.manifests import options
@@ -43,6 +43,7 @@ index_app = typer.Typer(
 )
 app.add_typer(index_app, name="index")
 app.add_typer(account_cli.app, name="accounts")
+app.add_typer(audit_cli.app, name="audit")
 queue_app = typer.Typer(rich_markup_mode=None, help="The publication queue.")
 app.add_typer(queue_app, name="queue", invoke_without_command=True)
 drill_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Rehearse what must work in an emergency.")

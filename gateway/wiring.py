@@ -43,6 +43,7 @@ from gateway.settings import CertificatesSettings, IndexNodeSettings, Settings, 
 from gateway.stores import store_place
 from gateway.telemetry import Metrics, Snapshot
 from gateway.tenancy import Ground, Tenant, keeping, open_tenant
+from gateway.trail import TrailKeeper
 from gateway.web.console import mount_console
 from gateway.web.health import build_ops_app
 from gateway.whitelist.rows import troubles as white_list_troubles
@@ -89,6 +90,7 @@ class Gateway:
         engine: Engine,
         watch: AlertWatch,
         disk: DiskGuard | None,
+        trail: TrailKeeper,
         reception: Reception,
         white_list: WhiteListWatch | None = None,
     ) -> None:
@@ -101,6 +103,7 @@ class Gateway:
         self._engine = engine
         self._watch = watch
         self._disk = disk
+        self._trail = trail
         self._reception = reception
         self.operations = Operations(
             tenants=tenants,
@@ -113,7 +116,7 @@ class Gateway:
     def orders(self) -> Mapping[str, control.Operation]:
         """What commands may ask for."""
         own = {"white-list-look": self._look_for_white_list}
-        return {**self.operations.by_name(), **self._reception.orders(), **own}
+        return {**self.operations.by_name(), **self._reception.orders(), **self._trail.operations(), **own}
 
     async def work(self, stop: asyncio.Event) -> None:
         """Carry out jobs, follow and probe the PACS, watch disk and state, until ``stop``."""
@@ -121,6 +124,7 @@ class Gateway:
             tasks.create_task(self._engine.run(stop), name="engine")
             tasks.create_task(self._go_live(stop), name="go-live")
             tasks.create_task(self._watch.run(stop), name="alerts")
+            tasks.create_task(self._trail.run(stop), name="audit-trail")
             tasks.create_task(self._forget(stop), name="exchanges")
             tasks.create_task(self._ground.links.run(stop, self._certificate_changed), name="certificates")
             if self._white_list:
@@ -406,6 +410,13 @@ async def house(settings: Settings) -> AsyncIterator[Gateway]:
             owner=f"{socket.gethostname()}-{uuid.uuid4()}",
         )
         bell.engine = engine
+        trail = TrailKeeper(
+            store,
+            kek=read_kek(place.kek_file),
+            settings=settings.audit,
+            clock=clock,
+            altered=lambda kind: watch.happened(Kind.AUDIT, tenant="", subject=kind),
+        )
         reception = Reception.over(
             store,
             vault,
@@ -420,6 +431,7 @@ async def house(settings: Settings) -> AsyncIterator[Gateway]:
             watch=watch,
             disk=disk,
             reception=reception,
+            trail=trail,
             white_list=_white_list(settings, store, clock),
         )
 
@@ -460,16 +472,24 @@ class IndexHouse:
     """One running index node."""
 
     def __init__(
-        self, node: IndexNode, settings: IndexNodeSettings, credentials: Credentials | None, links: TrustedLinks
+        self,
+        node: IndexNode,
+        settings: IndexNodeSettings,
+        credentials: Credentials | None,
+        links: TrustedLinks,
+        trail: TrailKeeper,
     ) -> None:
+        self._trail = trail
         self._node = node
         self._settings = settings
         self._credentials = credentials
         self._links = links
 
     async def work(self, stop: asyncio.Event) -> None:
-        """Keep the node's certificate, and whom it believes, current."""
-        await self._links.run(stop, _note_certificate)
+        """Beside its door, a node keeps its audit trail, its certificate, and whom it believes, current."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._links.run(stop, _note_certificate), name="certificates")
+            tasks.create_task(self._trail.run(stop), name="audit-trail")
 
     @asynccontextmanager
     async def doors(self) -> AsyncIterator[Mapping[str, str]]:
@@ -513,7 +533,8 @@ async def index_house(
         )
         own = {link.key: link for link in link_of("index_node", settings)}
         links = TrustedLinks(own, certificates or CertificatesSettings(), clock)
-        yield IndexHouse(node, settings, _credentials(settings, clock), links)
+        trail = TrailKeeper(store, kek=read_kek(settings.store.kek_file), settings=settings.audit, clock=clock)
+        yield IndexHouse(node, settings, _credentials(settings, clock), links, trail)
 
 
 def _credentials(settings: IndexNodeSettings, clock: Clock) -> Credentials | None:

@@ -37,9 +37,19 @@ class Kind(StrEnum):
     EXPOSED = "exposed"
     TRUST = "trust"
     INBOX = "inbox"
+    AUDIT = "audit"
 
 
-EVENTS = frozenset({Kind.CLOCK_STEPPED, Kind.PACS_RESET, Kind.PACS_CHANGED, Kind.MASS_WITHDRAWAL, Kind.BREAK_GLASS})
+EVENTS = frozenset(
+    {
+        Kind.CLOCK_STEPPED,
+        Kind.PACS_RESET,
+        Kind.PACS_CHANGED,
+        Kind.MASS_WITHDRAWAL,
+        Kind.BREAK_GLASS,
+        Kind.AUDIT,
+    }
+)
 """What happens once instead of lasting: told once, open for a day so that the console shows it."""
 
 

@@ -42,6 +42,7 @@ _ADVICE = {
     Kind.BREAK_GLASS: N_("Ask the person named in the audit trail, and check that it was an emergency."),
     Kind.INBOX: N_("See which ones: poterne pacs inbox. Nothing is deleted before the PACS shows it."),
     Kind.TRUST: N_("Look at it: poterne certs show, poterne certs whitelist show (docs/certificates.md)."),
+    Kind.AUDIT: N_("Keep a copy of the database as it is, then look: poterne audit verify."),
     Kind.EXPOSED: N_("Make a backup now: poterne backup FILE. Look at the task that makes it every night."),
 }
 
@@ -94,6 +95,7 @@ _HEADLINES: dict[Kind, Callable[[Condition, Words], str]] = {
     Kind.MASS_WITHDRAWAL: lambda _, words: words(
         "the reconciliation stopped: it would have withdrawn more exams than one run may"
     ),
+    Kind.AUDIT: lambda c, words: words("the audit trail is not as it was written: {kind}", kind=c.subject),
     Kind.BREAK_GLASS: lambda c, words: words(
         "{account} broke the glass: for some hours they may do what their role does not", account=c.subject
     ),

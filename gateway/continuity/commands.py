@@ -11,6 +11,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import getpass
 import os
 import shutil
 import tempfile
@@ -24,10 +25,13 @@ from gateway.continuity import archive
 from gateway.settings import Settings
 from gateway.stores import store_place
 from indexer.reconciliation import rows
+from security import audit
+from security.audit.record import RESTORED
 from security.errors import Refused
 from security.secrets import read_kek
 from security.store import copy, place
 from security.store.opening import open_store
+from security.store.port import Tx
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +123,7 @@ async def mark_restored(settings: Settings) -> None:
     store = await open_store(store_place(settings.gateway_store()), COMPONENTS)
     try:
         now = datetime.now(UTC)
-        await store.write(lambda tx: rows.mark_restored(tx, now=now))
+        await store.write(lambda tx: _mark(tx, now))
     finally:
         await store.close()
 
@@ -129,9 +133,27 @@ async def _prepare(database: Path) -> None:
     store = await open_store(database, COMPONENTS)
     try:
         now = datetime.now(UTC)
-        await store.write(lambda tx: rows.mark_restored(tx, now=now))
+        await store.write(lambda tx: _mark(tx, now))
     finally:
         await store.close()
+
+
+def _mark(tx: Tx, now: datetime) -> None:
+    """The mark, and the record that explains to a verification why the trail is shorter than it was."""
+    rows.mark_restored(tx, now=now)
+    audit.append(
+        tx,
+        audit.AuditRecord(
+            tenant="",
+            zone="ops",
+            at=now,
+            event=RESTORED,
+            actor=f"operator:{getpass.getuser()} (command line)",
+            outcome=0,
+            object_type="store",
+            object_id="database",
+        ),
+    )
 
 
 def _put(ready: Path, database: Path) -> Path | None:

@@ -26,6 +26,7 @@ from gateway.settings.fields import address
 from gateway.settings.loading import ConfigurationError, Problem, Reading, judge, load, read
 from gateway.settings.models import (
     AlertSettings,
+    AuditSettings,
     ClockSettings,
     DiskSettings,
     DoctorSettings,
@@ -58,6 +59,7 @@ from gateway.settings.section import Section
 
 __all__ = [
     "AlertSettings",
+    "AuditSettings",
     "CertificatesSettings",
     "ClockSettings",
     "ConfigurationError",

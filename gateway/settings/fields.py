@@ -44,6 +44,7 @@ class FileRule(Enum):
     FOLDER = "a folder of received objects"
     CRL = "a revocation list"
     XML = "an XML document"
+    WITNESS = "a file of heads"
 
 
 def _mistake(reason: str, hint: str) -> PydanticCustomError:
@@ -274,6 +275,7 @@ DatabaseFile = Annotated[Path, FileRule.DATABASE]
 CrlFile = Annotated[Path, FileRule.CRL]
 XmlFile = Annotated[Path, FileRule.XML]
 ReceivedFolder = Annotated[Path, FileRule.FOLDER]
+WitnessFile = Annotated[Path, FileRule.WITNESS]
 Network = Annotated[str, AfterValidator(_network)]
 TRUSTED_LAN: Final = "trusted-lan"
 IN_CLEAR_HINT: Final = (
@@ -298,7 +300,7 @@ def file_fault(rule: FileRule, path: Path) -> Fault | None:
                     return _bad_file(f"{path} holds no PEM certificate", "name a file with certificates")
             case FileRule.CRL:
                 crls(path.read_bytes())
-            case FileRule.DATABASE | FileRule.FOLDER | FileRule.XML:
+            case FileRule.DATABASE | FileRule.FOLDER | FileRule.XML | FileRule.WITNESS:
                 if not path.parent.is_dir():
                     return _bad_file(f"{path.parent} is not a folder", "create it, owned by the service")
     except Fault as fault:

@@ -340,7 +340,7 @@ class _Draft:
             except ValueError:
                 return  # reported by its type
             thing = place if place[1] else None
-        elif _file_rule(annotation) in {FileRule.DATABASE, FileRule.FOLDER}:
+        elif _file_rule(annotation) in {FileRule.DATABASE, FileRule.FOLDER, FileRule.WITNESS}:
             thing = self._path(keys, value)
         if thing is not None and taken.setdefault(thing, keys) != keys:
             self._report(keys, f"is taken by {'.'.join(taken[thing])}", "give each its own")

@@ -45,6 +45,7 @@ from gateway.settings.fields import (
     Text,
     UidOrNone,
     WebhookUrl,
+    WitnessFile,
     Zone,
     is_this_machine,
 )
@@ -105,6 +106,20 @@ class OpsSettings(Section):
     )
     session_idle_s: Seconds = Field(
         default=900.0, description="Seconds without a click after which the console closes."
+    )
+
+
+class AuditSettings(Section):
+    """The audit trail; it cannot be switched off."""
+
+    witness_file: WitnessFile | None = Field(
+        default=None,
+        description="File that signed heads are added to, best on another machine: else no rollback is seen.",
+    )
+    head_every_s: Seconds = Field(default=60.0, description="Seconds after which waiting records get a head.")
+    head_records: int = Field(default=1_000, ge=1, le=10_000, description="Waiting records that get a head at once.")
+    retention_years: int = Field(
+        default=10, ge=1, le=100, description="Years after which the content of a record is erased; its hash stays."
     )
 
 
@@ -646,6 +661,7 @@ class IndexNodeSettings(Section):
     listen: Listen = Field(min_length=1, description="host:port of the node.")
     store: StoreSettings = Field(description="Its own database and key.")
     repository_unique_id: Oid = Field(description="OID of its repository.")
+    audit: AuditSettings = Field(default_factory=AuditSettings, description="Its audit trail.")
     tenant: Name = Field(default="index", description="Tenant under which its rows are kept.")
     ca_file: PemFile | None = Field(default=None, description="Authorities that may sign a client's certificate.")
     certificate_file: PemFile | None = Field(default=None, description="Its certificate.")
@@ -674,6 +690,7 @@ class Settings(Section):
         default=None, description="Database and key of the gateway; required as soon as there is a legal entity."
     )
     ops: OpsSettings = Field(default_factory=OpsSettings, description="Health and metrics.")
+    audit: AuditSettings = Field(default_factory=AuditSettings, description="The audit trail.")
     disk: DiskSettings = Field(default_factory=DiskSettings, description="Free space.")
     clock: ClockSettings = Field(default_factory=ClockSettings, description="The clock.")
     doctor: DoctorSettings = Field(default_factory=DoctorSettings, description="poterne doctor.")

@@ -72,7 +72,10 @@ async def records(settings: Settings) -> list[str]:
     store = await opened(settings)
     try:
         return await store.read(
-            lambda tx: [row["object_id"] for row in tx.rows("SELECT object_id FROM audit_record ORDER BY seq")]
+            lambda tx: [
+                row["object_id"]
+                for row in tx.rows("SELECT object_id FROM audit_record WHERE event = 'test' ORDER BY seq")
+            ]
         )
     finally:
         await store.close()

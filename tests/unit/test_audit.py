@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from security.audit import AuditRecord, altered, append, canonical, leaf
+from security.audit import AuditRecord, append, canonical, leaf
+from security.audit.verifying import Kind, verify
 from security.errors import Refused
 from security.store.port import GROUND, Tx
 from security.store.sqlite import SqliteStore
@@ -51,7 +52,7 @@ async def test_rows_as_written_are_unaltered_and_keep_their_order(tmp_path: Path
         (2, "second", 1795325400123),
         (3, "", 1795325400123),
     ]
-    assert await store.read(altered) == []
+    assert (await verify(store, witness=None, now=RECORD.at)).findings == ()
     await store.close()
 
 
@@ -71,8 +72,19 @@ async def test_an_edited_row_is_found(tmp_path: Path, edit: str) -> None:
     for number in range(3):
         await store.write(lambda tx, n=number: append(tx, replace(RECORD, detail=f"row {n}")))
     assert await store.write(lambda tx: tx.change(f"UPDATE audit_record SET {edit} WHERE seq = 2")) == 1
-    assert await store.read(altered) == [2]
+    found = (await verify(store, witness=None, now=RECORD.at)).findings
+    assert [(one.kind, one.first, one.last) for one in found] == [(Kind.EDITED, 2, 2)]
     await store.close()
+
+
+def test_a_later_field_is_part_of_the_leaf_when_it_says_something() -> None:
+    said = replace(RECORD, address="192.0.2.7", purpose="TREAT")
+    assert (
+        canonical(said)
+        == CANONICAL.replace('"actor":"poterne",', '"actor":"poterne","address":"192.0.2.7",')
+        .replace('"tenant"', '"purpose":"TREAT","tenant"')
+        .encode()
+    )
 
 
 async def test_i16_the_row_goes_with_the_change_it_describes(tmp_path: Path) -> None:

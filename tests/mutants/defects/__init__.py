@@ -10,6 +10,7 @@ from tests.mutants.defects import (
     access,
     accounts,
     archives,
+    audit,
     completeness,
     dimse,
     doors,
@@ -65,6 +66,7 @@ _ROOMS = (
     protection,
     reconciliation,
     archives,
+    audit,
 )
 
 DEFECTS: tuple[Defect, ...] = tuple(defect for room in _ROOMS for defect in room.DEFECTS)
