@@ -82,11 +82,11 @@ async def _opened(settings: Settings, database: Path) -> int:
     store = await open_store(database, COMPONENTS)
     try:
         await Vault.load(store, read_kek(settings.gateway_store().kek_file), settings.tenants, clock)
-        checked = await verify(store, witness=None, now=datetime.now(UTC))
+        checked = await verify(store, witness=None, now=clock.now())
         altered = [one for one in checked.findings if one.kind is not Kind.UNSEALED]  # nobody makes heads for a copy
         if altered:
             raise Broken(
-                f"the audit trail of the copy was altered: {altered[0].kind} at records {altered[0].first}-{altered[0].last}",
+                f"the audit trail of the copy was altered, first at records {altered[0].first} to {altered[0].last}",
                 code="drill-audit",
                 hint="keep this backup for the security officer and use another one",
             )
