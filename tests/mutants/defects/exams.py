@@ -78,8 +78,8 @@ DEFECTS = (
     ),
     loss(
         "same-content-published-again",
-        _PUBLICATION,
-        "return Index.SAME if shown == digest else Index.OTHER",
+        "indexer/revision.py",
+        "return Index.SAME if _is_hidden_as_meant(found, content, is_same=is_same) else Index.VISIBILITY",
         "return Index.OTHER",
         integration("publication", "test_i06_the_same_content_by_another_report_makes_no_new_version"),
     ),
@@ -183,8 +183,8 @@ DEFECTS = (
     identity(
         "held-neighbour-of-the-same-study-forgotten",
         _LEDGER,
-        'if held.status in {"valid", "held"} and held.report_id != itself and not corrected:',
-        'if held.status == "valid" and held.report_id != itself and not corrected:',
+        'if held.status in {"valid", "held"} and not is_itself and not corrected:',
+        'if held.status == "valid" and not is_itself and not corrected:',
         integration("publication", "test_ff19_a_report_held_before_the_ack_is_a_witness_for_its_study"),
     ),
     access(

@@ -102,7 +102,7 @@ DEFECTS = (
     access(
         "index-node-on-an-open-address",
         _APP,
-        "    if not _is_loopback(host):",
+        "    if not _is_loopback(host) and (tls is None or tls.verify_mode is not ssl.CERT_REQUIRED):",
         "    if not host:",
         integration("registry", "test_the_node_listens_on_loopback_only"),
     ),
