@@ -7,12 +7,16 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 from pynetdicom.transport import AssociationSocket
 
 from security.keys.signer import PemSigner
 from security.xmlsig.verifying import Trust
 from tests.support.postgres import postgres_place, postgres_server
 from tests.support.signing import KINDS, Hand, Pair, pair
+
+settings.register_profile("house", deadline=None)  # laws are no timed tests: a loaded machine breaks none
+settings.load_profile("house")
 
 __all__ = ["postgres_place", "postgres_server"]
 

@@ -279,8 +279,8 @@ DEFECTS = (
     access(
         "least-confidentiality-counts",
         _ASSEMBLE,
-        "return max(codes, key=_CONFIDENTIALITY.index)",
-        "return min(codes, key=_CONFIDENTIALITY.index)",
+        "return max(codes, key=LEVELS.index)",
+        "return min(codes, key=LEVELS.index)",
         unit("assemble", "test_the_strictest_confidentiality_counts"),
     ),
     loss(
