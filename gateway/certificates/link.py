@@ -23,6 +23,7 @@ from cryptography import x509
 from gateway.certificates.links import Link
 from security.clock import Clock
 from security.errors import BadInput, Broken, Fault
+from security.keys.authority import CLIENT_AUTH, SERVER_AUTH
 from security.keys.revocation import Trust, certificates_in, lists_in
 from security.keys.signer import PemSigner
 from security.keys.tls import CurrentContext, client_context, server_context
@@ -54,6 +55,7 @@ class TrustedLink:
             clock=clock,
             unknown=link.revocation.unknown,
             grace=timedelta(seconds=grace_s),
+            purpose=_purpose(link),
         )
         self._take_files()
         self.shown = ""
@@ -144,6 +146,14 @@ class TrustedLink:
     def _files(self) -> tuple[Path | None, ...]:
         pair = self.link.pair
         return pair.certificate_file, pair.key_file, self.link.ca_file, self.link.revocation.crl_file
+
+
+def _purpose(link: Link) -> x509.ObjectIdentifier | None:
+    """What the peer's certificate must be for (security §2): demanded beyond the network of the PACS, where devices
+    often show certificates that state nothing."""
+    if link.pair.kind in {"dicom", "pacs"}:
+        return None
+    return CLIENT_AUTH if link.side == "server" else SERVER_AUTH
 
 
 def _stamps(files: tuple[Path | None, ...]) -> Mapping[Path, Stamp]:

@@ -261,9 +261,12 @@ class Trust:
         clock: Clock,
         unknown: Unknown,
         grace: timedelta = timedelta(),
+        purpose: x509.ObjectIdentifier | None = None,
     ) -> None:
-        """``authorities``: the link's bundle. ``grace``: how long past its end a list still counts, 24 h at most."""
+        """``authorities``: the link's bundle. ``grace``: how long past its end a list still counts, 24 h at most.
+        ``purpose``: what extendedKeyUsage must state, None where it may be silent (OpenSSL lets silence pass)."""
         self._clock = clock
+        self._purpose = purpose
         self._unknown = unknown
         self._grace = min(grace, GRACE_MAX)
         self._lists: Mapping[str, RevocationList] = {}
@@ -305,16 +308,16 @@ class Trust:
 
     def refuses(self, certificate: bytes) -> str:
         """Why a peer's certificate (DER) is not believed now, "" when it is: ``untrusted``, ``expired``,
-        ``not-yet-valid``, ``revoked``, ``revocation-unknown``."""
+        ``not-yet-valid``, ``purpose``, ``revoked``, ``revocation-unknown``."""
         key, at = fingerprint(certificate), self._clock.now()
         chain = self._chain(key, certificate)
         if not chain:
             return "untrusted"
-        for one in chain:
-            if at > one.not_valid_after_utc:
-                return "expired"
-            if at < one.not_valid_before_utc:
-                return "not-yet-valid"
+        unfit = _out_of_time(chain, at)
+        if not unfit and self._purpose is not None and self._purpose not in _purposes(chain[0]):
+            unfit = "purpose"
+        if unfit:
+            return unfit
         answer = self._answers.get(key)
         if (answer is not None and answer.is_revoked) or any(
             self._lists_it(issuer, one) for one, issuer in pairwise(chain)
@@ -396,6 +399,19 @@ def _built(certificate: bytes, authorities: tuple[x509.Certificate, ...]) -> tup
             return ()
         chain.append(issuer)
     return tuple(chain) if chain[-1] in authorities and is_issuer(chain[-1], chain[-1]) else ()
+
+
+def _out_of_time(chain: tuple[x509.Certificate, ...], at: datetime) -> str:
+    if any(at > one.not_valid_after_utc for one in chain):
+        return "expired"
+    return "not-yet-valid" if any(at < one.not_valid_before_utc for one in chain) else ""
+
+
+def _purposes(certificate: x509.Certificate) -> Iterable[x509.ObjectIdentifier]:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return ()
 
 
 def _is_authority(certificate: x509.Certificate) -> bool:

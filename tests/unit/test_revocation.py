@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from security.clock import Clock
 from security.errors import BadInput
-from security.keys.lab_pki import LabAuthority
+from security.keys.lab_pki import CLIENT_AUTH, SERVER_AUTH, LabAuthority
 from security.keys.revocation import Trust, certificates_in, lists_in, ocsp_answer, ocsp_question
 from tests.support.pki import Pki, Responder, certificate, delegate, der
 
@@ -57,6 +57,14 @@ def test_t06_a_certificate_of_another_authority_is_not(pki: Pki, tmp_path: Path)
     assert believed.refuses(der(other.pair("a"))) == "untrusted"
     assert believed.refuses(b"") == "untrusted"
     assert believed.refuses(b"no certificate") == "untrusted"
+
+
+def test_a_purpose_must_be_stated_where_it_is_demanded(pki: Pki) -> None:
+    bundle = certificates_in(pki.ca.read_bytes())
+    demanding = Trust(bundle, clock=Hands(datetime.now(UTC)), unknown="allow", purpose=CLIENT_AUTH)
+    assert demanding.refuses(der(pki.pair("both"))) == ""
+    assert demanding.refuses(der(pki.pair("silent", purposes=()))) == "purpose"
+    assert demanding.refuses(der(pki.pair("server", purposes=(SERVER_AUTH,)))) == "purpose"
 
 
 def test_a_leaf_in_the_bundle_certifies_nobody(pki: Pki) -> None:
