@@ -34,6 +34,7 @@ from tests.mutants.defects import (
     signatures,
     store,
     tokens,
+    trust,
 )
 from tests.mutants.defects.defect import Defect
 
@@ -67,6 +68,7 @@ _ROOMS = (
     reconciliation,
     archives,
     audit,
+    trust,
 )
 
 DEFECTS: tuple[Defect, ...] = tuple(defect for room in _ROOMS for defect in room.DEFECTS)
