@@ -13,16 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from gateway.settings import (
-    ConfigurationError,
-    DicomSettings,
-    IndexNodeSettings,
-    IndexSettings,
-    IndexXds,
-    Problem,
-    Settings,
-    read,
-)
+from gateway.certificates.links import pairs
+from gateway.settings import ConfigurationError, Problem, Settings, read
 from security.clock import SystemClock
 from security.errors import Fault
 from security.keys.signer import PemSigner, verify
@@ -49,22 +41,10 @@ def findings(path: Path | None, environ: Mapping[str, str]) -> Findings:
 
 def _unusable_pairs(path: Path | None, settings: Settings) -> Iterator[Problem]:
     """A problem for each certificate and key that cannot sign now what the certificate verifies."""
-    sections: dict[str, IndexSettings | IndexNodeSettings | DicomSettings] = {}
-    for name, tenant in settings.tenants.items():
-        sections |= {f"tenants.{name}.index": tenant.index, f"tenants.{name}.dicom": tenant.dicom}
-    if settings.index_node:
-        sections["index_node"] = settings.index_node
-    pairs = [(f"{key}.key_file", one.certificate_file, one.key_file) for key, one in sections.items()]
-    pairs += [
-        (f"tenants.{name}.index.sign_key_file", tenant.index.sign_certificate_file, tenant.index.sign_key_file)
-        for name, tenant in settings.tenants.items()
-        if isinstance(tenant.index, IndexXds)
-    ]
-    for key, certificate, private in pairs:
-        if certificate is None or private is None:
-            continue
+    for pair in pairs(settings).values():
+        key = f"{pair.key}_key_file" if pair.kind == "sign" else f"{pair.key}.key_file"
         try:
-            signer = PemSigner(certificate, private, SystemClock())
+            signer = PemSigner(pair.certificate_file, pair.key_file, SystemClock())
             verify(signer.certificate, signer.algorithm, _PROBE, signer.sign(_PROBE))
         except Fault as fault:
             yield Problem(file=str(path), key=key, reason=str(fault.args[0]), hint=fault.hint)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import socket
 import ssl
 import time
@@ -30,7 +29,6 @@ from tests.support.dimse import AET, PeerTable, peer
 from tests.support.dimse_raw import RawScu
 from tests.support.pki import Pki, certificate, der, put, responding, serving
 
-IS_FULL = os.environ.get("POTERNE_FULL") == "1"
 PORTS = web.AppKey("ports", list)
 
 
@@ -141,9 +139,11 @@ async def test_a_host_that_is_not_in_the_certificate_is_refused_by_our_call(pki:
         await client.aclose()
 
 
-async def test_ff40_a_pair_is_rotated_under_traffic_without_one_failure(pki: Pki, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("seconds", "every"), [(6.0, 1.0), pytest.param(60.0, 5.0, marks=pytest.mark.full)])
+async def test_ff40_a_pair_is_rotated_under_traffic_without_one_failure(
+    pki: Pki, seconds: float, every: float
+) -> None:
     """50 requests/s by HTTP, 5 associations/s by DICOM, both sides renewed in turn."""
-    seconds, every = (60.0, 5.0) if IS_FULL else (6.0, 1.0)
     own = pki.pair("own")
     ours = pki.pair("ours")
     spares = [pki.pair(f"spare{number}") for number in range(4)]

@@ -55,6 +55,7 @@ def test_t06_a_certificate_of_another_authority_is_not(pki: Pki, tmp_path: Path)
     believed, _ = trust(pki)
     other = Pki(tmp_path / "other")  # the same name, another key
     assert believed.refuses(der(other.pair("a"))) == "untrusted"
+    assert believed.refuses(certificates_in(other.ca.read_bytes())[0].public_bytes(Encoding.DER)) == "untrusted"
     assert believed.refuses(b"") == "untrusted"
     assert believed.refuses(b"no certificate") == "untrusted"
 
