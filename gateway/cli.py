@@ -109,6 +109,14 @@ def index_serve(conf: Conf = None, ready_file: Ready = None) -> None:
 
 
 @app.command()
+def flows(conf: Conf = None, as_json: AsJson = False, lang: Lang = None) -> None:
+    """The flow matrix: who connects to whom, in which zone, by which port and protocol, proved by what."""
+    from gateway import flows as matrix
+
+    raise typer.Exit(matrix.run(settings_of(conf), words_of(lang), as_json=as_json))
+
+
+@app.command()
 def check(conf: Conf = None, as_json: AsJson = False) -> None:
     """Check the configuration: every problem at once, with file, key and reason."""
     from gateway import check as checking

@@ -17,6 +17,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,10 @@ async def _whole(
         if stay and not wrong and site.gateway:
             say("")
             say(words("The site stays up; its console: {url}", url=f"http://{site.gateway.bound['ops']}/console/"))
-            say(words("Key of the console: {key}. Ctrl-C ends the site.", key=site.console_key))
-            await _until_interrupted()
+            person = await site.person("camille", "operator", "identity-officer")
+            say(words("Name: {name}   Password: {password}", name=person.name, password=person.password))
+            say(words("Its second factor is shown here, as an authenticator would. Ctrl-C ends the site."))
+            await _until_interrupted(lambda: words("Code: {code}", code=person.code(datetime.now(UTC))))
     return 1 if wrong else 0
 
 
@@ -212,10 +215,13 @@ async def _directory(keep: Path | None) -> AsyncIterator[Path]:
         yield Path(directory)
 
 
-async def _until_interrupted() -> None:
-    """Wait for Ctrl-C or a signal."""
+async def _until_interrupted(shown: Callable[[], str]) -> None:
+    """Wait for Ctrl-C or a signal; ``shown``: what stands in the last line meanwhile, asked for every second."""
     try:
-        await asyncio.Event().wait()
+        while True:
+            sys.stdout.write(f"\r{shown()} ")
+            sys.stdout.flush()
+            await asyncio.sleep(1)
     except asyncio.CancelledError:
         with suppress(OSError):  # after SIGHUP the terminal may be gone
             sys.stdout.write("\n")

@@ -408,7 +408,7 @@ def _write(folder: Path, answers: Answers) -> None:
     vault = folder / "secrets"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     vault.mkdir(mode=0o700, exist_ok=True)
-    made = {"kek": secrets.token_bytes(32), "console-key": _spelt_key().encode()}
+    made = {"kek": secrets.token_bytes(32)}
     if answers.get("password"):
         made["pacs-password"] = answers["password"].encode()
     if answers["index"] == "own":
@@ -418,12 +418,6 @@ def _write(folder: Path, answers: Answers) -> None:
             create_private(vault / name, secret)
     example = (conf_dir() / "poterne.toml").read_text(encoding="utf-8")
     create_private(folder / "poterne.toml", fill(example, answers).encode())
-
-
-def _spelt_key() -> str:
-    """128 bits that a person can type: 26 letters and digits in groups, none that looks like another."""
-    letters = "".join(secrets.choice("abcdefghjkmnpqrstuvwxyz23456789") for _ in range(26))
-    return "-".join(letters[at : at + 6] for at in range(0, 26, 6))
 
 
 def fill(example: str, answers: Mapping[str, str]) -> str:
@@ -475,7 +469,7 @@ def _values(answers: Mapping[str, str]) -> dict[str, dict[str, str]]:
     }
     values = {
         "store": {"path": _text("poterne.db"), "kek_file": _text("secrets/kek")},
-        "ops": {"listen": _text(answers["ops_listen"]), "console_key_file": _text("secrets/console-key")},
+        "ops": {"listen": _text(answers["ops_listen"])},
         tenant: {"name": _text(answers["name"]), "mode": _text("shadow")},
         f"{tenant}.hl7": {"listen": _text(answers["hl7_listen"])},
         pacs: {
@@ -559,11 +553,12 @@ def _next_steps(conf: Path, answers: Answers, words: Words) -> Iterator[str]:
     yield words("What to do next:")
     steps = [
         (f"poterne serve --conf {conf}", words("the gateway")),
+        (f"poterne accounts bootstrap --conf {conf}", words("the code of the first account, a security officer")),
         (f"poterne doctor --conf {conf}", words("what is wrong, why, and what to do")),
         (f"poterne shadow --conf {conf}", words("what would have been published")),
         (
             f"http://{answers['ops_listen']}/console/",
-            words("the console; its key: {file}", file=conf.parent / "secrets" / "console-key"),
+            words("the console, once there is an account"),
         ),
     ]
     if answers["index"] == "own":

@@ -1,7 +1,7 @@
 """What people may have done to exams: the console's desk, and what commands ask of the running gateway.
 
 Each is one transaction of the rooms below, then a word to the engine that there may be work. Who asks is part of the
-audit record; accounts come with the guarded doors, until then a name is what the person says it is.
+audit record: an account of the console, or the user of a command on this machine.
 """
 
 from __future__ import annotations
@@ -108,14 +108,15 @@ class Operations:
             for alert in await self._store.read(alert_rows.open_alerts)
         ]
 
-    async def held(self, tenant: str, study: str, *, actor: str) -> release.HeldExam | None:
+    async def held(self, tenant: str, study: str, *, actor: str, by_glass: bool = False) -> release.HeldExam | None:
         """Both identities of a held exam; the record of this look is durable before they are returned."""
         admission = self._tenant(tenant).admission
+        event = "break-glass.identity-read" if by_glass else "exam.identity-read"
 
         def work(tx: Tx) -> release.HeldExam | None:
             shown = release.look(tx, admission, study)
             if shown is not None:
-                self._audit(tx, tenant, "exam.identity-read", actor, study, detail=shown.reason)
+                self._audit(tx, tenant, event, actor, study, detail=shown.reason)
             return shown
 
         return await self._store.write(work)
@@ -145,13 +146,6 @@ class Operations:
             )
         return await self._store.write(
             lambda tx: reveal.reveal(tx, ledger, tenant, study, actor=actor, numbers=numbers, now=now)
-        )
-
-    async def signed_in(self, *, actor: str, address: str, admitted: bool) -> None:
-        """Audit a try to open the console."""
-        event = "console.opened" if admitted else "console.refused"
-        await self._store.write(
-            lambda tx: self._audit(tx, "", event, actor, address, object_type="address", outcome=0 if admitted else 4)
         )
 
     # -- acting ------------------------------------------------------------------------------------------------

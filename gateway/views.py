@@ -333,7 +333,7 @@ def _queue_lines(
         )
     now = datetime.now(UTC)
     shown = sorted(open_jobs, key=lambda job: timeline.exam_state(job) not in _URGENT)[:LINES_MAX]
-    yield from _columns([_queue_row(job, now, _zone(settings, job.tenant), words) for job in shown])
+    yield from columns([_queue_row(job, now, _zone(settings, job.tenant), words) for job in shown])
     if len(open_jobs) > LINES_MAX:
         yield words("  … and {n} more: --json lists them all", n=words.number(len(open_jobs) - LINES_MAX))
 
@@ -349,7 +349,7 @@ def _queue_row(job: Job, now: datetime, zone: tzinfo, words: Words) -> tuple[str
     )
 
 
-def _columns(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+def columns(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
     """Rows as lines, every column as wide as its longest text."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

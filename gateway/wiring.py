@@ -8,6 +8,7 @@ import asyncio
 import os
 import random
 import socket
+import ssl
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -34,12 +35,21 @@ from gateway.dimse import inbox as received
 from gateway.dimse.door import Exams, dicom_door
 from gateway.disk import DiskGuard
 from gateway.hl7.mllp import MllpLimits, serve_mllp
+from gateway.hl7.senders import Senders
 from gateway.lifecycle import unless
 from gateway.nightly import Nightly
 from gateway.operations import Operations
 from gateway.pacs.changes import nudge_route
 from gateway.reception import Reception
-from gateway.settings import CertificatesSettings, IndexNodeSettings, Settings, StoreSettings, TenantSettings, address
+from gateway.settings import (
+    CertificatesSettings,
+    IndexNodeSettings,
+    OpsSettings,
+    Settings,
+    StoreSettings,
+    TenantSettings,
+    address,
+)
 from gateway.stores import store_place
 from gateway.telemetry import Metrics, Snapshot
 from gateway.tenancy import Ground, Tenant, keeping, open_tenant
@@ -58,19 +68,19 @@ from security.accounts import SEALED_UNDER
 from security.clock import Clock, SystemClock, to_ms
 from security.errors import Broken, Fault, Unavailable
 from security.keys.signer import pinned_certificates
+from security.keys.tls import page_context
 from security.outbox import jobs
 from security.outbox.engine import Engine, EngineSettings
 from security.outbox.retry import RetrySettings
 from security.outbox.states import TERMINAL
 from security.seal import Vault
-from security.secrets import read_kek, read_secret
+from security.secrets import read_kek
 from security.store.opening import open_store
 from security.store.port import GROUND, Component, ReadTx, Store, Tx
 from security.xmlsig.verifying import Trust
 
 log = structlog.get_logger()
 
-_LOOPBACK = "loopback only: the guarded doors are not built yet"
 _CONTROL = "poterne.control"
 _OPS_DRAIN_S = 2.0
 _LIFT_AGAIN_S = 1.0
@@ -209,7 +219,7 @@ class Gateway:
                 bound["ops"] = await self._open_ops(stack)
             await stack.enter_async_context(control.listening(control_place(self._settings), self.orders()))
             for door, where in bound.items():
-                log.info("door-open", door=door, address=where, note=_LOOPBACK)
+                log.info("door-open", door=door, address=where)
             yield bound
 
     async def _open_hl7(self, stack: AsyncExitStack, tenant: Tenant) -> str:
@@ -223,7 +233,8 @@ class Gateway:
             connections_per_address_max=hl7.connections_per_address_max,
         )
         with _binding(f"tenants.{tenant.name}.hl7.listen", hl7.listen):
-            server = await serve_mllp(host, port, tenant.intake.handle, limits=limits)
+            senders = Senders(tenant=tenant.name, networks=hl7.networks)
+            server = await serve_mllp(host, port, tenant.intake.handle, limits=limits, senders=senders)
         stack.push_async_callback(server.close)
         return _shown(server.sockets[0].getsockname())
 
@@ -250,7 +261,6 @@ class Gateway:
         app = build_ops_app(ready=self._ready, metrics=self._ground.metrics, snapshot=self._snapshot)
         ops = self._settings.ops
         host, port = address(ops.listen)
-        key = read_secret(ops.console_key_file, what="console key") if ops.console_key_file else None
         app.add_routes(
             [
                 nudge_route(
@@ -265,9 +275,9 @@ class Gateway:
         mount_console(
             app,
             self.operations,
-            key=key.strip() if key else None,
+            self._reception,
             idle_s=ops.session_idle_s,
-            host=host,
+            hosts={host, *ops.names},
             clock=self._clock,
         )
         runner = web.AppRunner(
@@ -279,7 +289,7 @@ class Gateway:
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         with _binding("ops.listen", ops.listen):
-            await web.TCPSite(runner, host, port).start()
+            await web.TCPSite(runner, host, port, ssl_context=_page_tls(ops)).start()
         return _shown(runner.addresses[0])
 
     async def _ready(self) -> Mapping[str, str]:
@@ -508,7 +518,7 @@ class IndexHouse:
             )
         try:
             where = f"{host}:{running.port}"
-            log.info("door-open", door="index", address=where, tls=context is not None, note=_LOOPBACK)
+            log.info("door-open", door="index", address=where, tls=context is not None)
             yield {"index": where}
         finally:
             await running.close()
@@ -586,6 +596,12 @@ def engine_settings(settings: Settings) -> EngineSettings:
 async def _note_certificate(key: str, shown: str) -> None:
     """A node's audit trail is of its entries; its log says which certificate it shows."""
     log.info("certificate-changed", link=key, sha256=shown)
+
+
+def _page_tls(ops: OpsSettings) -> ssl.SSLContext | None:
+    if ops.certificate_file and ops.key_file:
+        return page_context(ops.certificate_file, ops.key_file, ops.ca_file)
+    return None
 
 
 @contextmanager

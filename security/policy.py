@@ -75,6 +75,7 @@ class Action(StrEnum):
     PAGE_OPEN = "page.open"
     SESSION_KEEP = "session.keep"
     SESSION_PROVE = "session.prove"
+    PASSWORD_CHANGE = "password.change"  # noqa: S105  an action, not a password
     EXAM_READ = "exam.read"
     EXAM_RETRY = "exam.retry"
     EXAM_WITHDRAW = "exam.withdraw"
@@ -85,6 +86,7 @@ class Action(StrEnum):
     TENANT_PAUSE = "tenant.pause"
     ACCOUNT_READ = "account.read"
     ACCOUNT_CHANGE = "account.change"
+    GLASS_BREAK = "glass.break"
     CONSENT_READ = "consent.read"
     CONSENT_ASK = "consent.ask"
     CONSENT_GIVE = "consent.give"
@@ -211,6 +213,7 @@ TABLE: Final[Mapping[Action, Rule]] = {
     Action.PAGE_OPEN: _rule(*_PAGES, opens=Opens.EVERYBODY),
     Action.SESSION_KEEP: _rule(*_PAGES, opens=Opens.SIGNED_IN),
     Action.SESSION_PROVE: _rule(*_PAGES, opens=Opens.SIGNED_IN),
+    Action.PASSWORD_CHANGE: _rule(*_PAGES, opens=Opens.SIGNED_IN, step_up=True),
     # ops: the console
     Action.METRICS_READ: _rule(
         Zone.OPS, roles=(Role.OPERATOR, Role.SECURITY_OFFICER, Role.SERVICE), opens=Opens.THIS_MACHINE
@@ -231,6 +234,7 @@ TABLE: Final[Mapping[Action, Rule]] = {
     Action.TENANT_PAUSE: _rule(Zone.OPS, roles=(Role.OPERATOR,)),
     Action.ACCOUNT_READ: _rule(Zone.OPS, roles=(Role.SECURITY_OFFICER,)),
     Action.ACCOUNT_CHANGE: _rule(Zone.OPS, roles=(Role.SECURITY_OFFICER,), step_up=True),
+    Action.GLASS_BREAK: _rule(Zone.OPS, roles=(Role.OPERATOR,), step_up=True),
     Action.CONSENT_READ: _rule(Zone.OPS, roles=_CONSENTERS),
     Action.CONSENT_ASK: _rule(Zone.OPS, roles=_CONSENTERS, step_up=True),
     Action.CONSENT_GIVE: _rule(Zone.OPS, roles=_CONSENTERS, step_up=True),

@@ -23,9 +23,10 @@ from typing import Any, Self
 from gateway.hl7.mllp import MllpClient
 from gateway.lab import orthanc, raw_query
 from gateway.lab.pacs import PacsProcess
+from gateway.lab.person import LabPerson, enrol
 from security.errors import Unavailable
 from security.keys.lab_pki import LabAuthority, PemPair
-from security.secrets import create_kek, create_private
+from security.secrets import create_kek
 
 START_S = 30.0
 TENANT = "site"
@@ -63,12 +64,10 @@ class Site:
         self.gateway: Child | None = None
         self.pacs: orthanc.OrthancProcess | PacsProcess | None = None
         self.conf = directory / "poterne.toml"
-        self.console_key = secrets.token_hex(16)
 
     async def __aenter__(self) -> Self:
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         now = datetime.now(UTC)
-        create_private(self.directory / "console.key", self.console_key.encode())
         self._authority = LabAuthority.create(self.directory / "pki", now=now)
         for name in ("gateway", "index"):
             create_kek(self.directory / f"{name}.kek")
@@ -140,7 +139,7 @@ class Site:
         address = self.index.bound["index"]
         sections: dict[str, dict[str, Any]] = {
             "store": {"path": "gateway.db", "kek_file": "gateway.kek"},
-            "ops": {"listen": ops, "console_key_file": "console.key"},
+            "ops": {"listen": ops},
             "log": {"format": "json"},
             "disk": {"low_bytes": 2**20, "reserve_bytes": 2**20},
             "outbox": {"pacs_retry_base_s": 1.0, "pacs_retry_cap_s": 2.0, "retry_base_s": 0.5, "visibility_s": 5.0},
@@ -208,6 +207,26 @@ class Site:
                 await asyncio.sleep(0.02)
         child.bound = json.loads(ready.read_text())
         return child
+
+    async def person(self, name: str, *roles: str) -> LabPerson:
+        """An account with these roles, made by the command and enrolled on the console as a person does.
+
+        Raises:
+            Unavailable: the gateway does not run, or the enrolment was not taken.
+        """
+        if self.gateway is None:
+            raise Unavailable("the gateway is not running", code="site-incomplete", hint="start it first")
+        wanted = [part for role in roles for part in ("--role", role)]
+        code, told = await self.command("accounts", "add", name, "--person", "Camille Démo", *wanted, "--json")
+        if code:
+            raise Unavailable(told, code="lab-enrolment", hint="see the gateway's log")
+        return await enrol(
+            f"http://{self.gateway.bound['ops']}/console",
+            json.loads(told)["code"],
+            name=name,
+            password="-".join(secrets.token_hex(2) for _ in range(4)),
+            now=datetime.now(UTC),
+        )
 
     # -- what people and peers do ----------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ from security.keys.revocation import crls
 from security.secrets import read_kek, read_secret
 
 _OID: Final = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+", re.ASCII)
+_HOST_NAME: Final = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?", re.ASCII)
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}", re.ASCII)
 _EMAIL: Final = re.compile(r"[^@\s]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?", re.ASCII)
 _PEM: Final = b"-----BEGIN CERTIFICATE-----"
@@ -74,12 +75,29 @@ def _listen(value: str) -> str:
         raise _mistake(
             "is not an address and a port", 'write "127.0.0.1:2575", "[::1]:2575", or "" to switch it off'
         ) from None
-    if not ipaddress.ip_address(host).is_loopback:
+    bound = ipaddress.ip_address(host)
+    if bound.is_unspecified or bound.is_multicast:
         raise _mistake(
-            "doors are not built yet: only loopback addresses are accepted",
-            "listen on 127.0.0.1 and let a local relay carry the traffic until Poterne can guard an open address",
+            "is no single address: every network of this machine would reach the listener",
+            "write the address of the one network it is for; another listener serves another network",
         )
     return value
+
+
+def is_open(listen: object) -> bool:
+    """Whether a listener is reached from other machines: it is on, and not on loopback."""
+    try:
+        host, _ = address(str(listen or ""))
+    except ValueError:
+        return False  # off, or told as a mistake of its own
+    bound = ipaddress.ip_address(host)
+    return not (bound.is_loopback or bound.is_unspecified or bound.is_multicast)  # the last two are mistakes
+
+
+def _host_name(value: str) -> str:
+    if not _HOST_NAME.fullmatch(value):
+        raise _mistake("is not a host name", 'letters, digits, hyphens and dots, such as "poterne.hopital.example"')
+    return value.lower()
 
 
 def _network(value: str) -> str:
@@ -244,6 +262,7 @@ def _coded(name: codes.TableName, value: str) -> str:
 
 
 Listen = Annotated[str, AfterValidator(_listen)]
+HostName = Annotated[str, AfterValidator(_host_name)]
 Oid = Annotated[str, AfterValidator(_oid)]
 UidOrNone = Annotated[str, AfterValidator(lambda value: _uid(value) if value else value)]
 OidOrNone = Annotated[str, AfterValidator(lambda value: _oid(value) if value else value)]

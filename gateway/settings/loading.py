@@ -195,6 +195,13 @@ class _Draft:
             if not tenant.hl7.listen:
                 silent = ("tenants", name, "hl7", "listen")
                 found.append(self._problem(silent, "no report can arrive", "name the address the RIS sends to"))
+        if settings.ops.console_key_file:
+            retired = ("ops", "console_key_file")
+            found.append(
+                self._problem(
+                    retired, "opens nothing any more", "take it out; make accounts: poterne accounts bootstrap"
+                )
+            )
         for keys, _, value in _walk(Settings, self._tree, ()):
             if isinstance(value, str) and _PLACEHOLDER.fullmatch(value):
                 found.append(self._problem(keys, "is still the example's value", "write the site's own"))

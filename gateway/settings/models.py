@@ -27,11 +27,13 @@ from gateway.settings.fields import (
     DatabaseFile,
     EmailAddress,
     FacilityType,
+    HostName,
     IndexUrl,
     KekFile,
     Listen,
     Matricule,
     Name,
+    Network,
     Oid,
     OidOrNone,
     PemFile,
@@ -47,6 +49,7 @@ from gateway.settings.fields import (
     WebhookUrl,
     WitnessFile,
     Zone,
+    is_open,
     is_this_machine,
 )
 from gateway.settings.section import Section
@@ -98,15 +101,38 @@ class StoreSettings(Section):
 class OpsSettings(Section):
     """Zone ops: health, metrics, console."""
 
+    together = (("certificate_file", "key_file"),)
+
     listen: Listen = Field(
         default="", description="host:port of /live, /ready, /metrics and the console; empty = off."
     )
-    console_key_file: SecretFile | None = Field(
-        default=None, description="Key that opens the console, in a file of mode 0600 or less; none = no console."
+    console_key_file: str = Field(
+        default="", description="No longer used: the console is opened by accounts (poterne accounts bootstrap)."
     )
     session_idle_s: Seconds = Field(
         default=900.0, description="Seconds without a click after which the console closes."
     )
+    names: list[HostName] = Field(
+        default_factory=list, description="Host names under which people open the console, beside the address."
+    )
+    certificate_file: PemFile | None = Field(
+        default=None, description="Its certificate (TLS); needed beyond this machine."
+    )
+    key_file: SecretFile | None = Field(default=None, description="Its private key, mode 0600 or less.")
+    ca_file: PemFile | None = Field(
+        default=None, description="Authorities of people's and services' certificates; none = none is asked for."
+    )
+
+    @classmethod
+    def between(cls, table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+        if is_open(table.get("listen")) and not table.get("certificate_file"):
+            yield (
+                "certificate_file",
+                "is absent though other machines reach the console",
+                "name certificate_file and key_file, or listen on 127.0.0.1 and use a tunnel",
+            )
+        if table.get("ca_file") and not table.get("certificate_file"):
+            yield "ca_file", "is set though the listener speaks no TLS", "name certificate_file and key_file too"
 
 
 class AuditSettings(Section):
@@ -247,6 +273,13 @@ class Hl7Settings(Section):
     """Zone pacs: HL7 v2 over MLLP."""
 
     listen: Listen = Field(default="", description="host:port of the MLLP listener; empty = off.")
+    segment: Segment = Field(
+        default="",
+        description="trusted-lan = MLLP, always in clear, may come from other machines; empty = it may not.",
+    )
+    networks: list[Network] = Field(
+        default_factory=list, description="Networks or addresses that may send; this machine always may."
+    )
     message_bytes_max: int = Field(
         default=16 * 1024 * 1024,
         ge=4096,
@@ -264,6 +297,19 @@ class Hl7Settings(Section):
     )
 
     rising = (("connections_per_address_max", "connections_max"),)
+
+    @classmethod
+    def between(cls, table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+        if not is_open(table.get("listen")):
+            return
+        if table.get("segment") != TRUSTED_LAN:
+            yield (
+                "segment",
+                "is not trusted-lan though reports reach the listener in clear from other machines",
+                f'on a network of the site alone write segment = "{TRUSTED_LAN}", or listen on 127.0.0.1',
+            )
+        if not table.get("networks"):
+            yield "networks", "is empty though other machines reach the listener", "name who sends: nobody else may"
 
 
 class PacsOrthanc(Section):
@@ -680,6 +726,12 @@ class IndexNodeSettings(Section):
 
     @classmethod
     def between(cls, table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+        if is_open(table.get("listen")) and not table.get("certificate_file"):
+            yield (
+                "certificate_file",
+                "is absent though other machines reach the node",
+                "name ca_file, certificate_file and key_file: every client shows its certificate",
+            )
         yield from without_source(table)
 
 

@@ -1,7 +1,7 @@
 """The port between pages and the house: what a person may ask, and what they may have done.
 
 The pages know this and nothing of stores, ledgers or queues. ``study``: StudyInstanceUID. ``actor``: role and name
-(``operator:…``), as the audit record says it.
+(``operator:…``) of the account, as the audit record says it.
 """
 
 from __future__ import annotations
@@ -44,10 +44,6 @@ class Desk(Protocol):
     A question about an exam nobody knows answers None. ``tenant``: "" for all of them where a list is asked.
     """
 
-    async def signed_in(self, *, actor: str, address: str, admitted: bool) -> None:
-        """Audit a try to open a session; returns once the record is durable."""
-        ...
-
     async def tenants(self) -> Mapping[str, TenantFacts]: ...
 
     async def counts(self, tenant: str) -> exams.Counts: ...
@@ -74,8 +70,11 @@ class Desk(Protocol):
         """
         ...
 
-    async def held(self, tenant: str, study: str, *, actor: str) -> release.HeldExam | None:
-        """Both identities of a held exam. The audit record of this access is durable before this returns."""
+    async def held(self, tenant: str, study: str, *, actor: str, by_glass: bool = False) -> release.HeldExam | None:
+        """Both identities of a held exam. The audit record of this access is durable before this returns.
+
+        ``by_glass``: it is an emergency, recorded under an event of its own.
+        """
         ...
 
     async def release(self, tenant: str, study: str, *, actor: str, reason: str, seen: str) -> None:

@@ -11,7 +11,7 @@ Invariants (T32, T46):
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -19,6 +19,7 @@ from aiohttp.typedefs import Handler, Middleware
 from gateway.i18n import N_
 from gateway.web.session import Session, Sessions, carries, comes_from_us, cookie_of, names_our_host
 from gateway.web.shell import ALLOWED, SESSION, Problem, Shell, see_other
+from security.accounts.account import Account
 from security.gatekeeper import Routes, action_of, resource_of
 from security.policy import NOBODY, TABLE, Deny, Opens, Purpose, Reason, Zone, decide
 
@@ -27,25 +28,51 @@ _OVER = Problem(
     text=N_("Nobody clicked for a while, or the gateway was restarted. Nothing was done."),
     next_step=N_("Sign in again, open the exam, and do it once more."),
 )
+_PROVE_FIRST = Problem(
+    title=N_("Prove first that it is you"),
+    text=N_("This is sensitive, and your last proof is more than five minutes old. Nothing was done."),
+    next_step=N_("Open the page again: it asks for the code of your authenticator; then do it once more."),
+)
+_OTHER_ROLE = Problem(
+    title=N_("Your role does not allow this"),
+    text=N_("The roles of your account do not include it. Nothing was shown and nothing done."),
+    next_step=N_(
+        "Ask a colleague who has the role. If care depends on it and nobody can be reached, an operator finds the"
+        " page Emergency in the menu."
+    ),
+)
 _READING = frozenset({"GET", "HEAD"})
 _FORM = "application/x-www-form-urlencoded"
 _FORM_S = 10.0
 
 
-def guard(shell: Shell, sessions: Sessions, *, hosts: Collection[str], routes: Routes, zone: Zone) -> Middleware:
+Standing = Callable[[str], Awaitable[Account | None]]
+"""An account as it is now, None when it may have no session."""
+Emergency = Callable[[str, str], Awaitable[object | None]]
+"""The broken glass of an account at a legal entity, None when it is whole."""
+
+
+def guard(
+    shell: Shell,
+    sessions: Sessions,
+    *,
+    hosts: Collection[str],
+    routes: Routes,
+    zone: Zone,
+    standing: Standing,
+    emergency: Emergency,
+) -> Middleware:
     """The checks of one zone. ``hosts``: names it answers to; ``routes``: what each address is."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         if not names_our_host(request, hosts):
             return shell.problem(request, 421)
-        session = sessions.find(
-            request.cookies.get(cookie_of(request), ""), clicked="HX-Request" not in request.headers
-        )
+        session = await _session(request, sessions, standing)
         if session:
             request[SESSION] = session
         if request.match_info.http_exception is None:  # else the router has its own refusal
-            refusal = await _refusal(shell, request, routes, zone)
+            refusal = await _refusal(shell, request, routes, zone, emergency)
             if refusal:
                 return refusal
         return await handler(request)
@@ -53,7 +80,22 @@ def guard(shell: Shell, sessions: Sessions, *, hosts: Collection[str], routes: R
     return middleware
 
 
-async def _refusal(shell: Shell, request: web.Request, routes: Routes, zone: Zone) -> web.Response | None:
+async def _session(request: web.Request, sessions: Sessions, standing: Standing) -> Session | None:
+    """The session of the request, unless its account was locked or changed since."""
+    token = request.cookies.get(cookie_of(request), "")
+    session = sessions.find(token, clicked="HX-Request" not in request.headers)
+    if session is None:
+        return None
+    account = await standing(session.name)
+    if account is None or account.version != session.version:
+        sessions.close(token)
+        return None
+    return session
+
+
+async def _refusal(
+    shell: Shell, request: web.Request, routes: Routes, zone: Zone, emergency: Emergency
+) -> web.Response | None:
     """Why the request may not pass; None when it may."""
     changes = request.method not in _READING
     action = action_of(request, routes)
@@ -61,7 +103,10 @@ async def _refusal(shell: Shell, request: web.Request, routes: Routes, zone: Zon
         return shell.problem(request, 403)
     session = request.get(SESSION)
     subject = session.subject if session else NOBODY
-    judged = decide(subject, Purpose.OPERATION, action, resource_of(request), zone)
+    about = resource_of(request)
+    judged = decide(subject, Purpose.OPERATION, action, about, zone)
+    if isinstance(judged, Deny) and judged.reason is Reason.ROLE and await emergency(subject.name, about.tenant):
+        judged = decide(subject, Purpose.BREAK_GLASS, action, about, zone)
     if isinstance(judged, Deny):
         return _denied(shell, request, judged.reason)
     request[ALLOWED] = judged
@@ -76,7 +121,11 @@ async def _refusal(shell: Shell, request: web.Request, routes: Routes, zone: Zon
 def _denied(shell: Shell, request: web.Request, reason: Reason) -> web.Response:
     if reason is Reason.NOT_SIGNED_IN:
         return _to_login(shell, request)
-    return shell.problem(request, 404 if reason is Reason.TENANT else 403)
+    if reason is Reason.STEP_UP:
+        return _to_proof(shell, request)
+    if reason is Reason.TENANT:
+        return shell.problem(request, 404)
+    return shell.problem(request, 403, problem=_OTHER_ROLE if reason is Reason.ROLE else None)
 
 
 def _is_ahead_of_a_click(request: web.Request) -> bool:
@@ -108,6 +157,13 @@ async def _read_form(request: web.Request) -> None:
 async def _has_token(request: web.Request, session: Session) -> bool:
     form = await request.post()
     return carries(session.csrf, str(form.get("csrf", "")))
+
+
+def _to_proof(shell: Shell, request: web.Request) -> web.Response:
+    """Ask for a proof first; a form that was sent is not sent again: the person does it once more."""
+    if request.method in _READING:
+        return see_other(f"{shell.prefix}/prove", back=str(request.rel_url))
+    return shell.problem(request, 403, problem=_PROVE_FIRST)
 
 
 def _to_login(shell: Shell, request: web.Request) -> web.Response:

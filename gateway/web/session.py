@@ -1,15 +1,15 @@
-"""Who is at the page: sessions, the door that opens them, and the checks on every request (T32).
+"""Who is at the page: sessions, and the checks on every request (T32). How an account proves itself is the matter of
+``security.accounts``.
 
 Invariants:
 
-* a session's id is random, new at each login, and known to this process by its SHA-256 alone;
+* a session's id is random, new at each login and each proof, and known to this process by its SHA-256 alone;
 * a session ends after ``idle_s`` without a click and ``absolute_s`` after its login, whatever happens; what a page
   refreshes by itself is not a click;
+* a session is of one zone, and of one version of its account: the guard ends it when that has changed;
 * a request that changes something comes from one of our own pages: its origin is ours and its form carries the
   session's token;
-* a request names one of our own hosts (DNS rebinding);
-* tries at the key are counted by address, those of one machine together; a browser that was let in before is counted
-  by itself, so that nobody's tries lock out who knows the key.
+* a request names one of our own hosts (DNS rebinding).
 
 Sessions live in memory: a restart closes all of them.
 """
@@ -21,39 +21,57 @@ import hmac
 import ipaddress
 import re
 import secrets
-import unicodedata
 from collections import OrderedDict
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from aiohttp import web
 
+from security.accounts.account import Account
 from security.clock import Clock
-from security.policy import Role, Subject
+from security.policy import Action, Allow, Purpose, Resource, Role, Subject, Zone, decide
 
 COOKIE: Final = "poterne"
 ABSOLUTE_S: Final = 12 * 3600.0
+FRESH_S: Final = 300.0
+"""How long a proof is good for what is sensitive."""
 LOOPBACK_HOSTS: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
-_SESSIONS_MAX = 64
-_ADDRESSES_MAX = 4096
-_NAME_MAX = 80
+_SESSIONS_MAX = 256
+_NO_WAY_BACK = "login|logout|enrol|prove"
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([0-9a-z.-]+))(?::[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """One person at work. ``name``: as they stated it; ``csrf``: the token of every form of this session."""
+    """One person at work. ``name``: of the account; ``person``: for people; ``version``: of the account when it was
+    opened; ``csrf``: the token of every form of this session; ``is_fresh``: a proof is minutes old."""
 
     name: str
+    person: str
     roles: frozenset[Role]
+    tenant: str
+    version: int
     csrf: str
+    is_fresh: bool = False
 
     @property
     def subject(self) -> Subject:
         """As the policy judges it."""
-        return Subject(name=self.name, roles=self.roles)
+        return Subject(name=self.name, roles=self.roles, tenant=self.tenant, is_fresh=self.is_fresh)
+
+    def may(self, action: str) -> bool:
+        """Whether the policy lets this person do it on the console at all: what a page offers."""
+        subject = replace(self.subject, is_fresh=True)
+        about = Resource(tenant=self.tenant)
+        return isinstance(decide(subject, Purpose.OPERATION, Action(action), about, Zone.OPS), Allow)
+
+    @property
+    def home(self) -> str:
+        """The first page of this person, below the zone's prefix."""
+        pages = (("exam.read", ""), ("account.read", "accounts"), ("consent.read", "two-persons"))
+        return next((page for action, page in pages if self.may(action)), "password")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -61,10 +79,11 @@ class _Open:
     session: Session
     opened_at: float
     clicked_at: float
+    proved_at: float
 
 
 class Sessions:
-    """The open sessions of one zone."""
+    """The open sessions of one zone: those of another know nothing of them."""
 
     def __init__(self, *, clock: Clock, idle_s: float, absolute_s: float = ABSOLUTE_S) -> None:
         self.idle_s = idle_s
@@ -72,15 +91,20 @@ class Sessions:
         self._absolute_s = absolute_s
         self._open: OrderedDict[bytes, _Open] = OrderedDict()
 
-    def open(self, *, name: str, roles: frozenset[Role]) -> str:
+    def open(self, account: Account) -> str:
         """A new session; its id, for the cookie. The oldest session closes when there are too many."""
-        token = secrets.token_urlsafe(32)
         now = self._clock.monotonic()
         while len(self._open) >= _SESSIONS_MAX:
             self._open.popitem(last=False)
-        session = Session(name=name, roles=roles, csrf=secrets.token_urlsafe(32))
-        self._open[_digest(token)] = _Open(session=session, opened_at=now, clicked_at=now)
-        return token
+        session = Session(
+            name=account.name,
+            person=account.person,
+            roles=account.roles,
+            tenant=account.tenant,
+            version=account.version,
+            csrf=secrets.token_urlsafe(32),
+        )
+        return self._put(_Open(session=session, opened_at=now, clicked_at=now, proved_at=now))
 
     def find(self, token: str, *, clicked: bool) -> Session | None:
         """The session of a cookie; None when there is none, or no longer. ``clicked``: a person did it."""
@@ -94,57 +118,23 @@ class Sessions:
             return None
         if clicked:
             held.clicked_at = now
-        return held.session
+        return replace(held.session, is_fresh=now - held.proved_at < FRESH_S)
+
+    def prove(self, token: str) -> str:
+        """The person has proved to be there: the session goes on under a new id, with a new token."""
+        held = self._open.pop(_digest(token))
+        held.proved_at = held.clicked_at = self._clock.monotonic()
+        held.session = replace(held.session, csrf=secrets.token_urlsafe(32))
+        return self._put(held)
 
     def close(self, token: str) -> None:
         """End a session, known or not."""
         self._open.pop(_digest(token), None)
 
-
-class Throttle:
-    """So many tries in so many seconds, by who tries (T33)."""
-
-    def __init__(self, *, clock: Clock, tries: int = 5, per_s: float = 60.0) -> None:
-        self._clock = clock
-        self._tries = tries
-        self._per_s = per_s
-        self._last: OrderedDict[str, list[float]] = OrderedDict()
-
-    def wait_s(self, who: str) -> float:
-        """Count one try. Seconds to wait when it is one too many, else 0: only then may it be judged."""
-        now = self._clock.monotonic()
-        recent = [at for at in self._last.pop(who, []) if now - at < self._per_s]
-        if len(recent) >= self._tries:
-            self._last[who] = recent
-            return recent[0] + self._per_s - now
-        while len(self._last) >= _ADDRESSES_MAX:
-            self._last.popitem(last=False)
-        self._last[who] = [*recent, now]
-        return 0.0
-
-    def forgive(self, who: str) -> None:
-        """The last try was a good one: it counts no more."""
-        self._last.get(who, [])[-1:] = []
-
-
-class KnownBrowsers:
-    """Browsers that were let in since the start, known by a cookie nobody else can make."""
-
-    def __init__(self) -> None:
-        self._secret = secrets.token_bytes(32)
-
-    def make(self) -> str:
-        """The cookie of a browser that was just let in."""
-        name = secrets.token_hex(16)
-        return f"{name}.{self._sign(name)}"
-
-    def name(self, cookie: str) -> str:
-        """The browser of a cookie, "" when we did not make it."""
-        name, _, signed = cookie.partition(".")
-        return name if carries(self._sign(name), signed) else ""
-
-    def _sign(self, name: str) -> str:
-        return hmac.new(self._secret, name.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
+    def _put(self, held: _Open) -> str:
+        token = secrets.token_urlsafe(32)
+        self._open[_digest(token)] = held
+        return token
 
 
 def neighbourhood(address: str) -> str:
@@ -156,22 +146,18 @@ def neighbourhood(address: str) -> str:
         return address
 
 
-def is_key(stated: str, key: bytes) -> bool:
-    """Whether ``stated`` is the key, in a time that says nothing about it."""
-    return hmac.compare_digest(_digest(stated), hashlib.sha256(key).digest())
-
-
-def stated_name(text: str) -> str:
-    """The name a person gives for the trail: one line of 2 to 80 printable characters; "" for anything else."""
-    name = unicodedata.normalize("NFC", " ".join(text.split()))
-    return name if 2 <= len(name) <= _NAME_MAX and name.isprintable() else ""
-
-
 def cookie_of(request: web.Request) -> str:
-    """The name of the session's cookie. A browser gives a cookie to every port of its host: consoles that are reached
-    through tunnels from one desk would close each other's sessions, were it one name."""
+    """The name of the session's cookie: ``__Host-`` wherever the page is not plain HTTP of this machine (T32). A
+    browser gives a cookie to every port of its host: consoles that are reached through tunnels from one desk would
+    close each other's sessions, were it one name."""
     port = request.host.rpartition(":")[2]
-    return f"{COOKIE}-{port}" if port.isdecimal() else COOKIE
+    name = f"{COOKIE}-{port}" if port.isdecimal() else COOKIE
+    return f"__Host-{name}" if request.secure else name
+
+
+def cookie_path(request: web.Request, prefix: str) -> str:
+    """The path of that cookie: a ``__Host-`` one is of the whole host (RFC 6265bis §4.1.3.2)."""
+    return "/" if request.secure else prefix
 
 
 def names_our_host(request: web.Request, hosts: Collection[str]) -> bool:
@@ -200,7 +186,7 @@ def carries(token: str, stated: str) -> bool:
 
 def way_back(text: str, prefix: str) -> str:
     """Where to go after login: a page of ours, else the first one."""
-    local = rf"{re.escape(prefix)}/(?!login|logout)(?!\.)(?:[A-Za-z0-9._-]|/(?!\.))*(\?[A-Za-z0-9._=&%:+-]*)?"
+    local = rf"{re.escape(prefix)}/(?!{_NO_WAY_BACK})(?!\.)(?:[A-Za-z0-9._-]|/(?!\.))*(\?[A-Za-z0-9._=&%:+-]*)?"
     return text if re.fullmatch(local, text, re.ASCII) else f"{prefix}/"
 
 

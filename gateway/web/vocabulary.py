@@ -296,6 +296,25 @@ CHECK_INS: Final = N_(
 )
 
 FAULTS: Final[Mapping[str, str]] = {
+    "account-exists": N_("There is an account of this name already."),
+    "account-name": N_("This is no name of an account: 2 to 40 lower-case letters, digits, '.', '-', '_'."),
+    "account-person": N_("This is no name of a person: 2 to 80 characters on one line."),
+    "consent-action": N_("Nothing of that name takes two persons."),
+    "consent-own": N_("The second person is another one: ask a colleague."),
+    "consent-reason": N_("Say why, on one line of 10 to 500 characters."),
+    "glass-code": N_("Choose why."),
+    "glass-hours": N_("An emergency lasts at most four hours."),
+    "glass-reason": N_("Say why, on one line of 10 to 500 characters."),
+    "last-security-officer": N_("This is the last security officer: make another one first."),
+    "not-allowed": N_("The role of this account does not allow it."),
+    "password-long": N_("The password is too long: at most 256 characters."),
+    "password-obvious": N_("This password is easy to guess: take several words that have nothing to do with you."),
+    "password-short": N_("The password is too short: at least 12 characters."),
+    "totp-wrong": N_(
+        "This is not the code of now: take the one the authenticator shows. If it never fits, look at the clocks."
+    ),
+    "unknown-account": N_("No account has this name: poterne accounts list."),
+    "unknown-consent": N_("No such agreement is open: it is good for an hour, and once."),
     "changed-meanwhile": N_(
         "Something about this exam changed after the page was shown, or somebody else decided first. Nothing was"
         " done: compare again what stands here now."
@@ -403,3 +422,17 @@ ACCOUNT_STATES: Final[Mapping[str, str]] = {
     "locked": N_("locked"),
 }
 """Where an account stands, for people."""
+
+ACTS: Final[Mapping[str, str]] = {
+    "keys.export": N_("put the key into a backup"),
+    "exams.unpublish-all": N_("withdraw many exams in one reconciliation"),
+    "case.re-identify": N_("re-identify cases of an audit"),
+}
+"""What takes two persons, for people."""
+
+EMERGENCIES: Final[Mapping[str, str]] = {
+    "patient-waiting": N_("a patient is waiting"),
+    "no-identity-officer": N_("no identity officer can be reached"),
+    "outage": N_("the usual way does not work"),
+}
+"""Why the glass is broken, for people."""

@@ -106,24 +106,33 @@ class Entry:
             raise _not_admitted()
         return found
 
-    async def prove(self, account: Account, code: str, place: Place) -> None:
+    async def try_code(self, place: Place) -> None:
+        """Count a try at a one-time code.
+
+        Raises:
+            TooManyTries.
+        """
+        who = (self._vault.blind(SEALED_UNDER, "try", f"code {place.counted_as}"),)
+        await self._store.write(lambda tx: self._count(tx, who, self._clock.now()))
+
+    async def prove(self, name: str, code: str, place: Place) -> None:
         """A person who is signed in proves to be there: a fresh code.
 
         Raises:
             TooManyTries. Refused: ``not-admitted``.
         """
         now = self._clock.now()
-        who = self._counted(account.name, place)
+        who = self._counted(name, place)
         await self._store.write(lambda tx: self._count(tx, who, now))
 
         def work(tx: Tx) -> bool:
-            good = self._takes_code(tx, account.name, code, now)
+            good = self._takes_code(tx, name, code, now)
             if good:
                 self._forgive(tx, who)
             trail.note(
                 tx,
                 "session.proved" if good else "session.not-proved",
-                actor=f"account:{account.name}",
+                actor=f"account:{name}",
                 about=place.address,
                 kind="address",
                 now=now,

@@ -81,6 +81,20 @@ def server_context(
     return context
 
 
+def page_context(cert: Path, key: Path, ca: Path | None) -> ssl.SSLContext:
+    """Context of a listener that people's browsers open. With ``ca`` a browser may show a certificate that chains to
+    it; who shows none signs in otherwise, who shows another is refused.
+
+    Raises:
+        Broken: ``tls-unusable``, and those of ``read_secret`` for the key.
+    """
+    context = _mutual(ssl.PROTOCOL_TLS_SERVER, cert, key, ca or cert, None)
+    context.verify_mode = ssl.CERT_OPTIONAL if ca else ssl.CERT_NONE
+    context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
+    context.num_tickets = 0
+    return context
+
+
 def client_context(cert: Path, key: Path, ca: Path, *, judge: Judge | None = None) -> ssl.SSLContext:
     """Context of a caller that shows ``cert`` and demands the server's name and a chain to ``ca``.
 
@@ -107,6 +121,7 @@ class CurrentContext(ssl.SSLContext):
     def __new__(cls, current: ssl.SSLContext) -> Self:
         made = super().__new__(cls, current.protocol)
         made._current = current
+        made.verify_mode = current.verify_mode
         made.generation = 0
         return made
 

@@ -17,7 +17,8 @@ from playwright.async_api import Browser, ConsoleMessage, Page, Route, async_pla
 from gateway.web.desk import Desk
 from security.clock import Clock
 from tests.integration.outbox_lab import Hands
-from tests.support.shelf import KEY, ShelfDesk, console, stocked
+from tests.support.people import PASSWORD, rewound
+from tests.support.shelf import PERSON, Served, ShelfDesk, console, stocked
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
@@ -51,7 +52,7 @@ class Person:
     """Somebody at a browser. ``strayed``: requests to other hosts; ``said``: what the browser complained of."""
 
     page: Page
-    url: str
+    url: Served
     desk: Any
     strayed: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
@@ -61,10 +62,12 @@ class Person:
 
     async def enter(self) -> None:
         await self.open("/console/login")
-        await self.page.fill("#name", "Jeanne Martin")
-        await self.page.fill("#key", KEY)
-        await self.page.press("#key", "Enter")
-        await self.page.wait_for_url("**/console/")
+        await rewound(self.url.people, PERSON)
+        await self.page.fill("#name", PERSON)
+        await self.page.fill("#password", PASSWORD)
+        await self.page.fill("#code", self.url.people.code(self.url.someone))
+        await self.page.press("#code", "Enter")
+        await self.page.wait_for_url(lambda url: "/login" not in url)
 
 
 @asynccontextmanager
@@ -75,6 +78,7 @@ async def person(
     idle_s: float = 900.0,
     enter: bool = True,
     clock: Clock | None = None,
+    roles: tuple[str, ...] = ("operator", "identity-officer"),
     **context: object,
 ) -> AsyncIterator[Person]:
     """A person at a console of their own; at the end nothing may have strayed and nothing may have been complained of.
@@ -84,7 +88,7 @@ async def person(
     """
     desk = desk or stocked(Hands())
     clock = clock or (desk.clock if isinstance(desk, ShelfDesk) else Hands())
-    async with console(desk, idle_s=idle_s, clock=clock) as url:
+    async with console(desk, idle_s=idle_s, clock=clock, roles=roles) as url:
         made = await browser.new_context(**{"locale": "fr-FR", **context})
         made.set_default_timeout(10_000)
         who = Person(page=await made.new_page(), url=url, desk=desk)

@@ -10,7 +10,7 @@ from playwright.async_api import Page
 from tests.browser.conftest import person
 from tests.browser.test_console import PAGES
 from tests.integration.outbox_lab import Hands
-from tests.support.shelf import HELD, Pause, console, stocked
+from tests.support.shelf import HELD, Pause, stocked
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 
@@ -35,7 +35,7 @@ async def _violations(page: Page) -> dict[str, list[str]]:
 
 def _paused():
     desk = stocked(Hands())
-    pause = Pause(tenant="site", at=desk.clock.now(), actor="operator:Jeanne Martin", reason="migration du PACS")
+    pause = Pause(tenant="site", at=desk.clock.now(), actor="operator:jeanne.martin", reason="migration du PACS")
     desk.facts["site"] = type(desk.facts["site"])(
         title="Hôpital FANTÔME", zone=desk.facts["site"].zone, mode="live", paused=pause
     )
@@ -69,11 +69,32 @@ async def test_what_is_said_after_a_mistake_breaks_no_rule_either(browser, local
         assert await _violations(who.page) == {}
 
 
-async def test_the_page_without_a_key_breaks_no_rule_either(browser):
-    clock = Hands()
-    async with console(stocked(clock), key=None, clock=clock) as url:
-        context = await browser.new_context(bypass_csp=True)
-        page = await context.new_page()
-        await page.goto(f"{url}/console/")
-        assert await _violations(page) == {}
-        await context.close()
+ACCOUNT_PAGES = {
+    ("security-officer",): ["/accounts", "/two-persons", "/prove", "/password"],
+    ("operator",): ["/emergency"],
+}
+
+
+@pytest.mark.parametrize("locale", ["fr-FR", "en-GB"])
+async def test_the_pages_of_accounts_break_no_rule_either(browser, locale):
+    found = {}
+    for roles, paths in ACCOUNT_PAGES.items():
+        async with person(browser, roles=roles, locale=locale, bypass_csp=True) as who:
+            for path in paths:
+                await who.open(f"/console{path}")
+                found |= await _violations(who.page)
+    assert found == {}
+
+
+@pytest.mark.parametrize("locale", ["fr-FR", "en-GB"])
+async def test_the_pages_of_an_enrolment_break_no_rule_either(browser, locale):
+    async with person(browser, enter=False, roles=(), locale=locale, bypass_csp=True) as who:
+        code = (await who.url.people.register.bootstrap(actor="host:test")).code
+        await who.open("/console/login")
+        found = await _violations(who.page)
+        await who.open("/console/enrol")
+        found |= await _violations(who.page)
+        await who.page.fill("#code", code)
+        await who.page.press("#code", "Enter")
+        await who.page.wait_for_selector("#secret")
+        assert found | await _violations(who.page) == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b32decode
 from dataclasses import replace
 
 import pytest
@@ -9,9 +10,11 @@ import pytest
 from gateway.lab.ris import LabExam, LabOrder
 from gateway.web.desk import TenantFacts
 from indexer.timeline import ExamState
+from security.accounts import totp
 from tests.browser.conftest import person
 from tests.integration.outbox_lab import Hands
 from tests.support.house import operations
+from tests.support.people import PASSWORD
 from tests.support.shelf import HELD, PARIS, ROOT, STRANGE, Pause, ShelfDesk, identities, stocked
 from tests.support.world import TENANT, world
 
@@ -49,9 +52,11 @@ async def test_ff19_a_held_exam_is_released_with_the_keyboard_alone(browser):
     async with person(browser, enter=False) as who:
         await who.open("/console/login")
         await _tab_to(who, "#name")
-        await who.page.keyboard.type("Jeanne Martin")
-        await _tab_to(who, "#key")
-        await who.page.keyboard.type("une-clef-de-console-inventee")
+        await who.page.keyboard.type("jeanne.martin")
+        await _tab_to(who, "#password")
+        await who.page.keyboard.type(PASSWORD)
+        await _tab_to(who, "#code")
+        await who.page.keyboard.type(who.url.people.code(who.url.someone))
         await who.page.keyboard.press("Enter")
         await who.page.wait_for_url("**/console/")
         await _tab_to(who, ".zones a[href$='/held']")
@@ -71,7 +76,7 @@ async def test_ff19_a_held_exam_is_released_with_the_keyboard_alone(browser):
         assert "Retenue levée." in await who.page.inner_text("main")
         released = [asked for asked in who.desk.asked if asked[0] == "released"]
         assert released == [
-            ("released", "site", HELD, "identity-officer:Jeanne Martin", "pièce d'identité vue par l'accueil")
+            ("released", "site", HELD, "identity-officer:jeanne.martin", "pièce d'identité vue par l'accueil")
         ]
 
 
@@ -213,7 +218,7 @@ async def _refresh(who) -> None:
 
 async def test_a_refresh_takes_the_focus_from_nothing_and_scrolls_nothing_back(browser):
     desk = stocked(Hands())
-    pause = Pause(tenant="site", at=desk.clock.now(), actor="operator:Jeanne Martin", reason="migration du PACS")
+    pause = Pause(tenant="site", at=desk.clock.now(), actor="operator:jeanne.martin", reason="migration du PACS")
     desk.facts["site"] = replace(desk.facts["site"], paused=pause)
     places = {
         "/console/": [f"compare-site-{HELD}", "exam-table", "resume-site", "follow", "refresh-now", "tile-held"],
@@ -352,3 +357,47 @@ async def test_an_exchange_is_opened_and_its_masked_text_copied_with_the_keyboar
         await who.page.focus("#request")
         assert await who.page.evaluate("document.activeElement.id") == "request"
         assert "Maintenance" not in await who.page.content()
+
+
+async def test_t33_a_person_who_mistypes_is_told_and_after_five_times_waits(browser):
+    async with person(browser, enter=False) as who:
+        await who.open("/console/login")
+        for number in range(6):
+            await who.page.fill("#name", "jeanne.martin")
+            await who.page.fill("#password", "pas le bon mot de passe")
+            await who.page.fill("#code", "123456")
+            await who.page.press("#code", "Enter")
+            await who.page.wait_for_selector("#errors" if number < 5 else ".notice.refused")
+            assert await who.page.input_value("#password") == ""
+        assert "Attendez" in await who.page.inner_text("main")
+
+
+async def test_t46_the_menu_offers_what_the_roles_allow_and_nothing_else(browser):
+    menus = {
+        ("operator",): ["Examens", "Examens retenus", "Urgence"],
+        ("identity-officer",): ["Examens", "Examens retenus", "Deux personnes"],
+        ("security-officer",): ["Comptes", "Deux personnes"],
+    }
+    for roles, expected in menus.items():
+        async with person(browser, roles=roles) as who:
+            assert await who.page.locator("nav.zones a").all_inner_texts() == expected
+            assert await who.page.locator("h1").count() == 1
+
+
+async def test_the_first_account_is_made_with_the_keyboard_alone(browser):
+    async with person(browser, enter=False, roles=()) as who:
+        code = (await who.url.people.register.bootstrap(actor="host:test")).code
+        await who.open("/console/enrol")
+        await _tab_to(who, "#code")
+        await who.page.keyboard.type(code)
+        await who.page.keyboard.press("Enter")
+        await who.page.wait_for_selector("#secret")
+        secret = b32decode((await who.page.inner_text("#secret")).replace(" ", ""))
+        for field, text in (("#name", "anne.roy"), ("#person", "Anne Roy"), ("#password", PASSWORD)):
+            await _tab_to(who, field)
+            await who.page.keyboard.type(text)
+        await _tab_to(who, "#totp")
+        await who.page.keyboard.type(totp.code_at(secret, who.desk.clock.now()))
+        await who.page.keyboard.press("Enter")
+        await who.page.wait_for_url("**/console/accounts")
+        assert "Anne Roy" in await who.page.inner_text("main")

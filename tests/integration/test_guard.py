@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import aiohttp
 import pytest
@@ -12,8 +13,10 @@ from aiohttp import web
 from gateway.web.guard import guard
 from gateway.web.session import COOKIE, LOOPBACK_HOSTS, Session, Sessions
 from gateway.web.shell import Shell
+from security.accounts.account import Account
 from security.clock import SystemClock
 from security.policy import Action, Role, Zone
+from tests.support.people import account
 
 ROUTES = {
     ("GET", "/open"): Action.PAGE_OPEN,
@@ -31,12 +34,32 @@ async def reached(_request: web.Request) -> web.Response:
 async def zone(*roles: str) -> AsyncIterator[tuple[str, aiohttp.ClientSession, Session]]:
     """The zone's address, and who has a session with these roles there."""
     sessions = Sessions(clock=SystemClock(), idle_s=900)
+    person = replace(account(), roles=frozenset(map(Role, roles)))
+
+    async def standing(name: str) -> Account | None:
+        return person if name == person.name else None
+
+    async def nobody(_name: str, _tenant: str) -> None:
+        return None
+
     shell = Shell(prefix="", packages=["gateway.web.console"], facts={"idle_s": 900})
-    app = web.Application(middlewares=[guard(shell, sessions, hosts=LOOPBACK_HOSTS, routes=ROUTES, zone=Zone.OPS)])
+    app = web.Application(
+        middlewares=[
+            guard(
+                shell,
+                sessions,
+                hosts=LOOPBACK_HOSTS,
+                routes=ROUTES,
+                zone=Zone.OPS,
+                standing=standing,
+                emergency=nobody,
+            )
+        ]
+    )
     for _, path in ROUTES:
         app.router.add_get(path, reached)
         app.router.add_post(path, reached)  # the table has no line for it
-    token = sessions.open(name="Jeanne Martin", roles=frozenset(map(Role, roles)))
+    token = sessions.open(person)
     session = sessions.find(token, clicked=False)
     assert session is not None
     runner = web.AppRunner(app)

@@ -63,13 +63,23 @@ def entries() -> list[Entry]:
     clock = Hands()
     ops = build_ops_app(ready=nothing, metrics=Metrics(), snapshot=nothing)
     ops.add_routes([nudge_route({})])
-    console = mount_console(ops, stocked(clock), key=b"k", idle_s=900, host="127.0.0.1", clock=clock)
+    console = mount_console(ops, stocked(clock), cast("Any", _Nobody()), idle_s=900, hosts={"127.0.0.1"}, clock=clock)
     node = application(cast("Node", None))
     return [
         *http_entries(ops, {**OPS_ROUTES, **console}, zone=Zone.OPS, door="ops"),
         *http_entries(node, INDEX_ROUTES, zone=Zone.PEERS, door="index node"),
         *service_entries(),
     ]
+
+
+class _Nobody:
+    """Accounts that are never asked."""
+
+    class entry:  # noqa: N801
+        standing = None
+
+    class glass:  # noqa: N801
+        holding = None
 
 
 async def nothing() -> Any:

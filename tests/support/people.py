@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from security.accounts import SEALED_UNDER, totp
+from security.accounts.account import Account, Status
 from security.accounts.entry import Entry, Place
 from security.accounts.password import Passwords
 from security.accounts.register import Register
 from security.clock import Clock
+from security.policy import Role
 from security.seal import Vault
 from security.store.port import Store
 
@@ -72,3 +74,26 @@ async def people(store: Store, clock: Clock, *, tenants: Iterable[str] = ()) -> 
     passwords = Passwords(memory_kib=64)
     more = {"store": store, "vault": vault, "clock": clock, "passwords": passwords}
     return People(register=Register(**more), entry=Entry(**more), clock=clock, store=store, vault=vault)
+
+
+async def rewound(found: People, name: str) -> None:
+    """Let the code of now be taken again: tests sign in more often than every thirty seconds."""
+    await found.store.write(lambda tx: tx.change("UPDATE account SET totp_step = 0 WHERE name = :name", name=name))
+
+
+def account(*roles: Role, name: str = "jeanne.martin", version: int = 1, tenant: str = "") -> Account:
+    """An account that no store holds."""
+    return Account(
+        name=name,
+        person="Jeanne Martin",
+        tenant=tenant,
+        roles=frozenset(roles or (Role.OPERATOR,)),
+        profession="",
+        status=Status.ACTIVE,
+        version=version,
+        has_password=True,
+        certificates=(),
+        federated="",
+        created_at=datetime(2026, 3, 1, tzinfo=UTC),
+        changed_at=datetime(2026, 3, 1, tzinfo=UTC),
+    )

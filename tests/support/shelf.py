@@ -9,10 +9,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from zoneinfo import ZoneInfo
 
 from aiohttp import web
 
+from gateway.reception import Reception
 from gateway.telemetry import Metrics, Snapshot
 from gateway.web.console import mount_console
 from gateway.web.desk import Desk, OpenAlert, TenantFacts
@@ -23,11 +26,17 @@ from indexer.exchanges.rows import Listed, Opened
 from indexer.gate import Conflict
 from indexer.release import REASON_MIN, WHY_NOT, HeldExam, Identity
 from indexer.timeline import Exam, ExamState, Step, missing
+from security.accounts import ACCOUNTS
+from security.accounts.password import Passwords
 from security.clock import Clock
 from security.errors import BadInput, Refused
 from security.outbox.jobs import Pause
+from security.store.opening import open_store
+from security.store.port import GROUND
+from tests.support.people import People, Someone, people
 
-KEY = "une-clef-de-console-inventee"
+PERSON = "jeanne.martin"
+
 PARIS = ZoneInfo("Europe/Paris")
 ROOT = "1.2.250.1.213.4.5.9.2"
 HELD = f"{ROOT}.4000000000000000000000000000000001"
@@ -47,9 +56,6 @@ class ShelfDesk:
     open_alerts: list[OpenAlert] = field(default_factory=list)
     asked: list[tuple[str, ...]] = field(default_factory=list)
     fails: Exception | None = None
-
-    async def signed_in(self, *, actor: str, address: str, admitted: bool) -> None:
-        self.asked.append(("signed-in" if admitted else "refused", actor, address))
 
     async def tenants(self) -> dict[str, TenantFacts]:
         if self.fails:
@@ -86,8 +92,8 @@ class ShelfDesk:
         self.asked.append(("revealed", tenant, study, actor))
         return [self.said[tenant, study, n] for n in numbers or () if (tenant, study, n) in self.said]
 
-    async def held(self, tenant: str, study: str, *, actor: str) -> HeldExam | None:
-        self.asked.append(("shown", tenant, study, actor))
+    async def held(self, tenant: str, study: str, *, actor: str, by_glass: bool = False) -> HeldExam | None:
+        self.asked.append(("shown in an emergency" if by_glass else "shown", tenant, study, actor))
         return self.identities.get((tenant, study))
 
     async def release(self, tenant: str, study: str, *, actor: str, reason: str, seen: str) -> None:
@@ -338,23 +344,50 @@ async def _figures() -> Snapshot:
     return Snapshot()
 
 
+class Served(str):
+    """The address of a running console, and who may sign in there."""
+
+    __slots__ = ("alarms", "people", "someone")
+    people: People
+    someone: Someone | None
+    alarms: list[tuple[str, str]]
+
+
 @asynccontextmanager
-async def console(desk: Desk, *, key: str | None = KEY, idle_s: float = 900.0, clock: Clock) -> AsyncIterator[str]:
-    """The ops listener with the console on a port of its own; its address."""
-    app = build_ops_app(ready=_ready, metrics=Metrics(), snapshot=_figures)
-    mount_console(
-        app,
-        desk,
-        key=key.encode() if key else None,
-        idle_s=idle_s,
-        host="127.0.0.1",
-        clock=clock,
-    )
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+async def console(
+    desk: Desk,
+    *,
+    roles: tuple[str, ...] = ("operator", "identity-officer"),
+    tenant: str = "",
+    idle_s: float = 900.0,
+    clock: Clock,
+) -> AsyncIterator[Served]:
+    """The ops listener with the console on a port of its own; its address. ``roles``: of Jeanne Martin, who is
+    enrolled; none of them: nobody is."""
+    with TemporaryDirectory(prefix="poterne-shelf-") as folder:
+        store = await open_store(Path(folder) / "accounts.db", (GROUND, ACCOUNTS))
+        runner = None
+        try:
+            made = await people(store, clock)
+            someone = await made.enrolled(PERSON, *roles, tenant=tenant) if roles else None
+            alarms: list[tuple[str, str]] = []
+            reception = Reception.over(
+                store,
+                made.vault,
+                clock,
+                tenants=("site", "clinique"),
+                alarm=lambda *told: alarms.append(told),
+                passwords=Passwords(memory_kib=64),
+            )
+            app = build_ops_app(ready=_ready, metrics=Metrics(), snapshot=_figures)
+            mount_console(app, desk, reception, idle_s=idle_s, hosts={"127.0.0.1"}, clock=clock)
+            runner = web.AppRunner(app, access_log=None)
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            served = Served(f"http://127.0.0.1:{runner.addresses[0][1]}")
+            served.people, served.someone, served.alarms = made, someone, alarms
+            yield served
+        finally:
+            if runner is not None:
+                await runner.cleanup()
+            await store.close()

@@ -96,7 +96,7 @@ MISTAKES = [
     # syntax of values
     ("127.0.0.1:9090", "9090", ["ops.listen"], "not an address and a port"),
     ("127.0.0.1:9090", "localhost:9090", ["ops.listen"], "not an address and a port"),
-    ("127.0.0.1:9090", "0.0.0.0:9090", ["ops.listen"], "doors are not built yet"),
+    ("127.0.0.1:9090", "0.0.0.0:9090", ["ops.listen"], "is no single address"),
     ('listen = "127.0.0.1:8081"', 'listen = ""', ["index_node.listen"], "not be empty"),
     ('mode = "live"', 'mode = "live"\ntimezone = "Paris"', [f"{FANTOME}.timezone"], "time zone"),
     ('mode = "live"', 'mode = "live"\nprofile = "xds"', [f"{FANTOME}.profile"], "one of 'drim-m'"),

@@ -51,7 +51,6 @@ def test_the_defaults_make_a_usable_site_in_shadow_mode_with_its_own_index_node(
     assert tenant.pacs["principal"].kind == "orthanc"
     assert reading.settings.index_node is not None
     assert reading.settings.index_node.repository_unique_id == tenant.index.repository_unique_id
-    assert reading.settings.ops.console_key_file is not None
     assert reading.warnings == ()
 
 
@@ -111,7 +110,7 @@ def test_two_sites_never_share_a_key_or_an_oid(tmp_path: Path):
     for name in ("one", "two"):
         Person().run(tmp_path / name)
 
-    for file in ("kek", "console-key", "index-kek"):
+    for file in ("kek", "index-kek"):
         assert (tmp_path / "one" / "secrets" / file).read_bytes() != (
             tmp_path / "two" / "secrets" / file
         ).read_bytes()

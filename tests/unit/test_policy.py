@@ -197,7 +197,8 @@ async def test_t46_the_public_routes_are_few():
     public = {one.what for one in entries() if TABLE[one.action].opens is Opens.EVERYBODY and "HEAD" not in one.what}
     assert public == {
         "GET /live", "GET /ready", "GET /", "GET /console", "GET /console/static/{name}", "GET /console/accessibility",
-        "GET /console/login", "POST /console/login",
+        "GET /console/login", "POST /console/login", "POST /console/login/certificate", "GET /console/enrol",
+        "POST /console/enrol", "POST /console/enrol/finish",
     }  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from gateway.settings import (
     Settings,
     address,
     load,
+    read,
     schema_text,
 )
 from indexer.gate import Rules
@@ -294,11 +295,68 @@ def test_t60_no_secret_stands_in_the_printed_settings(tmp_path):
     assert "not-a-real-password" not in repr(load(write(tmp_path), {}))
 
 
-@pytest.mark.parametrize("listen", ["0.0.0.0:2575", "192.0.2.1:2575", "[::]:2575"])
-def test_t63_a_listener_on_an_open_address_is_refused(tmp_path, listen):
+@pytest.mark.parametrize("listen", ["0.0.0.0:2575", "[::]:2575", "224.0.0.1:2575"])
+def test_t63_a_listener_is_bound_to_one_address_never_to_all(tmp_path, listen):
     (problem,) = problems(write(tmp_path, changed("127.0.0.1:2575", listen)))
 
-    assert problem.reason == "doors are not built yet: only loopback addresses are accepted"
+    assert problem.reason == "is no single address: every network of this machine would reach the listener"
+
+
+def test_ff44_plain_mllp_leaves_this_machine_only_on_a_trusted_segment_and_from_named_networks(tmp_path):
+    text = changed('listen = "127.0.0.1:2575"', 'listen = "192.0.2.1:2575"')
+    found = {problem.key: problem.reason for problem in problems(write(tmp_path, text))}
+    assert found == {
+        "tenants.fantome.hl7.segment": "is not trusted-lan though reports reach the listener in clear from other"
+        " machines",
+        "tenants.fantome.hl7.networks": "is empty though other machines reach the listener",
+    }
+    floor = 'listen = "192.0.2.1:2575"\nsegment = "trusted-lan"\nnetworks = ["192.0.2.0/24"]'
+    hl7 = load(write(tmp_path, changed('listen = "127.0.0.1:2575"', floor)), {}).tenants["fantome"].hl7
+    assert (hl7.listen, hl7.networks) == ("192.0.2.1:2575", ["192.0.2.0/24"])
+
+
+def test_ff44_the_console_leaves_this_machine_only_with_tls(tmp_path):
+    text = changed('listen = "127.0.0.1:9090"', 'listen = "192.0.2.1:9090"')
+    (problem,) = problems(write(tmp_path, text))
+    assert (problem.key, problem.reason) == (
+        "ops.certificate_file",
+        "is absent though other machines reach the console",
+    )
+
+
+def test_ff44_the_index_node_leaves_this_machine_only_with_mutual_tls(tmp_path):
+    node = (
+        '[index_node]\nlisten = "192.0.2.1:0"\nrepository_unique_id = "2.25.1"\n'
+        'store = { path = "b.db", kek_file = "kek" }\n'
+    )
+    (problem,) = problems(write(tmp_path, node))
+    assert (problem.key, problem.reason) == (
+        "index_node.certificate_file",
+        "is absent though other machines reach the node",
+    )
+
+
+@pytest.mark.parametrize("name", ["", "a b", "poterne.example.", "-x", "x_y", "http://x", "ü.example"])
+def test_what_is_no_host_name_is_no_name_of_the_console(tmp_path, name):
+    text = changed('listen = "127.0.0.1:9090"', f'listen = "127.0.0.1:9090"\nnames = ["{name}"]')
+    (problem,) = problems(write(tmp_path, text))
+    assert problem.reason.endswith("is not a host name")
+
+
+def test_a_key_of_the_console_opens_nothing_and_the_site_is_told_what_to_do(tmp_path):
+    text = changed('listen = "127.0.0.1:9090"', 'listen = "127.0.0.1:9090"\nconsole_key_file = "console.key"')
+    (warning,) = [one for one in read(write(tmp_path, text), {}).warnings if one.key == "ops.console_key_file"]
+    assert (warning.reason, warning.hint) == (
+        "opens nothing any more",
+        "take it out; make accounts: poterne accounts bootstrap",
+    )
+
+
+def test_ff44_no_setting_turns_authentication_or_the_audit_off():
+    """The words of such a switch stand nowhere in what a site may set."""
+    schema = schema_text().lower()
+    for word in ("noauth", "no_auth", "anonymous", "insecure", "disable", "skip_verif", "debug_user", "allow_all"):
+        assert word not in schema
 
 
 def test_t63_every_listener_is_off_until_configured(tmp_path):

@@ -10,10 +10,9 @@ Invariants:
 
 from __future__ import annotations
 
-import re
-import secrets
 import unicodedata
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import replace
 from datetime import UTC
 from typing import Any, Final
 
@@ -23,20 +22,11 @@ from aiohttp import web
 from gateway.i18n import N_, Words
 from gateway.web import details, vocabulary
 from gateway.web.console import views
+from gateway.web.console.agreements import Agreements
+from gateway.web.console.entrance import Entrance, Reception
 from gateway.web.desk import Desk, TenantFacts
 from gateway.web.guard import guard
-from gateway.web.session import (
-    LOOPBACK_HOSTS,
-    KnownBrowsers,
-    Sessions,
-    Throttle,
-    carries,
-    cookie_of,
-    is_key,
-    neighbourhood,
-    stated_name,
-    way_back,
-)
+from gateway.web.session import LOOPBACK_HOSTS, Sessions
 from gateway.web.shell import ALLOWED, SESSION, Shell, add_page_headers, failures_as_pages, see_other
 from indexer import release
 from indexer.exams import Wanted
@@ -44,15 +34,11 @@ from indexer.timeline import WAITING_FOR_IMAGES, ExamState
 from security.clock import Clock
 from security.errors import BadInput, Refused
 from security.gatekeeper import Routes, resource_of
-from security.policy import Action, Allow, Purpose, Role, Zone, decide
+from security.policy import Action, Allow, Purpose, Zone, decide
 
 log = structlog.get_logger()
 
 PREFIX: Final = "/console"
-_LOGIN_COOKIE: Final = "poterne-login"
-_KNOWN_COOKIE: Final = "poterne-known"
-_KNOWN_S = 30 * 24 * 3600
-_LOGIN_FORM = r"[A-Za-z0-9_-]{43}"
 _HELD_LINES = 10
 _TENANT = "{tenant:[a-z][a-z0-9_-]*}"
 _NUMBER = "{number:[1-9][0-9]{0,17}}"
@@ -67,13 +53,14 @@ DONE: Final[Mapping[str, str]] = {
     "retried": N_("Asked for. The exam is tried again now; what follows shows below."),
     "taken-out": N_("Asked for. The exam leaves the index and stays out; what follows shows below."),
     "let-in": N_("Asked for. The exam is looked at again; what follows shows below."),
+    "glass-broken": N_("The glass is broken: people were told. You may look at identities until it ends."),
     "hurried": N_("Asked for. The exam waits for no more images; what follows shows below."),
 }
 """What a page says after a change, by the word in its address."""
 
 
 def mount_console(
-    app: web.Application, desk: Desk, *, key: bytes | None, idle_s: float, host: str, clock: Clock
+    app: web.Application, desk: Desk, reception: Reception, *, idle_s: float, hosts: Collection[str], clock: Clock
 ) -> Routes:
     """Serve the console under ``/console`` of the ``ops`` listener; what each of its addresses is for the policy.
 
@@ -81,16 +68,18 @@ def mount_console(
         app: the listener's application; nothing is served yet.
         desk: what the house answers.
         clock: measures sessions and tries, and says now.
-        key: what opens it, without the newline of its file; None: every page says how to configure one.
+        reception: the accounts that may sign in.
         idle_s: seconds without a click after which a session closes.
-        host: the name or address the listener is bound to.
+        hosts: names and addresses of the listener, beside those of this machine.
     """
     shell = Shell(prefix=PREFIX, packages=["gateway.web.console"], facts={"idle_s": idle_s})
     console = web.Application()
     sessions = Sessions(clock=clock, idle_s=idle_s)
-    pages = _Pages(shell=shell, desk=desk, sessions=sessions, key=key or b"", clock=clock)
+    entrance = Entrance(shell=shell, desk=desk, sessions=sessions, reception=reception)
+    agreements = Agreements(shell=shell, desk=desk, reception=reception, clock=clock)
+    pages = _Pages(shell=shell, desk=desk, clock=clock)
     console.middlewares.append(failures_as_pages(shell, vocabulary.fault))
-    table = pages.routes() if key else pages.routes_without_key()
+    table = [*entrance.routes(), *agreements.routes(), *pages.routes()]
     routes: dict[tuple[str, str], Action] = {}
     for method, path, handler, action in table:
         add = console.router.add_get if method == "GET" else console.router.add_post
@@ -98,8 +87,16 @@ def mount_console(
         assert where is not None
         for each in ("GET", "HEAD") if method == "GET" else ("POST",):
             routes[each, PREFIX + where.canonical] = action
-    hosts = {host, *LOOPBACK_HOSTS}
-    console.middlewares.append(guard(shell, sessions, hosts=hosts, routes=routes, zone=Zone.OPS))
+    gatekeeper = guard(
+        shell,
+        sessions,
+        hosts={*hosts, *LOOPBACK_HOSTS},
+        routes=routes,
+        zone=Zone.OPS,
+        standing=reception.entry.standing,
+        emergency=reception.glass.holding,
+    )
+    console.middlewares.append(gatekeeper)
     console.on_response_prepare.append(add_page_headers)
     app.router.add_get("/", _to_console)
     app.router.add_get(PREFIX, _to_console)  # before the prefix takes it
@@ -114,24 +111,16 @@ async def _to_console(_request: web.Request) -> web.Response:
 class _Pages:
     """The handlers of one console."""
 
-    def __init__(self, *, shell: Shell, desk: Desk, sessions: Sessions, key: bytes, clock: Clock) -> None:
+    def __init__(self, *, shell: Shell, desk: Desk, clock: Clock) -> None:
         self._shell = shell
         self._desk = desk
-        self._sessions = sessions
-        self._key = key
         self._clock = clock
-        self._throttle = Throttle(clock=clock)
-        self._known_browsers = KnownBrowsers()
 
     def routes(self) -> list[tuple[str, str, Any, Action]]:
         """Method, path, handler and the action it is for the policy."""
         return [
             ("GET", "/static/{name}", self.static, Action.PAGE_OPEN),
             ("GET", "/accessibility", self.accessibility, Action.PAGE_OPEN),
-            ("GET", "/login", self.login, Action.PAGE_OPEN),
-            ("POST", "/login", self.enter, Action.PAGE_OPEN),
-            ("POST", "/logout", self.leave, Action.SESSION_KEEP),
-            ("POST", "/stay", self.stay, Action.SESSION_KEEP),
             ("GET", "/", self.exams, Action.EXAM_READ),
             ("GET", f"/exams/{_EXAM}", self.exam, Action.EXAM_READ),
             ("GET", f"/exams/{_EXAM}/exchanges/{_NUMBER}", self.exchange, Action.EXAM_READ),
@@ -147,14 +136,6 @@ class _Pages:
             ("POST", f"/tenants/{_TENANT}/resume", self.resume, Action.TENANT_PAUSE),
         ]
 
-    def routes_without_key(self) -> list[tuple[str, str, Any, Action]]:
-        """All there is while no key is configured."""
-        return [
-            ("GET", "/static/{name}", self.static, Action.PAGE_OPEN),
-            ("GET", "/accessibility", self.accessibility, Action.PAGE_OPEN),
-            ("GET", "/{rest:.*}", self.unconfigured, Action.PAGE_OPEN),
-        ]
-
     # -- open to everybody ---------------------------------------------------------------------------------
 
     async def static(self, request: web.Request) -> web.Response:
@@ -162,99 +143,6 @@ class _Pages:
 
     async def accessibility(self, request: web.Request) -> web.Response:
         return self._shell.page(request, "accessibility.html", section="accessibility")
-
-    async def unconfigured(self, request: web.Request) -> web.Response:
-        return self._shell.page(request, "unconfigured.html", status=503, section="")
-
-    async def login(self, request: web.Request) -> web.Response:
-        if SESSION in request:
-            return see_other(f"{PREFIX}/")
-        return self._login_form(request, back=request.query.get("back", ""), over="over" in request.query)
-
-    def _login_form(
-        self,
-        request: web.Request,
-        *,
-        back: str,
-        name: str = "",
-        over: bool = False,
-        errors: Mapping[str, str] | None = None,
-        wait: str = "",
-        status: int = 200,
-    ) -> web.Response:
-        kept = request.cookies.get(_LOGIN_COOKIE, "")  # of another tab: its form stays good
-        token = kept if re.fullmatch(_LOGIN_FORM, kept, re.ASCII) else secrets.token_urlsafe(32)
-        response = self._shell.page(
-            request,
-            "login.html",
-            status=status,
-            at=f"{PREFIX}/login" if request.method == "POST" else "",
-            section="",
-            csrf=token,
-            back=way_back(back, PREFIX),
-            stated=name,
-            over=over,
-            left="out" in request.query,
-            errors=errors or {},
-            wait=wait,
-        )
-        response.set_cookie(
-            _LOGIN_COOKIE, token, path=f"{PREFIX}/login", httponly=True, samesite="Strict", secure=request.secure
-        )
-        return response
-
-    async def enter(self, request: web.Request) -> web.Response:
-        """Open a session for who has the key and says a name."""
-        form = await request.post()
-        if not carries(request.cookies.get(_LOGIN_COOKIE, ""), str(form.get("csrf", ""))):
-            return self._shell.problem(request, 403)
-        back, text = str(form.get("back", "")), str(form.get("name", ""))
-        address = request.remote or ""
-        who = self._known_browsers.name(request.cookies.get(_KNOWN_COOKIE, "")) or neighbourhood(address)
-        wait_s = self._throttle.wait_s(who)
-        if wait_s:
-            log.warning("console-login-throttled", address=address)
-            wait = self._shell.words(request).span(wait_s)
-            response = self._login_form(request, back=back, name=text, wait=wait, status=429)
-            response.headers["Retry-After"] = str(int(wait_s) + 1)
-            return response
-        name, admitted = stated_name(text), is_key(str(form.get("key", "")), self._key)
-        if not name or not admitted:
-            errors = {} if name else {"name": N_("State your name: 2 to 80 characters.")}
-            if not admitted:
-                errors["key"] = N_("This is not the console key.")
-                await self._desk.signed_in(actor=f"{Role.OPERATOR}:{name}", address=address, admitted=False)
-            return self._login_form(request, back=back, name=text, errors=errors, status=403)
-        await self._desk.signed_in(actor=f"{Role.OPERATOR}:{name}", address=address, admitted=True)
-        self._throttle.forgive(who)
-        self._sessions.close(request.cookies.get(cookie_of(request), ""))
-        token = self._sessions.open(name=name, roles=frozenset({Role.OPERATOR, Role.IDENTITY_OFFICER}))
-        response = see_other(way_back(back, PREFIX))
-        response.set_cookie(
-            cookie_of(request), token, path=PREFIX, httponly=True, samesite="Strict", secure=request.secure
-        )
-        response.set_cookie(
-            _KNOWN_COOKIE,
-            self._known_browsers.make(),
-            max_age=_KNOWN_S,
-            path=f"{PREFIX}/login",
-            httponly=True,
-            samesite="Strict",
-            secure=request.secure,
-        )
-        response.del_cookie(_LOGIN_COOKIE, path=f"{PREFIX}/login")
-        return response
-
-    async def leave(self, request: web.Request) -> web.Response:
-        self._sessions.close(request.cookies.get(cookie_of(request), ""))
-        response = see_other(f"{PREFIX}/login", out="1")
-        response.del_cookie(cookie_of(request), path=PREFIX)
-        return response
-
-    async def stay(self, request: web.Request) -> web.Response:
-        """A person says that they are still there."""
-        self._sessions.find(request.cookies.get(cookie_of(request), ""), clicked=True)
-        return web.Response(status=204)
 
     # -- exams ---------------------------------------------------------------------------------------------
 
@@ -266,9 +154,11 @@ class _Pages:
         self, request: web.Request, *, pause: Mapping[str, str] | None = None, status: int = 200
     ) -> web.Response:
         said, now = self._shell.words(request), self._clock.now()
-        tenants = await self._desk.tenants()
+        tenants = await self._tenants(request)
         query = request.query if request.method != "POST" else {}
         wanted, errors = views.wanted_exams(query, tenants)
+        if not wanted.tenant:
+            wanted = replace(wanted, tenant=request[SESSION].tenant)
         counts = await self._desk.counts(wanted.tenant)
         found = await self._desk.page(wanted)
         return self._shell.page(
@@ -286,7 +176,7 @@ class _Pages:
             states=list(vocabulary.STATES.items()),
             query={key: query.get(key, "") for key in ("tenant", "state", "reason", "study", "since", "until")},
             errors=errors,
-            filtered=wanted != Wanted(limit=wanted.limit, before=wanted.before),
+            filtered=wanted != Wanted(limit=wanted.limit, before=wanted.before, tenant=request[SESSION].tenant),
             rows=[views.row(line, now, tenants.get(line.tenant), said, PREFIX) for line in found.lines],
             older=f"{PREFIX}/?{views.query_of(query, before=found.next)}" if found.next else "",
             newest=f"{PREFIX}/?{views.query_of(query)}" if wanted.before else "",
@@ -305,7 +195,7 @@ class _Pages:
         it, ``text``: what it held, ``refused``: why it was not done."""
         said, now = self._shell.words(request), self._clock.now()
         tenant, study = _named(request)
-        tenants = await self._desk.tenants()
+        tenants = await self._tenants(request)
         found = await self._desk.exam(tenant, study) if tenant in tenants else None
         if found is None:
             raise web.HTTPNotFound
@@ -356,7 +246,7 @@ class _Pages:
         if found is None:
             raise web.HTTPNotFound
         said, now = self._shell.words(request), self._clock.now()
-        tenants = await self._desk.tenants()
+        tenants = await self._tenants(request)
         here = f"{PREFIX}/exams/{tenant}/{study}"
         (row,) = views.exchanges([found.listed], now, tenants[tenant].zone, said, here)
         return self._shell.page(
@@ -423,18 +313,20 @@ class _Pages:
     async def held(self, request: web.Request) -> web.Response:
         """What is held, by reason, the most frequent first."""
         said, now = self._shell.words(request), self._clock.now()
-        tenants = await self._desk.tenants()
-        counts = await self._desk.counts("")
+        tenants = await self._tenants(request)
+        own = request[SESSION].tenant
+        counts = await self._desk.counts(own)
         numbers = {code: n for (state, code), n in counts.by_reason.items() if state is ExamState.HELD and n}
         groups = []
         for code, number in sorted(numbers.items(), key=lambda one: (-one[1], one[0])):
-            found = await self._desk.page(Wanted(state=ExamState.HELD, reason=code, limit=_HELD_LINES))
+            found = await self._desk.page(Wanted(tenant=own, state=ExamState.HELD, reason=code, limit=_HELD_LINES))
             rows = [views.row(line, now, tenants.get(line.tenant), said, PREFIX) for line in found.lines]
             groups.append({"code": code, "reason": vocabulary.reason(code, said), "number": number, "rows": rows})
         return self._shell.page(
             request,
             "held.html",
             section="held",
+            done=self._done(request),
             live=f"{PREFIX}/held",
             now=views.moment(now, now, _first_zone(tenants), said),
             number_held=sum(numbers.values()),
@@ -456,13 +348,13 @@ class _Pages:
         refused: str = "",
     ) -> web.Response:
         tenant, study = await self._known(request)
-        found = await self._desk.held(tenant, study, actor=_actor(request))
+        found = await self._desk.held(tenant, study, actor=_actor(request), by_glass=request[ALLOWED].by_glass)
         if found is None:
             if await self._desk.exam(tenant, study) is None:
                 raise web.HTTPNotFound
             return see_other(f"{PREFIX}/exams/{tenant}/{study}", done="compared-not-needed")
         said = self._shell.words(request)
-        tenants = await self._desk.tenants()
+        tenants = await self._tenants(request)
         return self._shell.page(
             request,
             "compare.html",
@@ -524,9 +416,13 @@ class _Pages:
 
     # -- parts ---------------------------------------------------------------------------------------------
 
+    async def _tenants(self, request: web.Request) -> Mapping[str, TenantFacts]:
+        """The legal entities that this person may see."""
+        return views.of_session(await self._desk.tenants(), request[SESSION].tenant)
+
     async def _tenant(self, request: web.Request) -> str:
         tenant = request.match_info["tenant"]
-        if tenant not in await self._desk.tenants():
+        if tenant not in await self._tenants(request):
             raise web.HTTPNotFound
         return tenant
 
@@ -539,7 +435,7 @@ class _Pages:
     ) -> dict[str, Any]:
         """What concerns the exams on the page: pauses, shadow mode, open alerts. ``reason``: of the one exam."""
         shown = {name: facts for name, facts in tenants.items() if tenant in {"", name}}
-        opened = await self._desk.alerts(said.lang)
+        opened = [one for one in await self._desk.alerts(said.lang) if one.tenant in {"", *tenants}]
         if tenant:
             opened = [one for one in opened if one.tenant in {"", tenant} and one.subject == reason != ""]
         now = self._clock.now()

@@ -145,6 +145,11 @@ def moment(at: datetime, now: datetime, zone: tzinfo, said: Words) -> Moment:
     )
 
 
+def of_session(tenants: Mapping[str, TenantFacts], tenant: str) -> Mapping[str, TenantFacts]:
+    """The legal entities of a person. ``tenant``: the one they belong to, "" for all."""
+    return {name: facts for name, facts in tenants.items() if tenant in {"", name}}
+
+
 def row(line: Line, now: datetime, facts: TenantFacts | None, said: Words, prefix: str) -> Row:
     """One line of a list."""
     zone = facts.zone if facts else UTC
