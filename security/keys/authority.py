@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Self
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
@@ -36,6 +36,9 @@ CLIENT_AUTH = ExtendedKeyUsageOID.CLIENT_AUTH
 BOTH = (SERVER_AUTH, CLIENT_AUTH)
 _BEFORE = timedelta(hours=1)  # clocks of peers may be a little behind
 _STEM = "ca"
+UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+"""What the library raises on a certificate, list or answer that it cannot read to its end."""
+
 _KEYS = (ec.EllipticCurvePublicKey, rsa.RSAPublicKey)
 
 
@@ -219,7 +222,7 @@ def is_issuer(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
     """Whether ``issuer`` signed ``certificate``, by name and by signature (RFC 5280 §6.1.3)."""
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
+    except (*UNREADABLE, InvalidSignature):
         return False
     return True
 

@@ -34,7 +34,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, SignatureAlgorithmOID
 
 from security.clock import Clock
 from security.errors import BadInput
-from security.keys.authority import is_issuer
+from security.keys.authority import UNREADABLE, is_issuer
 
 CHAIN_MAX = 8
 LIST_BYTES_MAX = 64 * 1024 * 1024
@@ -96,6 +96,22 @@ def certificates_in(data: bytes) -> tuple[x509.Certificate, ...]:
         ) from None
 
 
+def read_certificate(der: bytes) -> x509.Certificate:
+    """A certificate of somebody else, read to its end: name, key and extensions can be asked for from then on.
+
+    Raises:
+        BadInput: ``certificate-unusable``.
+    """
+    try:
+        found = x509.load_der_x509_certificate(der)
+        _ = found.subject, found.issuer, found.extensions, found.public_key()
+    except UNREADABLE:
+        raise BadInput(
+            "a certificate that cannot be read", code="certificate-unusable", hint="show an X.509 certificate"
+        ) from None
+    return found
+
+
 def lists_in(data: bytes, authorities: Iterable[x509.Certificate]) -> tuple[RevocationList, ...]:
     """The lists in ``data`` (DER, or PEM one after the other), each verified with the authority that issued it.
 
@@ -104,7 +120,10 @@ def lists_in(data: bytes, authorities: Iterable[x509.Certificate]) -> tuple[Revo
             one; ``crl-partial``; ``crl-without-end``.
     """
     known = tuple(authorities)
-    return tuple(_verified(crl, known) for crl in crls(data))
+    try:
+        return tuple(_verified(crl, known) for crl in crls(data))
+    except UNREADABLE:
+        raise BadInput("no readable revocation list", code="crl-unusable", hint=_CRL) from None
 
 
 def crls(data: bytes) -> list[x509.CertificateRevocationList]:
@@ -194,11 +213,11 @@ def ocsp_answer(
             _hashed(answer.hash_algorithm, certificate, issuer)[1],
             _hashed(answer.hash_algorithm, certificate, issuer)[0],
         )
-    except (ValueError, TypeError):
+        shown = next((one.value.nonce for one in answer.extensions if isinstance(one.value, x509.OCSPNonce)), None)
+    except UNREADABLE:
         raise _ocsp("unusable", "it cannot be read") from None
     if not is_ours:
         raise _ocsp("other", "it is about another certificate")
-    shown = next((one.value.nonce for one in answer.extensions if isinstance(one.value, x509.OCSPNonce)), None)
     if shown != nonce and (shown is not None or needs_nonce):
         raise _ocsp("nonce", "it does not answer our question (nonce)")
     if answer.certificate_status is ocsp.OCSPCertStatus.UNKNOWN:
@@ -390,8 +409,8 @@ def _note(into: OrderedDict[str, Noted], key: str, value: Noted, lock: threading
 
 def _built(certificate: bytes, authorities: tuple[x509.Certificate, ...]) -> tuple[x509.Certificate, ...]:
     try:
-        chain = [x509.load_der_x509_certificate(certificate)]
-    except ValueError:
+        chain = [read_certificate(certificate)]
+    except BadInput:
         return ()
     while chain[-1].subject != chain[-1].issuer and len(chain) < CHAIN_MAX:
         issuer = next((one for one in authorities if _is_authority(one) and is_issuer(one, chain[-1])), None)

@@ -22,6 +22,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from lxml import etree
 
+from security.keys.revocation import read_certificate
 from security.parse.xml import parse_xml
 from security.xmlsig.verifying import (
     Stated,
@@ -121,10 +122,7 @@ def _signer(
         raise bad("digest-method", "the digest of the signing certificate is of an algorithm that is not accepted")
     wanted = octets(value)
     for element in signature.iterfind(f"{DS}KeyInfo/{DS}X509Data/{DS}X509Certificate"):
-        try:
-            shown = x509.load_der_x509_certificate(octets(element))
-        except ValueError:
-            raise bad("signer", "a certificate that cannot be read") from None
+        shown = read_certificate(octets(element))
         if hmac.compare_digest(hashlib.new(name, shown.public_bytes(Encoding.DER)).digest(), wanted):
             why = believes(shown)
             if why:

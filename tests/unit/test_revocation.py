@@ -143,6 +143,24 @@ def test_what_is_no_list_is_refused(pki: Pki, data: bytes) -> None:
     assert refused.value.code == "crl-unusable"
 
 
+_ECDSA_SHA256 = bytes.fromhex("06082a8648ce3d040302")
+_NOBODYS = bytes.fromhex("06082a8648ce3d04037f")
+
+
+def test_what_names_an_algorithm_nobody_knows_is_refused_and_breaks_nothing(pki: Pki) -> None:
+    """Lists and answers come by plain http: whoever stands between must not stop the service."""
+    bundle = certificates_in(pki.ca.read_bytes())
+    strange = x509.load_pem_x509_crl(pki.crl.read_bytes()).public_bytes(Encoding.DER).replace(_ECDSA_SHA256, _NOBODYS)
+    with pytest.raises(BadInput):
+        lists_in(strange, bundle)
+    one = certificate(pki.pair("a"))
+    answer = Responder(pki=pki).made(ocsp_question(one, bundle[0], NONCE)).replace(_ECDSA_SHA256, _NOBODYS)
+    with pytest.raises(BadInput):
+        ocsp_answer(answer, certificate=one, issuer=bundle[0], nonce=NONCE, needs_nonce=True, at=datetime.now(UTC))
+    believed, _ = trust(pki)
+    assert believed.refuses(der(pki.pair("a")).replace(_ECDSA_SHA256, _NOBODYS)) == "untrusted"
+
+
 def test_a_list_of_a_part_is_refused(pki: Pki) -> None:
     issuer, key = certificates_in(pki.ca.read_bytes())[0], pki.authority._key
     for extension, is_critical in (
