@@ -117,7 +117,7 @@ class Reception:
             raise Refused(
                 "no authority of this site is configured",
                 code="no-issuer",
-                hint="name its folder in [accounts] authority_folder, or bind a certificate of another authority",
+                hint="name its folder in [certificates] people_authority, or bind a certificate of another authority",
             )
         pem = await self.register.certify(name, _fact(facts, "request").encode(), issuer, actor=actor)
         return {"name": name, "certificate": pem.decode()}

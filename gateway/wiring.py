@@ -67,6 +67,7 @@ from indexer.timeline import SHADOW
 from security.accounts import SEALED_UNDER
 from security.clock import Clock, SystemClock, to_ms
 from security.errors import Broken, Fault, Unavailable
+from security.keys.authority import Authority
 from security.keys.signer import pinned_certificates
 from security.keys.tls import page_context
 from security.outbox import jobs
@@ -433,6 +434,7 @@ async def house(settings: Settings) -> AsyncIterator[Gateway]:
             clock,
             tenants=settings.tenants,
             alarm=lambda tenant, account: watch.happened(Kind.BREAK_GLASS, tenant=tenant, subject=account),
+            issuer=partial(_issuer, settings),
         )
         yield Gateway(
             ground=ground,
@@ -596,6 +598,12 @@ def engine_settings(settings: Settings) -> EngineSettings:
 async def _note_certificate(key: str, shown: str) -> None:
     """A node's audit trail is of its entries; its log says which certificate it shows."""
     log.info("certificate-changed", link=key, sha256=shown)
+
+
+def _issuer(settings: Settings) -> Authority | None:
+    """Who certifies people; its key is read when it is asked."""
+    folder = settings.certificates.people_authority
+    return Authority.open(folder) if folder else None
 
 
 def _page_tls(ops: OpsSettings) -> ssl.SSLContext | None:

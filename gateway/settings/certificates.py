@@ -74,6 +74,10 @@ class CertificatesSettings(Section):
     folder: ReceivedFolder | None = Field(
         default=None, description="Folder of new pairs, earlier pairs and fetched lists; mode 0700."
     )
+    people_authority: ReceivedFolder | None = Field(
+        default=None,
+        description="Folder of the authority that certifies people (poterne certs ca init); none = none.",
+    )
     refresh_s: Seconds = Field(default=3600.0, description="Seconds between two fetches of lists; each a little off.")
     crl_grace_s: float = Field(
         default=14_400.0, ge=0, le=86_400, description="Seconds a revocation list still counts past its own end."

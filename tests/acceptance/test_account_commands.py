@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from security.clock import SystemClock
+from security.keys.authority import Authority
 from security.keys.lab_pki import LabAuthority
 from tests.acceptance.test_commands import ANSWERS, poterne
 
@@ -100,3 +101,25 @@ def test_without_an_authority_a_request_is_not_certified_and_says_why(conf: str,
     file.write_bytes(asked.public_bytes(Encoding.PEM))
     told = poterne("accounts", "enrol", "lea.petit", "--request", str(file), "--conf", conf)
     assert (told.returncode, "[no-issuer]" in told.stderr) == (2, True)
+
+
+def test_the_authority_of_the_site_certifies_a_request_and_lists_what_is_lost(conf: str, tmp_path: Path):
+    folder, now = tmp_path / "people", SystemClock().now()
+    Authority.create(folder, now=now, name="Site", organization="Centre FANTÔME")
+    text = Path(conf).read_text()
+    Path(conf).write_text(text.replace("[certificates]", f'[certificates]\npeople_authority = "{folder}"', 1))
+    poterne("accounts", "add", "lea.petit", "--person", "Léa Petit", "--role", "operator", "--conf", conf)
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Lea Petit")])
+    asked = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, SHA256())
+    (tmp_path / "lea.csr").write_bytes(asked.public_bytes(Encoding.PEM))
+    out = tmp_path / "lea.pem"
+    made = poterne(
+        "accounts", "enrol", "lea.petit", "--request", str(tmp_path / "lea.csr"), "--out", str(out), "--conf", conf
+    )
+    assert made.returncode == 0, made.stderr
+    shown = x509.load_pem_x509_certificate(out.read_bytes())
+    assert shown.public_key() == key.public_key()
+    assert poterne("accounts", "revoke", "lea.petit", "--conf", conf).returncode == 0
+    listed = x509.load_pem_x509_crl((folder / "ca.crl").read_bytes())
+    assert listed.get_revoked_certificate_by_serial_number(shown.serial_number) is not None

@@ -24,7 +24,8 @@ from tests.benchmarks.figures import Figure, publish, quantile
 from tests.benchmarks.test_bench_exams import EXAMS, TENANT, seed, usual
 from tests.integration.outbox_lab import NOON
 from tests.support.house import operations
-from tests.support.shelf import KEY, console
+from tests.support.people import PASSWORD
+from tests.support.shelf import PERSON, console
 from tests.support.world import world
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(900)]
@@ -98,7 +99,8 @@ async def _person(desk: object, clock: object) -> AsyncIterator[aiohttp.ClientSe
         async with http.get("/console/login") as answer:
             csrf = re.search(r'name="csrf" value="([^"]+)"', await answer.text())
         assert csrf
-        fields = {"csrf": csrf[1], "name": "Jeanne Martin", "key": KEY, "back": ""}
+        code = url.people.code(url.someone)
+        fields = {"csrf": csrf[1], "name": PERSON, "password": PASSWORD, "code": code, "back": ""}
         async with http.post("/console/login", data=fields) as answer:
             assert answer.status == 200
         yield http

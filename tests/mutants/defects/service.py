@@ -13,9 +13,16 @@ DEFECTS = (
     access(
         "listener-on-an-open-address",
         _FIELDS,
-        "if not ipaddress.ip_address(host).is_loopback:",
-        "if ipaddress.ip_address(host).is_multicast:",
-        unit("settings", "test_t63_a_listener_on_an_open_address_is_refused"),
+        "    if bound.is_unspecified or bound.is_multicast:",
+        "    if bound.is_multicast:",
+        unit("settings", "test_t63_a_listener_is_bound_to_one_address_never_to_all"),
+    ),
+    access(
+        "console-leaves-the-machine-in-clear",
+        "gateway/settings/models.py",
+        'if is_open(table.get("listen")) and not table.get("certificate_file"):\n            yield (\n                "certificate_file",\n                "is absent though other machines reach the console"',
+        'if not table.get("listen") and not table.get("certificate_file"):\n            yield (\n                "certificate_file",\n                "is absent though other machines reach the console"',
+        unit("settings", "test_ff44_the_console_leaves_this_machine_only_with_tls"),
     ),
     identity(
         "trial-patient-of-a-real-authority-configured",
