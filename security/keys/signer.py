@@ -150,7 +150,12 @@ class SigningPair:
                 hint="put the certificate and its key back",
             ) from error
         if self._read is None or self._read[0] != stamp:
-            signer = PemSigner(self._certificate, self._key, self._clock, digest=self._digest)
+            try:
+                signer = PemSigner(self._certificate, self._key, self._clock, digest=self._digest)
+            except Broken as fault:
+                if self._read is None or fault.code != "key-mismatch":
+                    raise
+                return self._read[1]  # two files are replaced one after the other: the pair that fits goes on
             self._read = (stamp, signer)
         return self._read[1]
 
