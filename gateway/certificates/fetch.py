@@ -14,7 +14,8 @@ import asyncio
 import ipaddress
 import socket
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -28,6 +29,14 @@ _CHUNK = 64 * 1024
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came back, whatever its status."""
+
+    status: int
+    body: bytes
 
 
 class Fetcher:
@@ -54,17 +63,39 @@ class Fetcher:
             Unavailable: ``fetch-failed`` no connection, another status, too slow.
             BadInput: ``fetch-too-large``.
         """
+        secure = ssl.create_default_context(cafile=ca_file)
+        secure.minimum_version = ssl.TLSVersion.TLSv1_2
+        answer = await self.ask(url, tls=secure, bytes_max=bytes_max, body=body, content_type=content_type)
+        if answer.status != 200:
+            raise Unavailable(
+                f"{urlsplit(url).hostname} answered HTTP {answer.status}", code="fetch-failed", hint=_LATER
+            )
+        return answer.body
+
+    async def ask(
+        self,
+        url: str,
+        *,
+        tls: ssl.SSLContext,
+        bytes_max: int,
+        body: bytes | None = None,
+        content_type: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """One answer of any status: GET, or POST of ``body``. ``tls``: whom an https server must be, and who we are.
+
+        Raises:
+            Refused, Unavailable, BadInput: as ``fetch``, whatever the status.
+        """
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise _not_allowed("another scheme than http and https")
         port = parts.port or (443 if parts.scheme == "https" else 80)
         found = await self._resolved(parts.hostname, port)
-        secure = ssl.create_default_context(cafile=ca_file)
-        secure.minimum_version = ssl.TLSVersion.TLSv1_2
         try:
             async with (
                 aiohttp.ClientSession(
-                    connector=aiohttp.TCPConnector(resolver=_Pinned(found), use_dns_cache=False, ssl=secure),
+                    connector=aiohttp.TCPConnector(resolver=_Pinned(found), use_dns_cache=False, ssl=tls),
                     timeout=aiohttp.ClientTimeout(total=self._timeout_s),
                     headers={"Accept-Encoding": "identity"},
                     cookie_jar=aiohttp.DummyCookieJar(),
@@ -75,15 +106,11 @@ class Fetcher:
                     "GET" if body is None else "POST",
                     url,
                     data=body,
-                    headers={"Content-Type": content_type} if content_type else {},
+                    headers={**({"Content-Type": content_type} if content_type else {}), **(headers or {})},
                     allow_redirects=False,
                 ) as answer,
             ):
-                if answer.status != 200:
-                    raise Unavailable(
-                        f"{parts.hostname} answered HTTP {answer.status}", code="fetch-failed", hint=_LATER
-                    )
-                return await _read(answer, bytes_max)
+                return Answer(status=answer.status, body=await _read(answer, bytes_max))
         except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
             raise Unavailable(
                 f"{parts.hostname} cannot be asked ({type(error).__name__})", code="fetch-failed", hint=_LATER

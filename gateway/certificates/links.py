@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from gateway.settings import (
     DicomSettings,
+    IdentityProviderSettings,
     IndexMhd,
     IndexNodeSettings,
     IndexXds,
@@ -21,7 +22,7 @@ from gateway.settings import (
 from security.errors import BadInput
 
 Side = Literal["client", "server"]
-Kind = Literal["index", "index-node", "dicom", "pacs", "sign"]
+Kind = Literal["index", "index-node", "dicom", "pacs", "identity-provider", "sign"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +53,7 @@ class Link:
         return self.pair.key
 
 
-Mutual = IndexXds | IndexMhd | IndexNodeSettings | DicomSettings | PacsDimse
+Mutual = IndexXds | IndexMhd | IndexNodeSettings | DicomSettings | PacsDimse | IdentityProviderSettings
 """The sections that describe such a link."""
 
 
@@ -95,6 +96,8 @@ def _links(settings: Settings) -> Iterator[Link]:
         yield from _of_tenant(f"tenants.{name}", tenant)
     if settings.index_node:
         yield from link_of("index_node", settings.index_node)
+    for name, provider in settings.identity_providers.items():
+        yield from link_of(f"identity_providers.{name}", provider)
 
 
 def _of_tenant(key: str, tenant: TenantSettings) -> Iterator[Link]:
@@ -130,4 +133,5 @@ def _place(section: Mutual) -> tuple[Kind, Side, str, int]:
             return "pacs", "client", section.host, section.port
         case _:
             parts = urlsplit(section.address)
-            return "index", "client", parts.hostname or "", parts.port or 443
+            kind = "identity-provider" if isinstance(section, IdentityProviderSettings) else "index"
+            return kind, "client", parts.hostname or "", parts.port or 443

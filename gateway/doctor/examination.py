@@ -15,7 +15,7 @@ from typing import Any
 
 from gateway import check, i18n
 from gateway.components import COMPONENTS
-from gateway.doctor import local, peers
+from gateway.doctor import local, peers, providers
 from gateway.doctor.context import Context, Probe
 from gateway.doctor.findings import Finding, Line, Verdict, failed, of_fault, say, warning
 from gateway.i18n import N_, Words
@@ -25,7 +25,7 @@ from security.errors import Fault, Unavailable
 from security.store.opening import open_store
 from security.store.port import Store
 
-PROBES: tuple[Probe, ...] = (*local.PROBES, *peers.PROBES)
+PROBES: tuple[Probe, ...] = (*local.PROBES, *peers.PROBES, *providers.PROBES)
 _OPEN_S = 15.0
 
 

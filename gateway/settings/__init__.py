@@ -55,6 +55,7 @@ from gateway.settings.models import (
     WebhookSettings,
     schema_text,
 )
+from gateway.settings.providers import IdentityProviderSettings
 from gateway.settings.section import Section
 
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "DiskSettings",
     "DoctorSettings",
     "Hl7Settings",
+    "IdentityProviderSettings",
     "IdentityRules",
     "ImagesSettings",
     "IndexMhd",

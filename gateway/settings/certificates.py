@@ -9,6 +9,7 @@ from pydantic import Field
 
 from gateway.settings.fields import (
     CrlFile,
+    HttpsUrlOrNone,
     ListUrl,
     ListUrlOrNone,
     Network,
@@ -16,7 +17,6 @@ from gateway.settings.fields import (
     ReceivedFolder,
     Seconds,
     Text,
-    WhiteListUrlOrNone,
     XmlFile,
 )
 from gateway.settings.section import Section
@@ -94,7 +94,7 @@ class WhiteListSettings(Section):
 
     one_of = (("url", "file"),)
 
-    url: WhiteListUrlOrNone = Field(default="", description="Address where the list is published (https).")
+    url: HttpsUrlOrNone = Field(default="", description="Address where the list is published (https).")
     file: XmlFile | None = Field(default=None, description="File where something else puts the list.")
     ca_file: PemFile = Field(description="Authorities of its signer, up to the root.")
     server_ca_file: PemFile | None = Field(

@@ -173,7 +173,7 @@ def _index_url(value: str) -> str:
     return value
 
 
-def _white_list_url(value: str) -> str:
+def _https_url(value: str) -> str:
     if _url(value).startswith("http://"):
         raise _mistake("is fetched in clear", "write an https address")
     return value
@@ -273,7 +273,8 @@ BaseUrlOrNone = Annotated[str, AfterValidator(lambda value: _base_url(value) if 
 # Lists and answers are signed, and often to be had by plain http alone (RFC 5280 §4.2.1.13).
 ListUrl = Annotated[str, AfterValidator(_url)]
 ListUrlOrNone = Annotated[str, AfterValidator(lambda value: _url(value) if value else value)]
-WhiteListUrlOrNone = Annotated[str, AfterValidator(lambda value: _white_list_url(value) if value else value)]
+HttpsUrl = Annotated[str, AfterValidator(_https_url)]
+HttpsUrlOrNone = Annotated[str, AfterValidator(lambda value: _https_url(value) if value else value)]
 WebhookUrl = Annotated[str, AfterValidator(_webhook_url)]
 EmailAddress = Annotated[str, StringConstraints(max_length=254), AfterValidator(_email)]
 Matricule = Annotated[str, AfterValidator(_matricule)]
@@ -281,7 +282,11 @@ TestAuthority = Annotated[str, AfterValidator(_test_authority)]
 RetrieveBase = Annotated[str, AfterValidator(_retrieve_base)]
 IndexUrl = Annotated[str, AfterValidator(_index_url)]
 Name = Annotated[str, AfterValidator(_name)]
+NameOrNone = Annotated[str, AfterValidator(lambda value: _name(value) if value else value)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(_text)]
+TextOrNone = Annotated[
+    str, StringConstraints(max_length=256), AfterValidator(lambda value: _text(value) if value else value)
+]
 FacilityType = Annotated[Text, AfterValidator(lambda value: _coded("facility-type", value))]
 PracticeSetting = Annotated[Text, AfterValidator(lambda value: _coded("practice-setting", value))]
 AeTitle = Annotated[str, StringConstraints(min_length=1, max_length=16), AfterValidator(_ae_title)]

@@ -220,7 +220,7 @@ class _Draft:
             model = _model(annotation, value)
             if model is not None and not self._unread:
                 for key, reason, hint in _between(model, value):
-                    self._report((*keys, key), reason, hint)
+                    self._report((*keys, *key.split(".")), reason, hint)
                 self._check_patience(keys, model, value)
             self._check_file(keys, annotation, value)
             self._check_unshared(taken, keys, annotation, value)

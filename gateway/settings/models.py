@@ -52,6 +52,7 @@ from gateway.settings.fields import (
     is_open,
     is_this_machine,
 )
+from gateway.settings.providers import IdentityProviderSettings, providers_apart
 from gateway.settings.section import Section
 from security.errors import Broken
 
@@ -758,6 +759,13 @@ class Settings(Section):
         default_factory=CertificatesSettings, description="Certificates and what is known of their revocation."
     )
     white_list: WhiteListSettings | None = Field(default=None, description="The signed list of the network's boxes.")
+    identity_providers: dict[Name, IdentityProviderSettings] = Field(
+        default_factory=dict, description="Whose tokens are believed and where people sign in, by name."
+    )
+
+    @classmethod
+    def between(cls, table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+        yield from providers_apart(table)
 
     def gateway_store(self) -> StoreSettings:
         """Database and key of the gateway.

@@ -143,6 +143,15 @@ def test_t40_a_token_of_a_key_nobody_published_is_refused():
     assert code_of(key().token(claims(), kid=None), ring=two) == "token-key"
 
 
+def test_t40_the_same_signature_written_in_another_way_is_another_token():
+    """The last character of 64 bytes holds four idle bits (RFC 4648 §3.5): only zeros are canonical."""
+    good = key().token(claims())
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    twin = good[:-1] + alphabet[alphabet.index(good[-1]) + 1]
+    assert base64.urlsafe_b64decode(twin.split(".")[2] + "==") == base64.urlsafe_b64decode(good.split(".")[2] + "==")
+    assert code_of(twin) == "token-form"
+
+
 def test_t40_whatever_is_changed_in_a_token_it_is_refused():
     good = key().token(claims())
     assert code_of(good) == ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutants.defects.defect import access, unit
+from tests.mutants.defects.defect import access, integration, unit
 
 _HEADER = "security/tokens/header.py"
 _KEYS = "security/tokens/keys.py"
@@ -10,6 +10,13 @@ _SIGNATURE = "security/tokens/signature.py"
 _CLAIMS = "security/tokens/claims.py"
 _BEARER = "security/tokens/bearer.py"
 _INTROSPECTION = "security/tokens/introspection.py"
+_SIGNIN = "security/tokens/signin.py"
+_PARTY = "gateway/providers/signin.py"
+_VOUCHING = "gateway/providers/vouching.py"
+_PUBLISHED = "gateway/providers/keys.py"
+_CHANNEL = "gateway/providers/channel.py"
+_SERVER = "gateway/providers/tokens.py"
+_DOOR = "gateway/providers/door.py"
 
 _T40 = unit("tokens", "test_t40_a_header_that_chooses_how_it_is_verified_is_refused")
 _T41 = unit("tokens", "test_t41_each_claim_is_there_right_and_of_now")
@@ -17,6 +24,20 @@ _T42 = unit("tokens", "test_t42_a_confirmation_that_does_not_name_the_peer_is_re
 _T44 = unit("tokens", "test_t44_a_yes_about_another_token_is_no_yes")
 _KEPT = unit("tokens", "test_t44_an_answer_is_kept_at_most_a_minute_never_past_its_end_and_a_no_five_seconds")
 _T46 = unit("tokens", "test_t46_roles_and_purposes_come_from_our_table_and_never_from_the_token_alone")
+_T43 = integration("identity_provider", "test_t43_each_deviation_is_refused")
+_ONCE = integration("identity_provider", "test_t43_what_comes_back_is_taken_once_in_time_by_the_browser_that_left")
+_INJECTED = integration("identity_provider", "test_t43_a_code_of_another_login_is_worth_nothing_here")
+_YES = integration(
+    "identity_provider", "test_t44_a_yes_is_kept_a_minute_at_most_a_no_five_seconds_and_a_revoked_token_ends_with_it"
+)
+_WRONG = integration(
+    "identity_provider", "test_t44_whatever_the_provider_answers_wrongly_is_no_yes_and_is_not_remembered"
+)
+_ROUTES = integration("identity_provider", "test_ff38_every_route_refuses_every_token_that_is_not_for_it")
+_ROTATED = integration(
+    "identity_provider", "test_t40_keys_that_were_rotated_are_found_and_invented_names_cause_no_flood"
+)
+_SILENT = integration("identity_provider", "test_t40_a_withdrawn_key_ends_within_minutes_and_silence_within_the_hour")
 _WEAK_KEYS = unit("tokens", "test_t40_private_small_doubled_and_encryption_keys_do_not_count")
 
 DEFECTS = (
@@ -67,7 +88,7 @@ DEFECTS = (
         _HEADER,
         'return base64.urlsafe_b64encode(data).rstrip(b"=").decode() == part',
         "return bool(data)",
-        unit("tokens", "test_t40_whatever_is_changed_in_a_token_it_is_refused"),
+        unit("tokens", "test_t40_the_same_signature_written_in_another_way_is_another_token"),
     ),
     access(
         "token-key-serves-any-algorithm",
@@ -206,5 +227,147 @@ DEFECTS = (
         "keep_s=min(yes_s, YES_S_MAX, left_s)",
         "keep_s=min(yes_s, YES_S_MAX)",
         _KEPT,
+    ),
+    access(
+        "signin-nonce-not-compared",
+        _SIGNIN,
+        'if not same(text_claim(claims.all, "nonce"), pending.nonce):',
+        'if not text_claim(claims.all, "nonce"):',
+        _T43,
+    ),
+    access(
+        "signin-iss-not-compared",
+        _SIGNIN,
+        'if said.get("iss") != client.issuer:',
+        'if said.get("iss", client.issuer) == "":',
+        _T43,
+    ),
+    access(
+        "signin-iss-may-be-absent",
+        _SIGNIN,
+        'if said.get("iss") != client.issuer:',
+        'if said.get("iss", client.issuer) != client.issuer:',
+        _T43,
+    ),
+    access(
+        "signin-party-not-compared",
+        _SIGNIN,
+        "(party and party != client.client_id)",
+        "(party and not client.client_id)",
+        _T43,
+    ),
+    access(
+        "signin-level-not-demanded",
+        _SIGNIN,
+        'if client.acr and text_claim(claims.all, "acr") != client.acr:',
+        'if client.acr and not text_claim(claims.all, "acr"):',
+        _T43,
+    ),
+    access(
+        "signin-access-token-exchanged",
+        _SIGNIN,
+        '"at_hash" in claims.all and claims.all["at_hash"] != _half_hash',
+        '"at_hash" in claims.all and not _half_hash',
+        _T43,
+    ),
+    access(
+        "signin-userinfo-of-another", _SIGNIN, 'if told.get("sub") != who.subject:', 'if not told.get("sub"):', _T43
+    ),
+    access("signin-other-browser", _SIGNIN, "if not same(browser, pending.browser):", "if not browser:", _ONCE),
+    access("signin-parameter-twice", _SIGNIN, "if len(found) != len(query):", "if len(found) > len(query):", _ONCE),
+    access("signin-never-late", _SIGNIN, "now >= pending.until or not same", "pending.until < 0 or not same", _ONCE),
+    access(
+        "signin-verifier-of-no-login",
+        _SIGNIN,
+        '"code_challenge": challenge(pending.verifier),',
+        '"code_challenge": challenge("v" * 43),',
+        _INJECTED + integration("identity_provider", "test_t43_a_person_signs_in_and_is_who_the_provider_says"),
+    ),
+    access(
+        "signin-state-used-twice",
+        _PARTY,
+        "self._pending.pop(signin.stated_state(query), None)",
+        "self._pending.get(signin.stated_state(query))",
+        _ONCE,
+    ),
+    access(
+        "introspection-outage-is-yes",
+        _CHANNEL,
+        "    if answer.status != 200:\n",
+        "    if answer.status not in {200, 503}:\n",
+        integration(
+            "identity_provider", "test_t44_while_the_provider_is_down_nobody_reads_and_afterwards_everybody_does"
+        )
+        + _WRONG,
+    ),
+    access(
+        "introspection-not-asked",
+        _SERVER,
+        "        if found.vouching is not None:\n",
+        "        if found.vouching is not None and not bearer.needs_introspection:\n",
+        _YES,
+    ),
+    access(
+        "introspection-kept-for-ever",
+        _VOUCHING,
+        "if said is not None and self._clock.monotonic() < until:",
+        "if said is not None and until:",
+        _YES,
+    ),
+    access(
+        "introspection-kept-over-a-logout",
+        _VOUCHING,
+        "if said.keep_s > 0 and self._asked.get(key) is me:",
+        "if said.keep_s > 0 and me is not None:",
+        integration("identity_provider", "test_t44_an_answer_on_its_way_while_the_session_ends_is_not_kept"),
+    ),
+    access(
+        "introspection-logout-forgets-nothing",
+        _VOUCHING,
+        "        self._held.pop(key, None)\n        self._asked.pop(key, None)\n",
+        "        self._asked.pop(key, None)\n",
+        integration("identity_provider", "test_t44_a_token_whose_session_ended_is_asked_about_again_at_once"),
+    ),
+    access(
+        "keys-asked-for-at-every-name",
+        _PUBLISHED,
+        "        if began - self._tried_at < AGAIN_S:\n",
+        "        if began < self._tried_at:\n",
+        _ROTATED,
+    ),
+    access(
+        "keys-never-old",
+        _PUBLISHED,
+        "if self._held is None or self._age_s() >= STALE_S:",
+        "if self._held is None:",
+        _SILENT,
+    ),
+    access(
+        "keys-never-looked-at-again",
+        _PUBLISHED,
+        "if self._held is None or self._age_s() >= REFRESH_S:",
+        "if self._held is None or self._age_s() >= STALE_S:",
+        _SILENT,
+    ),
+    access(
+        "token-door-without-policy",
+        _DOOR,
+        "        if isinstance(judged, Allow):\n",
+        "        if isinstance(judged, Allow | Deny):\n",
+        _ROUTES,
+    ),
+    access(
+        "token-door-without-action",
+        _DOOR,
+        "            else Deny(reason=Reason.NO_RULE)\n",
+        "            else Allow(role=None)\n",
+        _ROUTES,
+    ),
+    access(
+        "token-in-the-log",
+        _DOOR,
+        'token=mark(token) if token else "")',
+        "token=token)",
+        integration("identity_provider", "test_ff39_no_token_secret_or_claim_is_in_logs_or_answers"),
     ),
 )

@@ -1,0 +1,165 @@
+"""Tokens and sign-in in front of HTTP.
+
+``tokened`` asks for a token before every handler of an application and then the one policy; ``SignInPages`` are the
+two addresses of a login at a provider. Who is let in as what account, and the session, belong to whoever is told.
+
+Invariants:
+
+* exactly one ``Authorization`` header counts, of scheme Bearer (RFC 6750 §2.1); a token in an address or a form is
+  never looked at;
+* any failure of the token is 401 with its code (IUA ITI-72), so that ``token-expired`` can be renewed; an issuer that
+  cannot be asked is 503: never a yes;
+* a log line has the code and the mark of a token, never the token.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from gateway.certificates.http import peer_certificate
+from gateway.providers.signin import RelyingParty
+from gateway.providers.tokens import ResourceServer, mark
+from security.errors import Fault, Refused, Unavailable
+from security.gatekeeper import Routes, action_of, denied, resource_of
+from security.policy import Allow, Deny, Reason, Zone, decide
+from security.tokens.bearer import Bearer
+from security.tokens.issuer import refused
+from security.tokens.signin import PENDING_S, Identified
+
+log = structlog.get_logger()
+
+BEARER: Final = web.RequestKey("bearer", Bearer)
+"""Where a handler finds what the token says, to hold its patient and document against what it serves."""
+BROWSER_COOKIE: Final = "poterne-away"
+Admit = Callable[[web.Request, Identified, str], Awaitable[web.StreamResponse]]
+"""Answers for who came back, and the page they wanted: opens the session, or refuses."""
+
+
+def tokened(routes: Routes, *, zone: Zone, server: ResourceServer) -> Middleware:
+    """The middleware that asks for a token, then the policy, before every handler of one application."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.match_info.http_exception is not None:
+            return await handler(request)
+        token = ""
+        try:
+            token = _token(request)
+            bearer = await server.judge(token, peer_certificate(request))
+        except (Refused, Unavailable) as fault:
+            log.warning("token-refused", zone=zone, code=fault.code, token=mark(token) if token else "")
+            return _unauthorised(fault) if isinstance(fault, Refused) else _unavailable(fault)
+        action = action_of(request, routes)
+        judged = (
+            decide(bearer.subject, bearer.purpose, action, resource_of(request), zone)
+            if action
+            else Deny(reason=Reason.NO_RULE)
+        )
+        if isinstance(judged, Allow):
+            request[BEARER] = bearer
+            return await handler(request)
+        log.warning("request-denied", zone=zone, action=action or "", reason=judged.reason, token=mark(token))
+        return denied()
+
+    return middleware
+
+
+def _token(request: web.Request) -> str:
+    stated = request.headers.getall("Authorization", [])
+    if not stated:
+        raise refused("no token is shown", code="token-absent", hint="send it as Authorization: Bearer …")
+    scheme, _, token = stated[0].partition(" ")
+    if len(stated) != 1 or scheme.lower() != "bearer" or not token:
+        raise refused("not one bearer token is shown", code="token-form")
+    return token
+
+
+class SignInPages:
+    """The two addresses of a login, for each provider: one leaves, one comes back. ``prefix``: of the pages;
+    ``admit``: told of who came back; ``turned_away``: answers a login that failed."""
+
+    def __init__(
+        self,
+        parties: Mapping[str, RelyingParty],
+        *,
+        prefix: str,
+        admit: Admit,
+        turned_away: Callable[[web.Request, Fault], Awaitable[web.StreamResponse]],
+    ) -> None:
+        self._parties = parties
+        self._path = f"{prefix}/login"
+        self._admit = admit
+        self._turned_away = turned_away
+
+    async def leave(self, request: web.Request) -> web.StreamResponse:
+        """``GET {prefix}/login/{provider}``: to the provider. The caller has judged ``back``."""
+        departure = self._party(request).begin(request.query.get("back", ""))
+        response = web.Response(status=303, headers={"Location": departure.url, "Cache-Control": "no-store"})
+        response.set_cookie(
+            BROWSER_COOKIE,
+            departure.browser,
+            path=self._path,
+            max_age=int(PENDING_S),
+            httponly=True,
+            secure=request.secure,
+            samesite="Lax",  # the way back is a link from another site
+        )
+        return response
+
+    async def come_back(self, request: web.Request) -> web.StreamResponse:
+        """``GET {prefix}/login/{provider}/back``: the redirect address of that provider."""
+        try:
+            who, back = await self._party(request).finish(
+                list(request.query.items()), request.cookies.get(BROWSER_COOKIE, "")
+            )
+        except (Refused, Unavailable) as fault:
+            log.warning("signin-refused", provider=request.match_info["provider"], code=fault.code)
+            response = await self._turned_away(request, fault)
+        else:
+            response = await self._admit(request, who, back)
+        response.del_cookie(BROWSER_COOKIE, path=self._path)
+        response.headers["Cache-Control"] = "no-store"
+        response.headers["Referrer-Policy"] = "no-referrer"
+        return response
+
+    def _party(self, request: web.Request) -> RelyingParty:
+        party = self._parties.get(request.match_info["provider"])
+        if party is None:
+            raise web.HTTPNotFound
+        return party
+
+
+def _unauthorised(fault: Refused) -> web.Response:
+    error = "insufficient_scope" if fault.code == "token-scope" else "invalid_token"
+    challenge = "Bearer" if fault.code == "token-absent" else f'Bearer error="{error}"'
+    return _problem(fault, 401, "Jeton refusé / Token refused", {"WWW-Authenticate": challenge})
+
+
+def _unavailable(fault: Unavailable) -> web.Response:
+    return _problem(
+        fault, 503, "Fournisseur d'identité injoignable / Identity provider unavailable", {"Retry-After": "5"}
+    )
+
+
+def _problem(fault: Fault, status: int, title: str, headers: Mapping[str, str]) -> web.Response:
+    """A problem document (RFC 9457) of a code and what to do, nothing else."""
+    problem = {
+        "type": f"urn:poterne:problem:{fault.code}",
+        "title": title,
+        "status": status,
+        "code": fault.code,
+        "next": fault.hint,
+        "instance": uuid.uuid4().urn,
+    }
+    return web.json_response(
+        problem,
+        status=status,
+        content_type="application/problem+json",
+        headers={"Cache-Control": "no-store", **headers},
+    )

@@ -1,0 +1,94 @@
+"""What a site may say of an identity provider, and what is said when it is wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.certificates.links import links
+from gateway.settings import ConfigurationError, load
+from tests.unit.configuration import TEXT, write
+
+PSC = """
+[identity_providers.psc]
+issuer = "https://identity.example/realms/care"
+jwks_url = "https://identity.example/keys"
+algorithms = ["PS256"]
+client_id = "poterne"
+ca_file = "ca.pem"
+certificate_file = "cert.pem"
+key_file = "key.pem"
+audience = "https://images.example"
+tenant = "fantome"
+authorization_url = "https://identity.example/authorize"
+token_url = "https://identity.example/token"
+redirect_uri = "https://console.example/login/psc/back"
+
+[identity_providers.psc.revocation]
+crl_urls = ["http://identity.example/ca.crl"]
+"""
+OTHER = PSC.replace("psc", "other")
+
+
+def problems(folder, text: str) -> list[tuple[str, str]]:
+    with pytest.raises(ConfigurationError) as error:
+        load(write(folder, TEXT + text), {})
+    return [(problem.key, problem.reason) for problem in error.value.problems]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("ca.pem", "cert.pem"):
+        (tmp_path / name).write_text("-----BEGIN CERTIFICATE-----")
+    (tmp_path / "key.pem").write_text("-----BEGIN PRIVATE KEY-----")
+    (tmp_path / "key.pem").chmod(0o600)
+    return tmp_path
+
+
+def test_a_provider_is_one_of_the_tls_links(folder):
+    settings = load(write(folder, TEXT + PSC), {})
+    link = links(settings)["identity_providers.psc"]
+    assert (link.side, link.host, link.port, link.pair.kind) == (
+        "client",
+        "identity.example",
+        443,
+        "identity-provider",
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "reason"),
+    [
+        ('["PS256"]', '["HS256"]', "algorithms", "must be one of"),
+        ('["PS256"]', '["none"]', "algorithms", "must be one of"),
+        ('["PS256"]', "[]", "algorithms", "at least one"),
+        ('"https://identity.example/keys"', '"http://identity.example/keys"', "jwks_url", "in clear"),
+        ("client_id", "skew_s = 61\nclient_id", "skew_s", "at most 60"),
+        ("client_id", "introspection_cache_s = 61.0\nclient_id", "introspection_cache_s", "at most 60"),
+        ("client_id", 'binding = "introspection"\nclient_id', "introspection_url", "bearer tokens"),
+        ("client_id", 'binding = "none"\nclient_id', "binding", "must be one of"),
+        ("client_id", 'role = "security-officer"\nclient_id', "role", "must be one of"),
+        ("client_id", 'roles = { x = "operator" }\nclient_id', "roles.x", "must be one of"),
+        ("client_id", 'login_scopes = ["profile"]\nclient_id', "login_scopes", "openid"),
+        ('tenant = "fantome"', 'tenant = "nobody"', "tenant", "no legal entity"),
+        ('token_url = "https://identity.example/token"\n', "", "token_url", "is absent"),
+        ('crl_urls = ["http://identity.example/ca.crl"]', "", "revocation", "which certificates were revoked"),
+        ('certificate_file = "cert.pem"\n', "", "certificate_file", "required"),
+    ],
+)
+def test_ff44_what_would_open_a_provider_too_far_is_refused_by_its_key(folder, old, new, key, reason):
+    found = problems(folder, PSC.replace(old, new, 1))
+    assert any(where == f"identity_providers.psc.{key}" and reason in why for where, why in found), found
+
+
+def test_t43_two_providers_share_neither_issuer_nor_redirect_address(folder):
+    assert problems(folder, PSC + OTHER.replace("/login/other/", "/login/psc/")) == [
+        ("identity_providers.other.issuer", "is that of identity_providers.psc.issuer"),
+        ("identity_providers.other.redirect_uri", "is that of identity_providers.psc.redirect_uri"),
+    ]
+
+
+def test_a_provider_good_for_nothing_is_said_to_be(folder):
+    idle = PSC.replace('audience = "https://images.example"\n', "").replace(
+        'authorization_url = "https://identity.example/authorize"\n', ""
+    )
+    assert [key for key, _ in problems(folder, idle)] == ["identity_providers.psc.audience"]
