@@ -109,6 +109,7 @@ def _calls(settings: Settings) -> Iterator[Flow]:
         addresses = {index.registry_url, index.repository_url} if isinstance(index, IndexXds) else {index.address}
         for url in sorted(addresses):
             yield _to_url(Zone.PEERS, url, protocol, proof, f"tenants.{name}.index")
+    yield from _providers(settings)
     if settings.store is not None and settings.store.postgres is not None:
         database = settings.store.postgres
         if not database.host.startswith("/"):
@@ -134,6 +135,14 @@ def _calls(settings: Settings) -> Iterator[Flow]:
         )
     if hook := settings.alerts.webhook:
         yield _to_url(Zone.OPS, hook.url, "webhook", "HMAC" if hook.secret_file else "none", "alerts.webhook")
+
+
+def _providers(settings: Settings) -> Iterator[Flow]:
+    for name, provider in settings.identity_providers.items():
+        proof = "client certificate" + (", secret" if provider.client_secret_file else "")
+        urls = (provider.jwks_url, provider.introspection_url, provider.token_url, provider.userinfo_url)
+        for place in sorted({urlsplit(url).netloc for url in urls if url}):
+            yield _to_url(Zone.OPS, f"https://{place}", "OAuth, OpenID Connect", proof, f"identity_providers.{name}")
 
 
 def _pacs(pacs: PacsSettings, key: str) -> Flow:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.certificates.links import links
+from gateway.flows import flows
 from gateway.settings import ConfigurationError, load
 from tests.unit.configuration import TEXT, write
 
@@ -92,3 +93,16 @@ def test_a_provider_good_for_nothing_is_said_to_be(folder):
         'authorization_url = "https://identity.example/authorize"\n', ""
     )
     assert [key for key, _ in problems(folder, idle)] == ["identity_providers.psc.audience"]
+
+
+def test_a_provider_is_in_the_flow_matrix_once_for_each_place(folder):
+    settings = load(
+        write(folder, TEXT + PSC.replace("identity.example/token", "back.identity.example:8443/token")), {}
+    )
+    found = [
+        (flow.to, flow.port, flow.authentication) for flow in flows(settings) if "identity_providers" in flow.key
+    ]
+    assert found == [
+        ("back.identity.example", 8443, "client certificate"),
+        ("identity.example", 443, "client certificate"),
+    ]
