@@ -246,6 +246,14 @@ def _call(settings: Settings, link: Link) -> Call | None:
             return "C-FIND"
 
         return ask_pacs
+    if link.pair.kind == "identity-provider":
+        from gateway.providers.channel import Channel
+
+        async def ask_provider(context: ssl.SSLContext) -> str:
+            await Channel(settings.identity_providers[tenant], context).keyring()
+            return "JWKS"
+
+        return ask_provider
     return None
 
 

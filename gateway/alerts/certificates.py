@@ -33,4 +33,5 @@ def certificate_files(section: Section, at: str = "") -> Iterator[tuple[str, Pat
             yield from certificate_files(value, f"{key}.")
         elif isinstance(value, Mapping):
             for inner, table in value.items():
-                yield from certificate_files(table, f"{key}.{inner}.")
+                if isinstance(table, Section):
+                    yield from certificate_files(table, f"{key}.{inner}.")

@@ -17,6 +17,8 @@ from aiohttp import web
 from authlib.integrations.requests_client import OAuth2Session
 from requests import Session
 
+from gateway.certificates.links import links
+from gateway.certs import _call
 from gateway.doctor.context import Context
 from gateway.doctor.providers import provider as probe
 from gateway.lab.jws import LabKey
@@ -487,6 +489,16 @@ async def test_doctor_asks_each_provider_for_its_keys(place, tmp_path, monkeypat
         ("failed", "", "provider-answer: the identity provider's answer cannot be used (HTTP 503)"),
         ("failed", "", ""),
     ]
+
+
+async def test_ff40_a_new_pair_is_rehearsed_by_a_real_question_to_the_provider(place):
+    settings = Settings(identity_providers={"psc": place.settings()})
+    call = _call(settings, links(settings)["identity_providers.psc"])
+    assert call is not None
+    assert await call(place.tls(place.settings())) == "JWKS"
+    place.provider.switches = {Switch.KEYS_DOWN}
+    with pytest.raises(Unavailable):
+        await call(place.tls(place.settings()))
 
 
 # ── others' libraries ───────────────────────────────────────────────────────────────────────────────────────────

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.alerts.certificates import certificate_files
 from gateway.certificates.links import links
 from gateway.flows import flows
 from gateway.settings import ConfigurationError, load
@@ -54,6 +55,13 @@ def test_a_provider_is_one_of_the_tls_links(folder):
         443,
         "identity-provider",
     )
+
+
+def test_its_certificate_is_watched_beside_tables_that_hold_no_section(folder):
+    settings = load(
+        write(folder, TEXT + PSC.replace("tenant =", 'roles = { "urn:roles|doctor" = "radiologist" }\ntenant =')), {}
+    )
+    assert ("identity_providers.psc.certificate_file", folder / "cert.pem") in certificate_files(settings)
 
 
 @pytest.mark.parametrize(
