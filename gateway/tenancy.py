@@ -182,7 +182,6 @@ def _reconciler(
         store=ground.store,
         ledger=ground.ledger,
         sources=sources,
-        proven=frozenset(name for name, pacs in settings.pacs.items() if pacs.control_study),
         index=client,
         search=client,
         clock=ground.clock,

@@ -57,7 +57,8 @@ REFUSED = (
 )
 """Advice for an exam that stopped at a refusal that has none of its own."""
 
-_MENDED = ("pacs-unauthorised", "pacs-refused", "pacs-control-missing", "index-tls-refused", "index-certificate-",
+_MENDED = ("pacs-unauthorised", "pacs-refused", "pacs-control-missing", "pacs-witness-missing", "pacs-unproven",
+           "index-tls-refused", "index-certificate-",
            "index-name-not-found", "sign-")  # fmt: skip
 """Waiting exams that will not go on unless somebody mends something."""
 _COMPARED = frozenset(

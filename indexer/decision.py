@@ -6,8 +6,9 @@ Invariants:
   a job of the lane settles (asked step by step, ``Do.ASK`` names who is next); both read the same rows;
 * the first row that holds decides: what takes an exam out of the index stands before everything that would keep or
   publish it (I10);
-* nothing is withdrawn on a silence: only ``Pacs.ABSENT``, a clean answer, counts, once when somebody announced the
-  end of the exam, else twice at least ``ABSENCE_APART`` apart (FF-54, design §4);
+* nothing is withdrawn on a silence: only ``Pacs.ABSENT`` counts, a clean answer of PACS that each proved that they
+  still find what they hold, once when somebody announced the end of the exam, else twice at least ``ABSENCE_APART``
+  apart (FF-54, design §4);
 * a replacement follows only an entry that the index shows as approved now; where it shows none of ours the exam is
   published as new (FF-22); the same content is nothing to do (I6).
 
@@ -67,11 +68,12 @@ ENDING = ANNOUNCING | {Arrival.IMAGES_UNAVAILABLE}
 
 
 class Pacs(StrEnum):
-    """What the PACS of the tenant say together."""
+    """What the PACS of the tenant say together. Of an exam that was never shown, no absence need be proven."""
 
     UNASKED = "unasked"
     FOUND = "found"
     ABSENT = "absent"
+    UNPROVEN = "unproven"  # absent, by a PACS that nothing lets prove itself
     UNKNOWN = "unknown"
     DISAGREE = "disagree"
     REJECTED = "rejected"  # they hold it, and nothing of it that a manifest may list
@@ -258,6 +260,18 @@ IMAGES: tuple[Row, ...] = (
         reason="exam-ended",
         words="the end of the exam was announced, and the PACS holds nothing of it",
         when=lambda f, _: f.pacs is Pacs.ABSENT and f.may_be_shown and f.is_announced,
+    ),
+    Row(
+        do=Do.WAIT,
+        reason="pacs-unproven",
+        words="the end of the exam was announced, and nothing lets the PACS prove that it still finds what it holds",
+        when=lambda f, _: f.pacs is Pacs.UNPROVEN and f.is_announced,
+    ),
+    Row(
+        do=Do.HOLD,
+        reason="pacs-unproven",
+        words="the PACS holds nothing of a study that is in the index, and nothing lets it prove that it is whole",
+        when=lambda f, _: f.pacs is Pacs.UNPROVEN,
     ),
     Row(
         do=Do.HOLD,

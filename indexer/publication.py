@@ -40,6 +40,7 @@ from indexer import (
     standing,
     waiting,
     withdrawal,
+    witness,
 )
 from indexer.assemble import Site, assemble
 from indexer.consent import Consents
@@ -176,11 +177,14 @@ class Publication:
             stopped = self._stopping(job, known, said)
             over = partial(sightings.decided, tenant=job.tenant, study=job.lane)  # a later wait is a new one
             return replace(stopped, effects=_all(stopped.effects, over))
-        asked = await questions.ask(self._trial if known.is_trial else self._sources, study_uid, self._clock)
+        sources = self._trial if known.is_trial else self._sources
+        asked = await questions.ask(sources, study_uid, self._clock)
         note = partial(questions.note, tenant=job.tenant, study=job.lane, asked=asked, now=self._clock.now())
-        answered = await self._told(
-            job, known, facts, questions.combine([(one.pacs, one.answer) for one in asked]), asked_at
-        )
+        answer = questions.combine([(one.pacs, one.answer) for one in asked])
+        if facts.may_be_shown and isinstance(answer, Absent) and not answer.is_proven:
+            proved = await witness.proved(asked, sources, store=self._store, tenant=job.tenant, study=study_uid)
+            answer = questions.combine(proved)
+        answered = await self._told(job, known, facts, answer, asked_at)
         return replace(answered, effects=_all(note, answered.effects))
 
     async def _told(
@@ -191,8 +195,9 @@ class Publication:
         match answer:
             case Unknown(reason=reason, detail=detail):
                 facts = replace(facts, pacs=Pacs.UNKNOWN, pacs_reason=f"pacs-{reason}")
-            case Absent(evidence=detail):
-                facts = replace(facts, pacs=Pacs.ABSENT)
+            case Absent(evidence=detail, is_proven=is_proven):
+                counts = is_proven or not facts.may_be_shown
+                facts = replace(facts, pacs=Pacs.ABSENT if counts else Pacs.UNPROVEN)
             case Disagreeing(names=names):
                 facts, detail = replace(facts, pacs=Pacs.DISAGREE), f"{' and '.join(names)} hold different studies"
             case Found(study=study):
@@ -235,7 +240,7 @@ class Publication:
         )
 
     def _without_images(self, job: Job, known: Known, said: Decision, facts: Facts, detail: str) -> Answer:
-        """The PACS gave nothing to publish. A clean absence of what is in the index is remembered: the second one
+        """The PACS gave nothing to publish. A proven absence of what is in the index is remembered: the second one
         counts (FF-54)."""
         now = self._clock.now()
         is_waiting = said.do is Do.WAIT

@@ -68,7 +68,8 @@ async def ask(sources: Sequence[StudySource], study: Uid, clock: Clock) -> list[
 
 def combine(answers: Sequence[tuple[str, StudyAnswer]]) -> StudyAnswer | Disagreeing:
     """One answer from every PACS of the tenant. Only clean answers count, and those that hold the study must hold
-    the same: a part of a study, or another patient's, is never published because one PACS was silent."""
+    the same: a part of a study, or another patient's, is never published because one PACS was silent. An absence is
+    proven when every PACS proved its own."""
     unknown = [(name, answer) for name, answer in answers if isinstance(answer, Unknown)]
     if unknown:
         name, first = unknown[0]
@@ -78,7 +79,11 @@ def combine(answers: Sequence[tuple[str, StudyAnswer]]) -> StudyAnswer | Disagre
         return Disagreeing(names=tuple(name for name, _ in found))
     if found:
         return found[0][1]
-    return Absent(evidence="; ".join(f"{name}: {a.evidence}" for name, a in answers if isinstance(a, Absent)))
+    absent = [(name, answer) for name, answer in answers if isinstance(answer, Absent)]
+    return Absent(
+        evidence="; ".join(f"{name}: {answer.evidence}" for name, answer in absent),
+        is_proven=bool(absent) and all(answer.is_proven for _, answer in absent),
+    )
 
 
 def note(tx: Tx, tenant: str, study: str, asked: Sequence[Asked], *, now: datetime) -> None:

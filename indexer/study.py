@@ -110,9 +110,11 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Absent:
-    """The PACS is alive and has no such study. ``evidence``: how that was established."""
+    """The PACS is alive and has no such study. ``evidence``: how that was established; ``is_proven``: in the same
+    exchange it found a study that it is known to hold, so that it is no emptied or restored one (FF-54)."""
 
     evidence: str
+    is_proven: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

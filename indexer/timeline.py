@@ -128,6 +128,12 @@ MISSING: dict[str, str] = {
     " the exam is withdrawn if it is still not there",
     "pacs-absent-many": "many exams vanished from the PACS at once, and nothing is withdrawn for that: look whether"
     " it was emptied or restored; once it holds them again, try again; take out by hand what is really gone",
+    "pacs-unproven": "the PACS holds nothing of an exam that is in the index, and nothing proves that it was not"
+    " emptied or restored: it has no control_study, and no other exam of the index was found in it; look there, then"
+    " take the exam out by hand, or try again once it is back; name a control_study",
+    "pacs-witness-missing": "the PACS holds nothing of an exam that is in the index, nor of the one it held most"
+    " recently: it may have been emptied or restored; where both are really gone, take one out by hand;"
+    f" {_AGAIN}",
     "all-rejected": "every image that the PACS holds of the exam was rejected by a note: it is published once other"
     f" images come; if a note was wrong, see hiding_titles under [tenants.<name>.dicom]; {_AGAIN}",
     "entry-deprecated-by-others": "somebody else deprecated our entry; ask the index who, then decide",

@@ -243,7 +243,7 @@ class TrialSource:
         """``Found`` for a trial exam, ``Absent`` for every other."""
         stated = await self._store.read(lambda tx: self._stated(tx, study))
         if stated is None:
-            return Absent(evidence="not a trial exam")
+            return Absent(evidence="not a trial exam", is_proven=True)
         return Found(study=_invented(study, stated.report, self._plan.timezone))
 
     def _stated(self, tx: ReadTx, study: Uid) -> StatedReport | None:

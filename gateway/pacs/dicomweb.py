@@ -144,7 +144,9 @@ class _Search:
         """
         if self._page(f"/studies/{study}/series?limit=1"):
             raise Inconclusive("changing", "the peer has no such study, yet series of it")
-        return Absent(evidence=f"search of the study: empty; search of its series: empty{self.check_whole()}")
+        proof = self.check_whole()
+        evidence = f"search of the study: empty; search of its series: empty{proof}"
+        return Absent(evidence=evidence, is_proven=bool(proof))
 
     def check_whole(self) -> str:
         """The control study, when one is configured, is there; says so as evidence.

@@ -239,7 +239,7 @@ class _Question:
         known = self.rows("STUDY", ("StudyInstanceUID",), StudyInstanceUID=control)
         if [row["StudyInstanceUID"].value for row in known] != [control]:
             raise Inconclusive("control-missing", "the peer lacks its control study too: its database is not whole")
-        return Absent(evidence=f"{evidence}; control study: found")
+        return Absent(evidence=f"{evidence}; control study: found", is_proven=True)
 
 
 class _Socket(AssociationSocket):

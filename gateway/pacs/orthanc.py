@@ -90,7 +90,7 @@ class OrthancSource(PacsSource):
             return Absent(evidence=evidence)
         if len(orthanc.lookup_study(self._peer.control)) != 1:
             raise Inconclusive("control-missing", "the peer lacks its control study too: its database is not whole")
-        return Absent(evidence=f"{evidence}; control study: found")
+        return Absent(evidence=f"{evidence}; control study: found", is_proven=True)
 
 
 class OrthancClient:

@@ -115,7 +115,7 @@ class Picture:
 
 
 class Lookout:
-    """Looks at the exams of one tenant. ``proven``: PACS with a control study, whose absences count."""
+    """Looks at the exams of one tenant."""
 
     def __init__(
         self,
@@ -124,7 +124,6 @@ class Lookout:
         store: Store,
         ledger: Ledger,
         sources: Sequence[StudySource],
-        proven: frozenset[str],
         index: NationalIndex,
         search: IndexSearch,
         clock: Clock,
@@ -134,7 +133,6 @@ class Lookout:
         self.ledger = ledger
         self.clock = clock
         self._sources = sources
-        self._proven = proven
         self._index = index
         self._search = search
         self._consents = Consents(ledger)
@@ -224,9 +222,8 @@ class Lookout:
                 return Pacs.UNKNOWN, None, ""
             case Disagreeing():
                 return Pacs.CONTRADICTED, None, ""
-            case Absent():
-                is_proof = {source.name for source in self._sources} <= self._proven
-                return Pacs.ABSENT if is_proof else Pacs.UNPROVEN, None, ""
+            case Absent(is_proven=is_proven):
+                return Pacs.ABSENT if is_proven else Pacs.UNPROVEN, None, ""
             case Found(study=held):
                 listed = rejections.shown(held, ours.rejected, self.policy.hiding)
                 if listed is None:  # what it holds may be listed by nobody: as if it held nothing

@@ -25,7 +25,7 @@ from indexer.timeline import ExamState, deciding_job, exam_state
 from tests.fixtures.rejections import TITLES, note
 from tests.integration.test_dimse_senders import need
 from tests.support.imaging import ImagingDoor, imaged, imaging_door, named
-from tests.support.pacs import dimse_peer, lab_pacs, new_uid, orthanc, orthanc_peer, source_of
+from tests.support.pacs import control_in, dimse_peer, lab_pacs, new_uid, orthanc, orthanc_peer, source_of
 from tests.support.world import TENANT, World, world
 
 __all__ = ["lab_pacs", "orthanc"]
@@ -134,7 +134,7 @@ def _key_object(image: bytes) -> bytes:
 async def scene(tmp_path: Path, lab_pacs: LabPacs, request: pytest.FixtureRequest) -> AsyncIterator[Scene]:
     """A parameter says whether the index takes new metadata of an entry (ITI-57)."""
     updates = getattr(request, "param", False)
-    source = source_of(dimse_peer(port=lab_pacs.port, called_aet=lab_pacs.aet))
+    source = source_of(dimse_peer(port=lab_pacs.port, called_aet=lab_pacs.aet, control=control_in(lab_pacs)))
     async with (
         world(tmp_path, source=source, updates_metadata=updates) as w,
         await serve_mllp("127.0.0.1", 0, w.intake.handle) as door,
@@ -355,7 +355,7 @@ async def test_w_a_cancelled_order_lets_a_real_pacs_decide(
     one = exam(24, studies=(new_uid(),), document_id=f"{new_uid()}")
     made = imaged(one, instances=2)
     orthanc.load(stored.data for stored in made.objects)
-    source = source_of(orthanc_peer(orthanc))
+    source = source_of(orthanc_peer(orthanc, control=control_in(orthanc)))
     async with (
         world(tmp_path, source=source) as w,
         await serve_mllp("127.0.0.1", 0, w.intake.handle) as door,
@@ -382,7 +382,7 @@ async def test_u_notes_and_objects_by_the_wire_beside_a_real_pacs(tmp_path: Path
     one = exam(21, studies=(new_uid(),), document_id=f"{new_uid()}")
     made = imaged(one)
     orthanc.load(stored.data for stored in made.objects)
-    source = source_of(orthanc_peer(orthanc))
+    source = source_of(orthanc_peer(orthanc, control=control_in(orthanc)))
     async with world(tmp_path, source=source) as w, imaging_door(w, tmp_path, sources=[source]) as door:
         await w.report(one)
         await w.settle()

@@ -52,7 +52,6 @@ async def main(database: Path, index: str, seconds: float) -> None:
         store=store,
         ledger=Ledger(vault),
         sources=[pacs],
-        proven=frozenset({"main"}),
         index=client,
         search=client,
         clock=clock,

@@ -23,7 +23,7 @@ from security.identity import Uid
 from security.store.place import PostgresPlace
 from tests.fixtures.rejections import CT, KO, TITLES, ended, note, notice, step
 from tests.support.imaging import AET, IAN, MPPS, NOTES, ImagingDoor, imaged, imaging_door, named
-from tests.support.pacs import dimse_peer, lab_pacs, source_of
+from tests.support.pacs import control_in, dimse_peer, lab_pacs, source_of
 from tests.support.world import TENANT, world
 
 __all__ = ["lab_pacs"]
@@ -33,7 +33,7 @@ STUDY = EXAM.studies[0]
 
 @pytest.fixture
 async def d(tmp_path: Path, lab_pacs: LabPacs) -> AsyncIterator[ImagingDoor]:
-    source = source_of(dimse_peer(port=lab_pacs.port, called_aet=lab_pacs.aet))
+    source = source_of(dimse_peer(port=lab_pacs.port, called_aet=lab_pacs.aet, control=control_in(lab_pacs)))
     async with world(tmp_path, source=source) as w, imaging_door(w, tmp_path, sources=[source]) as opened:
         yield opened
     await source.close()
@@ -565,7 +565,7 @@ async def test_the_same_bytes_again_are_one_telling_also_after_a_restart(tmp_pat
 
 async def test_objects_of_an_unknown_exam_are_kept_and_nothing_else_happens(tmp_path: Path) -> None:
     async with world(tmp_path) as w, imaging_door(w, tmp_path) as d:
-        w.pacs.answer = Absent(evidence="no match, echo answered")
+        w.pacs.answer = Absent(evidence="no match, control found", is_proven=True)
         await d.store(imaged(EXAM).objects)
         await d.empty()
         assert await w.jobs_of(STUDY) == []
@@ -639,7 +639,7 @@ async def test_f01_a_crash_between_row_and_file_lets_the_object_be_looked_for_ag
         async with imaging_door(w, tmp_path) as d:
             (row,) = await d.rows()
             assert (row["keeping"], row["peer"]) == ("stored", "pacs")
-            w.pacs.answer = Absent(evidence="no match, echo answered")
+            w.pacs.answer = Absent(evidence="no match, control found", is_proven=True)
             await d.empty()
             assert len(await d.files()) == 1
             w.pacs.answer = found_in_pacs(objects)
@@ -664,7 +664,7 @@ async def test_a_silent_pacs_is_asked_for_one_study_at_a_look_and_every_exam_is_
         assert w.pacs.asked == 1
         rows = await w.store.read(lambda tx: tx.rows("SELECT told FROM received_study"))
         assert [row["told"] for row in rows] == [1, 1, 1]
-        w.pacs.answer = Absent(evidence="no match, echo answered")
+        w.pacs.answer = Absent(evidence="no match, control found", is_proven=True)
         await d.empty()
         assert w.pacs.asked == 4
 

@@ -267,7 +267,7 @@ async def test_ff54_no_outage_is_ever_read_as_a_deletion(w: World, reason: str) 
 
 async def test_ff54_unannounced_two_clean_absences_an_hour_apart_withdraw_and_one_does_not(w: World) -> None:
     await publish(w)
-    w.pacs.answer = Absent(evidence="no match, echo answered")
+    w.pacs.answer = Absent(evidence="no match, control found", is_proven=True)
     await look(w)
     assert await stands(w) == (ExamState.WAITING, "pacs-absent-once")
     w.clock.advance(3000)
@@ -281,12 +281,12 @@ async def test_ff54_unannounced_two_clean_absences_an_hour_apart_withdraw_and_on
 
 async def test_ff54_an_exam_seen_in_between_begins_anew(w: World) -> None:
     await publish(w)
-    w.pacs.answer = Absent(evidence="no match, echo answered")
+    w.pacs.answer = Absent(evidence="no match, control found", is_proven=True)
     await look(w)
     w.pacs.answer = None
     w.clock.advance(1800)
     await look(w)
-    w.pacs.answer = Absent(evidence="no match, echo answered")
+    w.pacs.answer = Absent(evidence="no match, control found", is_proven=True)
     w.clock.advance(1900)
     await look(w)
     assert await approved(w) == 1
@@ -305,7 +305,7 @@ async def test_ff54_many_exams_gone_at_once_are_shown_to_a_person(w: World) -> N
             presence.lacks(tx, TENANT, f"1.2.3.{number}", now=w.clock.now())
 
     await w.store.write(others)
-    w.pacs.answer = Absent(evidence="no match, echo answered")
+    w.pacs.answer = Absent(evidence="no match, control found", is_proven=True)
     await look(w)
     w.clock.advance(7200)
     await look(w)

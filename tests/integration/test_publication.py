@@ -646,6 +646,12 @@ def test_two_pacs_that_disagree_hold_and_a_silent_one_is_waited_for() -> None:
     assert combine([("main", Absent(evidence="a")), ("archive", Found(study=one))]) == Found(study=one)
 
 
+def test_ff54_an_absence_is_proven_when_every_pacs_proved_its_own() -> None:
+    alone, proven = Absent(evidence="a"), Absent(evidence="b", is_proven=True)
+    assert combine([("main", proven), ("archive", proven)]) == Absent(evidence="main: b; archive: b", is_proven=True)
+    assert combine([("main", alone), ("archive", proven)]) == Absent(evidence="main: a; archive: b")
+
+
 async def test_a_repeat_with_a_new_time_stamp_is_answered_like_the_first(w: World) -> None:
     await w.report(EXAM, control_id="ONE")
     assert "MSA|AA|ONE" in await w.report(EXAM, control_id="ONE", sent_at="20260108113000+0100")

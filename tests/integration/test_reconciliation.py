@@ -159,7 +159,8 @@ async def test_ff54_an_absence_between_two_silences_is_remembered_and_still_need
 async def test_an_absence_from_a_pacs_without_control_study_proves_nothing(w: World) -> None:
     await publish(w)
     del w.pacs.studies[STUDY]
-    reconciler = reconciler_of(w, proven=())
+    w.pacs.is_proven = False
+    reconciler = reconciler_of(w)
     for _ in range(2):
         assert (await reconciler.run(None)).counts["pacs-unproven"] == 1
         w.clock.advance(2 * HOUR)

@@ -21,6 +21,7 @@ from gateway.pacs.dicomweb import DicomWebPeer, DicomWebSource
 from gateway.pacs.dimse import DimsePeer, DimseSource
 from gateway.pacs.orthanc import OrthancPeer, OrthancSource
 from gateway.pacs.source import PacsSource
+from security.identity import Uid
 
 
 def need_orthanc() -> None:
@@ -53,6 +54,14 @@ def invented(**changes: str) -> LabStudy:
         "referring_physician": "MÉDECIN^Noëlle",
     }
     return LabStudy(**(facts | changes))
+
+
+def control_in(pacs: LabPacs | OrthancProcess) -> Uid:
+    """A study that this PACS holds from now on and that proves its absences (``control_study``)."""
+    control = invented()
+    control.add_series("CT", instances=1)
+    pacs.load(made.data for made in control.objects)
+    return control.uid
 
 
 def dimse_peer(*, port: int, called_aet: str, **changes: object) -> DimsePeer:

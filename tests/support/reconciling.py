@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import date
@@ -46,21 +46,20 @@ class Calendar:
         return tuple(ListedStudy(uid=study.uid, time=study.time) for study in listed)
 
 
-def lookout_of(w: World, *, proven: Sequence[str] = ("main",)) -> Lookout:
+def lookout_of(w: World) -> Lookout:
     return Lookout(
         policy=w.policy,
         store=w.store,
         ledger=w.ledger,
         sources=[w.pacs],
-        proven=frozenset(proven),
         index=w.client,
         search=w.client,
         clock=w.clock,
     )
 
 
-def reconciler_of(w: World, *, bounds: Bounds | None = None, proven: Sequence[str] = ("main",)) -> Reconciler:
-    made = Reconciler(lookout_of(w, proven=proven), [Calendar(w.pacs)], bounds or Bounds(share_max=1.0))
+def reconciler_of(w: World, *, bounds: Bounds | None = None) -> Reconciler:
+    made = Reconciler(lookout_of(w), [Calendar(w.pacs)], bounds or Bounds(share_max=1.0))
     kinds = kinds_of(w.policy, w.store, w.ledger, sources=[w.pacs], index=w.client, clock=w.clock)
     w.engine = Engine(
         w.store,

@@ -50,19 +50,21 @@ CT = Uid("1.2.840.10008.5.1.4.1.1.2")
 
 @dataclass
 class MemoryPacs:
-    """A PACS that holds frozen studies. ``answer``: said instead of the truth, when set."""
+    """A PACS that holds frozen studies. ``answer``: said instead of the truth, when set; ``is_proven``: it has a control
+    study, and finds it."""
 
     name: str = "main"
     studies: dict[str, Study] = field(default_factory=dict)
     answer: StudyAnswer | None = None
     asked: int = 0
+    is_proven: bool = True
 
     async def find(self, study: Uid) -> StudyAnswer:
         self.asked += 1
         if self.answer is not None:
             return self.answer
         held = self.studies.get(study)
-        return Found(study=held) if held else Absent(evidence="no match, echo answered")
+        return Found(study=held) if held else Absent(evidence="no match", is_proven=self.is_proven)
 
     def hold(self, exam: LabExam, *, instances: int = 3, **patient: str) -> Study:
         """Hold what the modality would have stored for the first study of ``exam``."""

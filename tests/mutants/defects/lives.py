@@ -11,11 +11,63 @@ _PRESENCE = "indexer/presence.py"
 _PUBLICATION = "indexer/publication.py"
 _LIFE = "lifecycle"
 
+_WITNESS = "indexer/witness.py"
+_ABSENCE = "absence"
 _REVISION = "indexer/revision.py"
 _HIDING = "indexer/hiding.py"
 _REVISED = "revision"
 
 DEFECTS = (
+    loss(
+        "absence-without-witness-believed",
+        _PUBLICATION,
+        "counts = is_proven or not facts.may_be_shown",
+        "counts = True",
+        integration(_ABSENCE, "test_ff54_the_only_exam_is_never_withdrawn_but_by_a_person"),
+    ),
+    loss(
+        "missing-witness-proves",
+        _WITNESS,
+        "            case Absent():\n                return pacs, Unknown(",
+        "            case Absent():\n                return pacs, replace(answer, is_proven=True)\n"
+        "                return pacs, Unknown(",
+        integration(_ABSENCE, "test_ff54_an_emptied_pacs_makes_every_exam_wait_and_none_leaves"),
+    ),
+    loss(
+        "silent-witness-proves",
+        _WITNESS,
+        "return pacs, unknown",
+        "return pacs, replace(answer, is_proven=not unknown.reason == '')",
+        integration(_ABSENCE, "test_ff54_a_witness_that_cannot_be_asked_for_proves_nothing"),
+    ),
+    loss(
+        "oldest-exam-is-the-witness",
+        _WITNESS,
+        "ORDER BY a.last_at DESC, a.answer_id DESC LIMIT 1",
+        "ORDER BY a.last_at, a.answer_id LIMIT 1",
+        integration(_ABSENCE, "test_ff54_a_pacs_restored_from_a_copy_finds_the_old_exams_and_is_not_believed"),
+    ),
+    loss(
+        "witness-of-another-pacs",
+        _WITNESS,
+        "a.tenant = :tenant AND a.pacs = :pacs AND",
+        "a.tenant = :tenant AND :pacs = :pacs AND",
+        integration(_ABSENCE, "test_the_witness_is_the_other_exam_of_the_index_that_this_pacs_held_most_recently"),
+    ),
+    loss(
+        "announced-end-needs-no-proof",
+        _DECISION,
+        '        do=Do.WAIT,\n        reason="pacs-unproven",',
+        '        do=Do.WITHDRAW,\n        reason="pacs-unproven",',
+        integration(_ABSENCE, "test_ff54_an_announced_end_waits_for_a_pacs_that_proves_itself"),
+    ),
+    loss(
+        "one-proof-counts-for-every-pacs",
+        "indexer/questions.py",
+        "is_proven=bool(absent) and all(answer.is_proven for _, answer in absent)",
+        "is_proven=bool(absent) and any(answer.is_proven for _, answer in absent)",
+        integration("publication", "test_ff54_an_absence_is_proven_when_every_pacs_proved_its_own"),
+    ),
     loss(
         "metadata-updated-though-the-images-differ",
         _REVISION,

@@ -28,8 +28,8 @@ DEFECTS = (
     loss(
         "absence-without-control-believed",
         _LOOK,
-        "is_proof = {source.name for source in self._sources} <= self._proven",
-        "is_proof = True",
+        "return Pacs.ABSENT if is_proven else Pacs.UNPROVEN",
+        "return Pacs.ABSENT if is_proven else Pacs.ABSENT",
         integration("reconciliation", "test_an_absence_from_a_pacs_without_control_study_proves_nothing"),
     ),
     loss(
