@@ -86,12 +86,14 @@ class Evidence:
 class Published:
     """The newest version a query showed in the index. ``content_hash``: as its metadata stand now; ``told``: what we
     told of whom it is hidden from since the index last confirmed a request of ours; ``shown``: what it showed then;
-    None where that was not recorded. ``outline``: of an imported one (``manifest.outline``)."""
+    None where that was not recorded. ``outline``: of an imported one (``manifest.outline``). ``job_id``: of the job
+    that made it, 0 for one that was adopted or imported."""
 
     version: int
     unique_id: str
     entry_uuid: str
     content_hash: str
+    job_id: int
     outline: str = ""
     document_hash: str = ""
     told: Marks | None = None
@@ -766,7 +768,7 @@ class Ledger:
         """The newest version the index was seen to hold, or None: also when that one was withdrawn, because what it
         had replaced is no predecessor either."""
         row = tx.row(
-            "SELECT e.version, e.unique_id, e.entry_uuid, e.status, e.shown, m.document_hash, m.outline,"
+            "SELECT e.version, e.unique_id, e.entry_uuid, e.status, e.shown, m.document_hash, m.outline, m.job_id,"
             " COALESCE(e.content_hash, m.content_hash) AS content_hash, COALESCE(e.told, m.marks) AS told"
             " FROM entry e JOIN manifest m"
             " ON m.tenant = e.tenant AND m.study_uid = e.study_uid AND m.version = e.version"
@@ -781,6 +783,7 @@ class Ledger:
             unique_id=row["unique_id"],
             entry_uuid=row["entry_uuid"],
             content_hash=row["content_hash"],
+            job_id=row["job_id"],
             outline=row["outline"],
             document_hash=row["document_hash"],
             told=self._told(tx, tenant, study, row),

@@ -367,8 +367,8 @@ class Publication:
             hidden = hiding.hidden_further(content.context, target(found, content.own))
             return _Predecessor(entry_uuid=found.entry.entry_uuid, context=hidden, effects=learn)
         answer = replace(self._stopping(job, known, said), effects=learn)
-        if said.reason == "already-indexed" and isinstance(found, standing.Shown) and found.known.outline:
-            return replace(answer, event=Event.FOUND)  # of an imported exam no job has said so yet
+        if said.reason == "already-indexed" and isinstance(found, standing.Shown) and not found.known.job_id:
+            return replace(answer, event=Event.FOUND)  # it was adopted or imported: no job has said so yet
         return answer
 
     def _learn(

@@ -12,11 +12,12 @@ import pytest
 
 from gateway.lab.index import Fault, Switch
 from gateway.lab.ris import LabExam
-from indexer import withdrawal
+from indexer import exams, withdrawal
 from indexer.reconciliation import rows
 from indexer.reconciliation.round import Bounds, Reconciler, Report
 from indexer.reconciliation.rows import Window
 from indexer.study import Unknown
+from indexer.timeline import ExamState
 from security.identity import Uid
 from security.outbox.port import JobClass
 from security.outbox.states import State
@@ -350,7 +351,9 @@ async def test_f22_an_exam_that_the_backup_never_knew_is_adopted_when_its_report
         assert (await reconciler.run(window)).counts["without-report"] == 1
         await again.report(EXAM)
         await again.settle()
-        assert (await again.last(STUDY)).reason == "already-indexed"
+        assert (await again.last(STUDY)).state is State.PUBLISHED
+        listed = await again.store.read(lambda tx: exams.find(tx, exams.Wanted(tenant=TENANT)).lines)
+        assert [(one.study, one.state) for one in listed] == [(STUDY, ExamState.INDEXED)]
         assert [status for _, status in await again.entries(EXAM)] == ["Approved"]
         assert (await unchanged_by_a_second_run(again, reconciler)).counts == {"in-step": 1}
 
