@@ -220,7 +220,7 @@ async def reconcile(
     if as_json:
         typer.echo(json.dumps(found, ensure_ascii=False))
     else:
-        for line in drift.text(found, words):
+        for line in (*drift.text(found, words), *drift.own(found, words)):
             typer.echo(line)
     return 1 if drift.needs_a_person(found) else 0
 

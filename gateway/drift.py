@@ -1,5 +1,5 @@
 """What ``poterne reconcile`` tells: counts per case, the studies of each, in words. From the facts of
-``indexer.reconciliation.round.Report`` as they cross the control socket."""
+``indexer.reconciliation.round.Report`` and of ``gateway.inventory.Stock`` as they cross the control socket."""
 
 from __future__ import annotations
 
@@ -43,9 +43,28 @@ SAID: Final[Mapping[str, str]] = {
 }
 
 
+FILES: Final[Mapping[str, str]] = {
+    "adopted": N_("had no row: given one again"),
+    "quarantined": N_("of these in quarantine: a person must look (poterne pacs inbox)"),
+    "put_aside": N_("do not open, or are not what their name says: put aside in the folder unreadable"),
+    "lost": N_("rows whose file is gone: check the disk, let their senders send them again"),
+}
+PARTS: Final[Mapping[str, str]] = {
+    "received": N_("the files of received objects"),
+    "trail": N_("the audit trail"),
+}
+
+
 def needs_a_person(found: Mapping[str, Any]) -> bool:
-    """Whether the run stopped, or something could not be told."""
-    return found["state"] == "stopped" or any(found["counts"].get(case) for case in _UNCLEAN)
+    """Whether the run stopped, something could not be told, or what is our own is not as it was written."""
+    received, trail = found.get("received"), found.get("trail")
+    return (
+        found["state"] == "stopped"
+        or any(found["counts"].get(case) for case in _UNCLEAN)
+        or bool(found.get("unchecked"))
+        or bool(received and (received["lost"] or received["quarantined"] or received["put_aside"]))
+        or bool(trail and not trail["is_intact"])
+    )
 
 
 def text(found: Mapping[str, Any], words: Words) -> Iterator[str]:
@@ -69,6 +88,34 @@ def text(found: Mapping[str, Any], words: Words) -> Iterator[str]:
             "STOPPED: more withdrawals than one run may ask for. Nothing was withdrawn. Look at the studies above; if"
             " they are right, run again with --withdraw-up-to and their number."
         )
+
+
+def own(found: Mapping[str, Any], words: Words) -> Iterator[str]:
+    """What the gateway found of its own, as lines for a person: received objects, audit trail."""
+    if received := found.get("received"):
+        yield words.count(
+            "{n} file of received objects compared with their rows",
+            "{n} files of received objects compared with their rows",
+            received["files"],
+        )
+        for case, said in FILES.items():
+            number = len(received[case]) if case == "lost" else received[case]
+            if number:
+                yield f"  {words.number(number):>8}  {words(said)} [file-{case.replace('_', '-')}]"
+        for one in received["lost"][:LINES_MAX]:
+            yield f"              {one['study']}  {one['sop']}"
+    if trail := found.get("trail"):
+        if trail["is_intact"]:
+            yield words.count(
+                "audit trail: {n} record, as it was written",
+                "audit trail: {n} records, as they were written",
+                trail["records"],
+            )
+        else:
+            kinds = ", ".join(sorted({one["kind"] for one in trail["findings"]}))
+            yield words("AUDIT TRAIL ALTERED ({kinds}): poterne audit verify says where", kinds=kinds)
+    for what, code in found.get("unchecked", {}).items():
+        yield words("NOT CHECKED: {what} [{code}]", what=words(PARTS[what]), code=code)
 
 
 def _studies(found: Mapping[str, Any], case: str, words: Words) -> Iterator[str]:

@@ -7,7 +7,7 @@ it when it starts. Never in shadow mode.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -39,7 +39,8 @@ def is_due(now: datetime, last: datetime, *, hour: int, zone: ZoneInfo) -> bool:
 
 
 class Nightly:
-    """Runs a reconciler by night. ``stopped``: told of a run that stopped before a mass withdrawal."""
+    """Runs a reconciler by night. ``stopped``: told of a run that stopped before a mass withdrawal; ``beside``: what
+    is checked with every run, whatever it found."""
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class Nightly:
         store: Store,
         clock: Clock,
         stopped: Callable[[], None],
+        beside: Callable[[str], Awaitable[None]],
     ) -> None:
         self._reconciler = reconciler
         self._tenant = tenant
@@ -57,6 +59,7 @@ class Nightly:
         self._store = store
         self._clock = clock
         self._stopped = stopped
+        self._beside = beside
         self._began = clock.now()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -92,4 +95,5 @@ class Nightly:
         )
         if found.state == "stopped":
             self._stopped()
+        await self._beside(self._tenant)
         return found

@@ -398,7 +398,8 @@ async def received(settings: Settings, words: Words, *, tenant: str, as_json: bo
             number = words.count("{n} object", "{n} objects", one.number)
             why = _why(one.reason, object_reasons.TEXTS, words)
             told = f"  {words.moment(one.since, zone)}  {one.study}  {number}  {words('from {peer}', peer=one.peer)}"
-            typer.echo(account.printable(f"{told}  {why}".rstrip()))
+            gone = words("files gone: {n}", n=words.number(one.lost)) if one.lost else ""
+            typer.echo(account.printable(f"{told}  {why}  {gone}".rstrip()))
     if notes:
         typer.echo(words("Rejection notes that were not obeyed:"))
     for note in notes:

@@ -33,9 +33,11 @@ from gateway.components import COMPONENTS
 from gateway.continuity import copies, drills
 from gateway.dimse import inbox as received
 from gateway.dimse.door import Exams, dicom_door
+from gateway.dimse.storage import Storage
 from gateway.disk import DiskGuard
 from gateway.hl7.mllp import MllpLimits, serve_mllp
 from gateway.hl7.senders import Senders
+from gateway.inventory import Inventory
 from gateway.lifecycle import unless
 from gateway.nightly import Nightly
 from gateway.operations import Operations
@@ -115,6 +117,8 @@ class Gateway:
         self._watch = watch
         self._disk = disk
         self._trail = trail
+        self._storages: dict[str, Storage] = {}
+        self._inventory = Inventory(trail, self._storages, ground.clock)
         self._reception = reception
         self.operations = Operations(
             tenants=tenants,
@@ -126,7 +130,7 @@ class Gateway:
 
     def orders(self) -> Mapping[str, control.Operation]:
         """What commands may ask for."""
-        own = {"white-list-look": self._look_for_white_list}
+        own = {"white-list-look": self._look_for_white_list, "reconcile": self._reconcile}
         return {**self.operations.by_name(), **self._reception.orders(), **self._trail.operations(), **own}
 
     async def work(self, stop: asyncio.Event) -> None:
@@ -149,6 +153,12 @@ class Gateway:
                 for number, probe in enumerate(tenant.probes):
                     tasks.create_task(probe.run(stop), name=f"probe-{tenant.name}-{number}")
 
+    async def _reconcile(self, facts: control.Facts, say: control.Hear) -> dict[str, Any]:
+        """As the operation of that name, and what the gateway checks of its own with it."""
+        found = await self.operations.by_name()["reconcile"](facts, say)
+        stock = await self._inventory.take(found["tenant"])
+        return {**found, **stock.facts(), "changed": found["changed"] + stock.changed}
+
     async def _look_for_white_list(self, facts: control.Facts, _hear: control.Hear) -> dict[str, Any]:
         if self._white_list is None:
             raise no_white_list()
@@ -166,6 +176,7 @@ class Gateway:
             store=self._store,
             clock=self._clock,
             stopped=lambda: self._watch.happened(Kind.MASS_WITHDRAWAL, tenant=tenant.name, subject=""),
+            beside=self._inventory.nightly,
         )
 
     async def _go_live(self, stop: asyncio.Event) -> None:
@@ -254,6 +265,7 @@ class Gateway:
                     observe=self._ground.metrics.dicom,
                     exams=Exams(admission=tenant.admission, sources=tenant.sources, nudge=self._ground.nudge),
                     link=self._ground.links.link(f"tenants.{tenant.name}.dicom"),
+                    kept_by=partial(self._storages.__setitem__, tenant.name),
                 )
             )
         return _shown(listener.address)
@@ -575,13 +587,14 @@ def exposed(settings: Settings, tx: ReadTx, now: datetime) -> tuple[copies.Expos
 
 
 def _inbox(settings: Settings, tx: ReadTx, now: datetime) -> Mapping[tuple[str, str], int]:
-    """Received objects that ask for a person: not shown by the PACS for too long, or in quarantine."""
+    """Received objects that ask for a person: not shown by the PACS for too long, in quarantine, or gone."""
     found: dict[tuple[str, str], int] = {}
     for name, tenant in settings.tenants.items():
         if tenant.dicom.listen:
             before = now - timedelta(seconds=tenant.dicom.unconfirmed_s)
             found[name, "unconfirmed"] = received.unconfirmed(tx, name, before=before)
             found[name, "quarantined"] = received.held(tx, name).quarantined
+            found[name, "lost"] = received.lost(tx, name)
     return found
 
 

@@ -117,12 +117,17 @@ class Spool:
             crash_point("spool-folder-synced")
 
     def names(self) -> Iterator[str]:
-        """Every object that has a name."""
-        for number in range(256):
-            for file in (self._folder / f"{number:02x}").iterdir():
-                name = f"{number:02x}/{file.name}"
-                if _NAME.fullmatch(name):
-                    yield name
+        """Every object that has a name.
+
+        Raises:
+            Broken: ``spool-broken`` the folders cannot be listed.
+        """
+        with self.judged(is_final=False):
+            for number in range(256):
+                for file in (self._folder / f"{number:02x}").iterdir():
+                    name = f"{number:02x}/{file.name}"
+                    if _NAME.fullmatch(name):
+                        yield name
 
     def read(self, name: str) -> Iterator[bytes]:
         """The object's bytes, piece by piece.
@@ -166,10 +171,15 @@ class Spool:
                 (self._folder / name).unlink(missing_ok=True)
 
     def quarantine_unreadable(self, name: str) -> None:
-        """Take a file that does not open out of the way, keeping its bytes."""
+        """Take a file that does not open, or is not what its name says, out of the way, keeping its bytes.
+
+        Raises:
+            Broken: ``spool-broken``; Unavailable: ``spool-full``.
+        """
         folder = self._folder / "unreadable"
-        folder.mkdir(mode=0o700, exist_ok=True)
-        (self._folder / name).rename(folder / name.replace("/", "-"))
+        with self.judged(is_final=False):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            (self._folder / name).rename(folder / name.replace("/", "-"))
 
     @contextlib.contextmanager
     def judged(self, *, is_final: bool) -> Iterator[None]:

@@ -64,7 +64,7 @@ class Figures:
     of each by the key of the configuration that names it. ``trust``: what of links and the white list is not as it
     should be, by key and code. ``exposed``: by tenant, seconds of work on no second copy
     and the stage: 1 from half of the declared RPO on, 2 from the whole of it on. ``inbox``: received objects by
-    tenant and ``unconfirmed`` (no PACS shows them for too long) or ``quarantined``.
+    tenant and ``unconfirmed`` (no PACS shows them for too long), ``quarantined`` or ``lost`` (their file is gone).
     """
 
     now: datetime

@@ -72,6 +72,25 @@ def _certificate(condition: Condition, words: Words) -> str:
     )
 
 
+def _inbox(condition: Condition, words: Words) -> str:
+    number = condition.measure
+    match condition.subject:
+        case "quarantined":
+            return words.count(
+                "{n} received object is in quarantine", "{n} received objects are in quarantine", number
+            )
+        case "lost":
+            return words.count(
+                "the file of {n} received object is gone", "the files of {n} received objects are gone", number
+            )
+        case _:
+            return words.count(
+                "{n} received object is not shown by the PACS",
+                "{n} received objects are not shown by the PACS",
+                number,
+            )
+
+
 _HEADLINES: dict[Kind, Callable[[Condition, Words], str]] = {
     Kind.HELD: lambda c, words: words.count(
         "{n} exam is held: {reason}", "{n} exams are held: {reason}", c.measure, reason=c.subject
@@ -99,15 +118,7 @@ _HEADLINES: dict[Kind, Callable[[Condition, Words], str]] = {
     Kind.BREAK_GLASS: lambda c, words: words(
         "{account} broke the glass: for some hours they may do what their role does not", account=c.subject
     ),
-    Kind.INBOX: lambda c, words: (
-        words.count("{n} received object is in quarantine", "{n} received objects are in quarantine", c.measure)
-        if c.subject == "quarantined"
-        else words.count(
-            "{n} received object is not shown by the PACS",
-            "{n} received objects are not shown by the PACS",
-            c.measure,
-        )
-    ),
+    Kind.INBOX: _inbox,
     Kind.TRUST: lambda c, words: words("trust is not up to date: {subject}", subject=c.subject),
     Kind.EXPOSED: lambda c, words: (
         words(
@@ -135,6 +146,11 @@ def advice(condition: Condition, words: Words) -> str:
             )
         case Kind.DISK:
             return words("Free space on the file system of the database, or enlarge it.")
+        case Kind.INBOX if condition.subject == "lost":
+            return words(
+                "Check the disk of received objects, and let their senders send them again: poterne pacs inbox names"
+                " the studies."
+            )
         case Kind.LATE:
             reasons = sorted(condition.why.items(), key=lambda item: (-item[1], item[0]))[:_LATE_REASONS_MAX]
             causes = ", ".join(f"{reason or '-'} × {exams}" for reason, exams in reasons)

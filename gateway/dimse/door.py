@@ -126,8 +126,10 @@ async def dicom_door(
     observe: Callable[[str, str], None],
     exams: Exams,
     link: TrustedLink | None = None,
+    kept_by: Callable[[Storage], None] = lambda _storage: None,
 ) -> AsyncIterator[DimseListener]:
     """The open door. ``room``: whether anything may be taken in; ``observe``: what happened, for the metrics;
+    ``kept_by``: told once who keeps what comes in;
     ``link``: its certificate and whom it believes, None for a listener that speaks plain DICOM.
 
     Raises:
@@ -154,6 +156,7 @@ async def dicom_door(
         storage.key_objects = notes
         stack.push_async_callback(storage.close)
         await storage.start()
+        kept_by(storage)
         trail = AssociationTrail(tenant=tenant, store=store, clock=clock)
         stack.push_async_callback(trail.write)
         await _background(stack, trail.run(), name=f"dicom-audit-{tenant}")

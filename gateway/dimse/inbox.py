@@ -8,6 +8,7 @@ Invariants:
 * bytes that came once under a wrong name and then under their own leave the quarantine;
 * what a row says of the sender and its identifiers is print of bounded length; content stays in the sealed file;
 * the audit row of what arrived commits with it (I16), one for each peer, study and outcome of a commit;
+* a row whose file is gone says so, until its bytes come again or the PACS shows the object;
 * a key object is unread until somebody looked whether it is a rejection note; a row goes only when what it speaks of
   stands elsewhere: in the PACS, or in the rows of rejections.
 """
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -118,7 +119,7 @@ def _record(tx: Tx, tenant: str, arrival: Arrival) -> News:
         "UPDATE received_object SET copies = copies + 1, last_received_at = :now,"
         " reason = CASE WHEN :keeping = 'stored' THEN '' ELSE reason END, kind = :kind,"
         " peer = CASE WHEN peer = '' THEN :peer ELSE peer END,"
-        " keeping = CASE WHEN :keeping = 'stored' THEN 'stored' ELSE keeping END"
+        " keeping = CASE WHEN :keeping = 'stored' THEN 'stored' ELSE keeping END, lost_at = NULL"
         " WHERE tenant = :tenant AND object_key = :key AND digest = :digest",
         keeping=arrival.keeping.value,
         tenant=tenant,
@@ -172,6 +173,69 @@ def _record(tx: Tx, tenant: str, arrival: Arrival) -> News:
 def files(tx: ReadTx, tenant: str) -> set[str]:
     """The names of every file that a row speaks of."""
     return {row["file"] for row in tx.rows("SELECT file FROM received_object WHERE tenant = :tenant", tenant=tenant)}
+
+
+# -- whose file is gone ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """A received object whose file is gone."""
+
+    study: str
+    sop: str
+    file: str
+
+
+def note_lost(tx: Tx, tenant: str, present: Collection[str], *, now: datetime) -> list[Lost]:
+    """Mark the objects whose file is not among ``present``, unmark those whose file is there again; every one that is
+    lost. Of an object that is done with, the file may be gone."""
+    rows = tx.rows(
+        "SELECT object_id, study_uid, sop_uid, file, lost_at FROM received_object"
+        " WHERE tenant = :tenant AND kind <> 'done' ORDER BY object_id",
+        tenant=tenant,
+    )
+    news: Counter[str] = Counter()
+    for row in rows:
+        is_lost = row["file"] not in present
+        if is_lost == (row["lost_at"] is not None):
+            continue
+        tx.change(
+            "UPDATE received_object SET lost_at = :at WHERE tenant = :tenant AND object_id = :object_id",
+            tenant=tenant,
+            object_id=row["object_id"],
+            at=to_ms(now) if is_lost else None,
+        )
+        news[row["study_uid"]] += is_lost
+    for study, number in news.items():
+        if number:
+            audit.append(
+                tx,
+                audit.AuditRecord(
+                    tenant=tenant,
+                    zone=ZONE,
+                    at=now,
+                    event="dicom.lost",
+                    actor="poterne",
+                    outcome=8,
+                    object_type="study",
+                    object_id=study,
+                    detail=f"{number} files are gone",
+                ),
+            )
+    return [
+        Lost(study=row["study_uid"], sop=row["sop_uid"], file=row["file"])
+        for row in rows
+        if row["file"] not in present
+    ]
+
+
+def lost(tx: ReadTx, tenant: str) -> int:
+    """How many received objects have no file any more."""
+    row = tx.row(
+        "SELECT COUNT(*) AS number FROM received_object WHERE tenant = :tenant AND lost_at IS NOT NULL", tenant=tenant
+    )
+    return int(row["number"]) if row else 0
 
 
 # -- what becomes of it ----------------------------------------------------------------------------------------
@@ -405,7 +469,8 @@ def held(tx: ReadTx, tenant: str) -> Held:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lying:
-    """Objects that lie in the inbox since ``since``, of one study when stored, of one reason when in quarantine."""
+    """Objects that lie in the inbox since ``since``, of one study when stored, of one reason when in quarantine.
+    ``lost``: of how many of them the file is gone."""
 
     keeping: Keeping
     study: str
@@ -414,13 +479,15 @@ class Lying:
     number: int
     size_bytes: int
     since: datetime
+    lost: int
 
 
 def lying(tx: ReadTx, tenant: str, *, limit: int) -> list[Lying]:
     """What lies there, oldest first."""
     rows = tx.rows(
         "SELECT keeping, study_uid, reason, peer, COUNT(*) AS number, SUM(size_bytes) AS size,"
-        " MIN(received_at) AS since FROM received_object WHERE tenant = :tenant AND kind <> 'done'"
+        " MIN(received_at) AS since, COUNT(lost_at) AS lost FROM received_object"
+        " WHERE tenant = :tenant AND kind <> 'done'"
         " GROUP BY keeping, study_uid, reason, peer ORDER BY since LIMIT :limit",
         tenant=tenant,
         limit=limit,
@@ -434,6 +501,7 @@ def lying(tx: ReadTx, tenant: str, *, limit: int) -> list[Lying]:
             number=int(row["number"]),
             size_bytes=int(row["size"]),
             since=from_ms(row["since"]),
+            lost=int(row["lost"]),
         )
         for row in rows
     ]

@@ -9,7 +9,9 @@ Invariants:
 * 0x0000 is answered after file, folder and row are on stable storage; whatever fails before is a failure status;
 * an object in hand holds at most two pieces and one segment in memory (about 1.5 MiB), whatever its size (FF-06);
 * an object that cannot be read is quarantined with its bytes and its reason, and disturbs no other (FF-08);
-* what a crash left complete but without a row gets its row at the next start; what it left incomplete is removed.
+* what a crash left complete but without a row gets its row at the next start, or at the next check; what it left
+  incomplete is removed;
+* a check looks while no object is being placed or let go, so that each file and its row are seen together.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -249,6 +251,24 @@ class KeyObjects(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """Files against rows. ``adopted``: files that were given the row they lacked, ``quarantined`` those of them that
+    a person must look at; ``put_aside``: files that do not open, or bear another object's name; ``lost``: rows whose
+    file is gone."""
+
+    files: int
+    adopted: int
+    quarantined: int
+    put_aside: int
+    lost: tuple[inbox.Lost, ...]
+
+    @property
+    def changed(self) -> int:
+        """How many files stand otherwise than before."""
+        return self.adopted + self.put_aside
+
+
 class Storage:
     """The store service of one tenant (``services.StoreService``). ``observe``: what became of each object.
     ``notes_aet``: where rejection notes are sent; ``titles``: name of a peer by its AE title, for what a crash left
@@ -288,9 +308,7 @@ class Storage:
 
     async def start(self) -> None:
         """Give rows to what a crash left without, then take objects."""
-        orphans = await self._orphans()
-        for name in orphans:
-            await self._adopt(name)
+        await self.check()
         self._committer = asyncio.create_task(self._commit_groups(), name="dimse-committer")
 
     async def close(self) -> None:
@@ -447,20 +465,50 @@ class Storage:
         is_key_object = said.sop_class == KEY_OBJECT_SELECTION
         return inbox.ObjectKind.KEY_OBJECT if is_key_object else inbox.ObjectKind.OBJECT
 
-    # ── after a crash ────────────────────────────────────────────────────────────────────────────────────────
+    # ── files against rows ───────────────────────────────────────────────────────────────────────────────────────
 
-    async def _orphans(self) -> list[str]:
-        known = await self._store.read(lambda tx: inbox.files(tx, self._tenant))
-        return await self.in_thread(lambda: sorted(set(self._spool.names()) - known))
+    async def check(self) -> Checked:
+        """Compare the files with their rows: a file without row is given one or put aside, a row without file is
+        marked (reliability §6 c). A second check of the same changes nothing.
 
-    async def _adopt(self, name: str) -> None:
-        """A row for a complete object that has none: it was not acknowledged, or the database is older than it."""
-        try:
-            meta, examined = await self.in_thread(lambda: _examine(self._spool, name))
-        except Broken as fault:
-            log.warning("dimse-orphan-unreadable", code=fault.code)
-            await self.in_thread(lambda: self._spool.quarantine_unreadable(name))
-            return
+        Raises:
+            Unavailable, Broken: of store or spool.
+        """
+        async with self._placing:
+            known = await self._store.read(lambda tx: inbox.files(tx, self._tenant))
+            present = await self.in_thread(lambda: set(self._spool.names()))
+            now = self._clock.now()
+            lost = await self._store.write(lambda tx: inbox.note_lost(tx, self._tenant, present, now=now))
+        became = Counter([await self._adopt(name) for name in sorted(present - known)])
+        return Checked(
+            files=len(present),
+            adopted=became[Keeping.STORED] + became[Keeping.QUARANTINED],
+            quarantined=became[Keeping.QUARANTINED],
+            put_aside=became[None],
+            lost=tuple(lost),
+        )
+
+    async def _adopt(self, name: str) -> Keeping | None:
+        """A row for a complete object that has none: it was not acknowledged, or the database is older than it. None:
+        it was put aside."""
+        async with self._placing:
+            try:
+                meta, examined = await self.in_thread(lambda: _examine(self._spool, name))
+            except Broken as fault:
+                log.warning("dimse-orphan-unreadable", code=fault.code)
+                await self.in_thread(lambda: self._spool.quarantine_unreadable(name))
+                return None
+            arrival = self._found(meta, examined)
+            if inbox.file_name(self._tenant, arrival) != name:
+                log.warning("dimse-orphan-misnamed")
+                await self.in_thread(lambda: self._spool.quarantine_unreadable(name))
+                return None
+            await self._store.write(lambda tx: inbox.record(tx, self._tenant, [arrival]))
+        log.info("dimse-orphan-adopted", keeping=arrival.keeping.value)
+        return arrival.keeping
+
+    def _found(self, meta: Meta, examined: Examined) -> inbox.Arrival:
+        """The arrival of an object that was found again, as its head tells."""
         verdict = judge(
             examined.identifiers,
             sop_class=meta.sop_class,
@@ -468,7 +516,7 @@ class Storage:
             fault=examined.fault,
             is_strict=False,
         )
-        arrival = inbox.Arrival(
+        return inbox.Arrival(
             peer=self._titles.get(meta.source_aet, ""),
             calling_aet=meta.source_aet,
             address="",
@@ -481,8 +529,6 @@ class Storage:
             at=self._clock.now(),
             kind=self._kind("", examined.identifiers),
         )
-        await self._store.write(lambda tx: inbox.record(tx, self._tenant, [arrival]))
-        log.info("dimse-orphan-adopted", keeping=verdict.keeping.value)
 
 
 class _Kept:

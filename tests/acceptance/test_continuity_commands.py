@@ -39,10 +39,13 @@ def test_days_that_do_not_belong_together_are_refused(conf: Path) -> None:
 def test_a_run_over_no_exam_says_so_and_days_a_silent_pacs_did_not_list_ask_for_a_person(conf: Path) -> None:
     live(conf)
     ran = poterne("reconcile", "--json", "--conf", str(conf))
-    assert (ran.returncode, json.loads(ran.stdout)["counts"]) == (0, {"in-step": 0})
+    found = json.loads(ran.stdout)
+    assert (ran.returncode, found["counts"]) == (0, {"in-step": 0})
+    assert (found["trail"]["is_intact"], found["received"], found["unchecked"]) == (True, None, {})
     ran = poterne("reconcile", "--from", "2026-01-08", "--to", "2026-01-08", "--conf", str(conf), lang="fr")
     assert ran.returncode == 1
     assert "[day-unknown]" in ran.stdout
+    assert "tels qu’ils ont été écrits" in ran.stdout
 
 
 def test_a_backup_is_told_noted_and_put_back(conf: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -13,6 +13,7 @@ import pytest
 from gateway.lab.index import Fault, Switch
 from gateway.lab.ris import LabExam
 from indexer import exams, withdrawal
+from indexer.ports import EntryFound
 from indexer.reconciliation import rows
 from indexer.reconciliation.round import Bounds, Reconciler, Report
 from indexer.reconciliation.rows import Window
@@ -579,8 +580,26 @@ async def test_what_a_list_of_documents_leaves_out_is_asked_for_alone_before_it_
     assert (found.counts, found.asked["index"]) == ({"in-step": 3}, 1 + 2)
 
 
+def hiding_more(exam: LabExam) -> LabExam:
+    """Its report again, now hidden from professionals."""
+    flags = {**exam.flags, "MASQUE_PS": "Y", "MODIF_CONF_CODE": "Y"}
+    return replace(exam, document_id=f"{exam.document_id}.1", replaces=exam.document_id, flags=flags)
+
+
+async def hidden_from_professionals(w: World, exams: Sequence[LabExam]) -> int:
+    """Of how many the index says so, by what it answers for the entry it approves."""
+    hidden = 0
+    for exam in exams:
+        shown = [uid for uid, status in await w.entries(exam) if status == "Approved"]
+        entries = [await w.client.find_document(uid) for uid in shown]
+        hidden += bool(entries) and all(
+            isinstance(one, EntryFound) and "MASQUE_PS" in (one.codes or ()) for one in entries
+        )
+    return hidden
+
+
 async def drill(w: World, folder: Path, *, exams: int, later: int) -> dict[str, float]:
-    """``exams`` published, a copy, ``later`` events of three sorts, the copy restored, reconciled, the reports of the
+    """``exams`` published, a copy, ``later`` events of four sorts, the copy restored, reconciled, the reports of the
     lost time sent again. Returns what it found, each counted at the index."""
     first = [lab_exam(n) for n in range(exams)]
     for exam in first:
@@ -588,15 +607,17 @@ async def drill(w: World, folder: Path, *, exams: int, later: int) -> dict[str, 
         await w.report(exam)
     await w.settle(rounds=5 * exams)
     copy = copy_of(w, folder)
-    third = later // 3
-    fresh = [lab_exam(exams + n) for n in range(later - 2 * third)]
-    grown, gone = first[:third], first[third : 2 * third]
+    part = later // 4
+    fresh = [lab_exam(exams + n) for n in range(later - 3 * part)]
+    grown, gone, masked = first[:part], first[part : 2 * part], first[2 * part : 3 * part]
     for exam in fresh:
         w.pacs.hold(exam)
         await w.report(exam)
     for exam in grown:
         w.pacs.hold(exam, instances=5)
         await w.report(second(exam))
+    for exam in masked:
+        await w.report(hiding_more(exam))
     now = w.clock.now()
     for exam in gone:
         study = exam.studies[0]
@@ -614,11 +635,15 @@ async def drill(w: World, folder: Path, *, exams: int, later: int) -> dict[str, 
         seconds = time.perf_counter() - began
         assert found.state == "done"
         assert found.counts["without-report"] == len(fresh)
+        opened = len(masked) - await hidden_from_professionals(again, masked)
         for exam in fresh:  # what the database never saw: the RIS sends its last day again
             await again.report(exam)
         for exam in grown:
             await again.report(second(exam))
+        for exam in masked:
+            await again.report(hiding_more(exam))
         await again.settle(rounds=5 * (exams + later))
+        opened = max(opened, len(masked) - await hidden_from_professionals(again, masked))
         await unchanged_by_a_second_run(again, reconciler)
         wanted = [exam for exam in (*first, *fresh) if exam not in gone]
         approved = {
@@ -636,16 +661,23 @@ async def drill(w: World, folder: Path, *, exams: int, later: int) -> dict[str, 
             "duplicate": sum(number > 1 for number in approved.values()),
             "withdrawn by mistake": sum(approved[exam.studies[0]] == 0 for exam in wanted),
             "back after withdrawal": sum(approved[exam.studies[0]] > 0 for exam in gone),
+            "shown to whom they were hidden from": opened,
             "seconds": seconds,
         }
 
 
-NOTHING_LOST = {"missing": 0, "duplicate": 0, "withdrawn by mistake": 0, "back after withdrawal": 0}
+NOTHING_LOST = {
+    "missing": 0,
+    "duplicate": 0,
+    "withdrawn by mistake": 0,
+    "back after withdrawal": 0,
+    "shown to whom they were hidden from": 0,
+}
 
 
 async def test_f22_restore_drill(w: World, tmp_path: Path) -> None:
-    found = await drill(w, tmp_path, exams=20, later=9)
-    print(f"\nrestore drill, 20 exams and 9 events: {found}")
+    found = await drill(w, tmp_path, exams=20, later=12)
+    print(f"\nrestore drill, 20 exams and 12 events: {found}")
     assert {name: found[name] for name in NOTHING_LOST} == NOTHING_LOST
 
 

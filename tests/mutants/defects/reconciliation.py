@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from tests.mutants.defects.defect import integration, loss, unit
+from tests.mutants.defects.defect import identity, integration, loss, unit
 
 _DECISION = "indexer/reconciliation/decision.py"
 _LOOK = "indexer/reconciliation/look.py"
 _ROUND = "indexer/reconciliation/round.py"
 _FOREIGN = "test_f22_another_sources_manifest_of_the_study_is_neither_adopted_nor_replaced_nor_withdrawn"
 _ARCHIVE = "gateway/continuity/archive.py"
+_STORAGE = "gateway/dimse/storage.py"
+_INBOX = "gateway/dimse/inbox.py"
 
 DEFECTS = (
     loss(
@@ -200,5 +202,59 @@ DEFECTS = (
         '" digest = excluded.digest WHERE excluded.last_audit_no >= copy.last_audit_no",',
         '" digest = excluded.digest",',
         integration("continuity", "test_exposure_is_the_age_of_the_oldest_work_that_no_verified_copy_holds"),
+    ),
+    loss(
+        "check-sees-an-object-without-its-row",
+        _STORAGE,
+        """        async with self._placing:
+            known = await""",
+        """        async with contextlib.AsyncExitStack():
+            known = await""",
+        integration("inventory", "test_a_check_never_sees_an_object_between_its_file_and_its_row"),
+    ),
+    identity(
+        "file-under-another-name-believed",
+        _STORAGE,
+        "if inbox.file_name(self._tenant, arrival) != name:",
+        "if False:",
+        integration("inventory", "test_a_file_under_another_objects_name_is_put_aside_and_speaks_for_nobody"),
+    ),
+    loss(
+        "row-without-file-not-told",
+        _INBOX,
+        'is_lost = row["file"] not in present',
+        "is_lost = False",
+        integration("inventory", "test_a_row_without_its_file_is_named_and_alarms_until_its_bytes_come_again"),
+    ),
+    loss(
+        "bytes-come-again-and-the-loss-stays",
+        _INBOX,
+        "ELSE keeping END, lost_at = NULL",
+        "ELSE keeping END",
+        integration("inventory", "test_a_row_without_its_file_is_named_and_alarms_until_its_bytes_come_again"),
+    ),
+    loss(
+        "altered-trail-asks-for-nobody",
+        "gateway/drift.py",
+        'or bool(trail and not trail["is_intact"])',
+        "",
+        integration("inventory", "test_an_altered_audit_record_is_told_with_the_run"),
+    ),
+    loss(
+        "unchecked-passes-as-checked",
+        "gateway/drift.py",
+        'or bool(found.get("unchecked"))',
+        "",
+        integration("inventory", "test_what_could_not_be_checked_never_passes_as_checked"),
+    ),
+    loss(
+        "adopted-exam-in-no-list",
+        "indexer/publication.py",
+        "isinstance(found, standing.Shown) and not found.known.job_id:",
+        "isinstance(found, standing.Shown) and found.known.outline:",
+        integration(
+            "reconciliation",
+            "test_f22_an_exam_that_the_backup_never_knew_is_adopted_when_its_report_comes_again",
+        ),
     ),
 )
