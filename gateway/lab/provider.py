@@ -283,7 +283,7 @@ class LabProvider:
 
     async def _introspect(self, request: web.Request) -> web.StreamResponse:
         for switch, answer in (
-            (Switch.INTROSPECTION_DOWN, web.Response(status=503)),
+            (Switch.INTROSPECTION_DOWN, web.json_response({"active": True}, status=503)),
             (Switch.INTROSPECTION_ELSEWHERE, web.Response(status=307, headers={"Location": f"{self.issuer}/jwks"})),
             (Switch.INTROSPECTION_PAGE, web.Response(text="<html>maintenance</html>", content_type="text/html")),
             (Switch.INTROSPECTION_HUGE, web.json_response({"active": True, "filler": "x" * _HUGE})),
