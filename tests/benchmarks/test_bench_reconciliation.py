@@ -15,7 +15,7 @@ from tests.support.reconciling import reconciler_of
 from tests.support.world import world
 
 EXAMS = int(os.environ.get("POTERNE_BENCH_EXAMS", "2000"))
-pytestmark = [pytest.mark.bench, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.bench, pytest.mark.timeout(7200)]
 
 
 async def test_reconciling_many_exams(tmp_path: Path) -> None:

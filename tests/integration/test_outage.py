@@ -73,9 +73,8 @@ class Day:
                 self.seen.append((clock.monotonic(), await self.forecast()))
 
     async def drained(self) -> float:
-        """When nothing waits any more that was accepted by now; exams keep arriving."""
-        start = self.site.clock.now()
-        while any(job.accepted_at <= start for job in await self.site.store.read(jobs.open_jobs)):
+        """When no more waits than is carried out at once, of what arrived meanwhile too: what the forecast counts."""
+        while len(await self.site.store.read(jobs.open_jobs)) > SETTINGS.calls:
             await self.until(self.site.clock.monotonic() + 60)
         return self.site.clock.monotonic()
 
