@@ -17,6 +17,7 @@ import typer
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from gateway import key_cli
 from gateway.certificates.links import Link, Pair, links, pair_of, pairs
 from gateway.certificates.pairs import Renewal, described
 from gateway.i18n import N_, Words
@@ -42,6 +43,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Certificate
 ca_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="An authority for labs and closed networks.")
 list_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The signed white list of the network.")
 app.add_typer(ca_app, name="ca")
+app.add_typer(key_cli.app, name="keys")
 app.add_typer(list_app, name="whitelist")
 
 Folder = Annotated[Path, typer.Argument(help="Folder of the authority.")]

@@ -24,6 +24,7 @@ from gateway.lab import DemoFault
 from gateway.manifests import options
 from gateway.terminal import AsJson, Conf, Lang, chosen, settings_of, words_of
 from security.errors import Fault
+from security.startup import protect_memory, require_floors
 
 if TYPE_CHECKING:
     from gateway.i18n import Words
@@ -44,6 +45,8 @@ index_app = typer.Typer(
 app.add_typer(index_app, name="index")
 app.add_typer(account_cli.app, name="accounts")
 app.add_typer(audit_cli.app, name="audit")
+selftest_app = typer.Typer(rich_markup_mode=None)
+app.add_typer(selftest_app, name="selftest", invoke_without_command=True)
 queue_app = typer.Typer(rich_markup_mode=None, help="The publication queue.")
 app.add_typer(queue_app, name="queue", invoke_without_command=True)
 drill_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Rehearse what must work in an emergency.")
@@ -311,8 +314,9 @@ def shadow(
     )
 
 
-@app.command()
+@selftest_app.callback(invoke_without_command=True)
 def selftest(
+    context: typer.Context,
     conf: Conf = None,
     tenant: Tenant = "",
     send: Annotated[bool, typer.Option("--send", help="In shadow mode too: the index really hears of it.")] = False,
@@ -323,6 +327,8 @@ def selftest(
     lang: Lang = None,
 ) -> None:
     """Publish a trial exam of the test patient, see it in the index, withdraw it."""
+    if context.invoked_subcommand:
+        return
     from gateway import commands, views
 
     settings, words = settings_of(conf), words_of(lang)
@@ -340,6 +346,25 @@ def selftest(
             )
         )
     )
+
+
+@selftest_app.command("attack")
+def selftest_attack(
+    conf: Conf = None,
+    at: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DOOR=HOST:PORT", help="This door instead: ops=, index=, dicom= or hl7=; may be repeated."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    lang: Lang = None,
+) -> None:
+    """Send known attacks to this site's own doors and print what each got; exit 1 when one got through."""
+    from gateway.attack import command
+
+    settings, words = settings_of(conf), words_of(lang)
+    raise typer.Exit(command.report(settings, words, at=at or (), as_json=as_json))
 
 
 @pacs_app.command("probe")
@@ -745,6 +770,8 @@ def main() -> None:
     from gateway.faults import told
 
     try:
+        require_floors()
+        protect_memory()
         app()
     except* Fault as faults:
         for fault in _leaves(faults):

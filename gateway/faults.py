@@ -23,6 +23,20 @@ FAULTS: Final[Mapping[str, str]] = {
     ),
     "certificate-taken": N_("This certificate stands, or stood, for an account: make a new key and certificate."),
     "consent-missing": N_("The second person has not agreed yet."),
+    "dependency-floor": N_("A library is older than what is safe: install the release with its own lock file."),
+    "attack-elsewhere": N_("Attacks go to this site alone: this is neither this machine nor one of its listeners."),
+    "attack-no-door": N_("No listener is configured: there is nothing to attack."),
+    "kek-in-use": N_("Stored keys still need the old key: finish the rotation first, poterne certs keys rotate."),
+    "kek-place": N_("The key file cannot be replaced there: see whether the service may write in its folder."),
+    "kek-previous-kept": N_(
+        "The last rotation is complete, its old key is still kept: copy it away, then poterne certs keys forget."
+    ),
+    "no-previous-kek": N_("No old key is kept: there is nothing to remove."),
+    "seal-no-key": N_("There is no key of this name: poterne certs keys show."),
+    "secret-default": N_("A key is no random one: make another with poterne init, and replace it."),
+    "tenant-configured": N_(
+        "This legal entity is configured, its keys are in use: take its section out first, then restart."
+    ),
     "last-security-officer": N_("This is the last security officer: make another one first."),
     "no-issuer": N_(
         "No authority of this site is configured: bind a certificate of another authority with --certificate."

@@ -80,6 +80,10 @@ class TrailKeeper:
         except Unavailable as fault:  # the disk is full, the witness is away: look again
             log.warning("audit-trail-later", code=fault.code)
 
+    def adopt(self, kek: bytes) -> None:
+        """Keep the trail's keys under ``kek`` from now on."""
+        self._sealer.adopt(kek)
+
     async def seal(self, *, at_once: bool = False) -> list[Head]:
         """Make the heads that are due, write down outside those that are not yet there."""
         made = await self._sealer.step(self._clock.now(), at_once=at_once)

@@ -42,7 +42,7 @@ from security.outbox import jobs, pace
 from security.outbox.forecast import Forecast
 from security.outbox.port import Job
 from security.seal import Vault
-from security.secrets import read_kek
+from security.secrets import read_kek, read_previous_kek
 from security.store.opening import open_store
 from security.store.port import Store
 
@@ -148,7 +148,8 @@ async def exam(
 
 async def _masked(settings: Settings, store: Store, tenant: str, study: str) -> dict[int, account.Sides]:
     """Every exchange of the exam that is kept, masked."""
-    vault = await Vault.load(store, read_kek(settings.gateway_store().kek_file), (), SystemClock())
+    file = settings.gateway_store().kek_file
+    vault = await Vault.load(store, read_kek(file), (), SystemClock(), previous=read_previous_kek(file))
     opened = await store.read(lambda tx: rows.opened(tx, Ledger(vault), tenant, study))
     return {one.listed.number: account.masked_sides(reveal.mask(one)) for one in opened}
 

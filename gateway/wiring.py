@@ -19,6 +19,7 @@ from typing import Any
 
 import structlog
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from gateway import control
 from gateway.alerts.certificates import certificate_ends
@@ -43,6 +44,7 @@ from gateway.nightly import Nightly
 from gateway.operations import Operations
 from gateway.pacs.changes import nudge_route
 from gateway.reception import Reception
+from gateway.sealing import Sealing, rotated
 from gateway.settings import (
     CertificatesSettings,
     IndexNodeSettings,
@@ -66,9 +68,11 @@ from indexer.registry.app import start as start_node
 from indexer.registry.credentials import Credentials
 from indexer.registry.node import REGISTRY, IndexNode
 from indexer.timeline import SHADOW
+from security import rotation
 from security.accounts import SEALED_UNDER
 from security.clock import Clock, SystemClock, to_ms
 from security.errors import Broken, Fault, Unavailable
+from security.flood import Measure, throttled
 from security.keys.authority import Authority
 from security.keys.signer import pinned_certificates
 from security.keys.tls import page_context
@@ -86,6 +90,7 @@ log = structlog.get_logger()
 
 _CONTROL = "poterne.control"
 _OPS_DRAIN_S = 2.0
+_PRINCIPAL, _ADDRESS = Measure(per_second=200.0, burst=400), Measure(per_second=800.0, burst=1_600)
 _LIFT_AGAIN_S = 1.0
 _FORGET_EVERY_S = 3600.0
 Order = Callable[..., Awaitable[Any]]
@@ -120,6 +125,14 @@ class Gateway:
         self._storages: dict[str, Storage] = {}
         self._inventory = Inventory(trail, self._storages, ground.clock)
         self._reception = reception
+        self._sealing = Sealing(
+            store=ground.store,
+            vault=ground.vault,
+            kek_file=ground.settings.gateway_store().kek_file,
+            clock=ground.clock,
+            in_use=frozenset({*tenants, SEALED_UNDER}),
+            adopt=trail.adopt,
+        )
         self.operations = Operations(
             tenants=tenants,
             store=ground.store,
@@ -131,7 +144,13 @@ class Gateway:
     def orders(self) -> Mapping[str, control.Operation]:
         """What commands may ask for."""
         own = {"white-list-look": self._look_for_white_list, "reconcile": self._reconcile}
-        return {**self.operations.by_name(), **self._reception.orders(), **self._trail.operations(), **own}
+        return {
+            **self.operations.by_name(),
+            **self._reception.orders(),
+            **self._trail.operations(),
+            **self._sealing.by_name(),
+            **own,
+        }
 
     async def work(self, stop: asyncio.Event) -> None:
         """Carry out jobs, follow and probe the PACS, watch disk and state, until ``stop``."""
@@ -274,6 +293,7 @@ class Gateway:
         app = build_ops_app(ready=self._ready, metrics=self._ground.metrics, snapshot=self._snapshot)
         ops = self._settings.ops
         host, port = address(ops.listen)
+        app.middlewares.insert(0, _measured())
         app.add_routes(
             [
                 nudge_route(
@@ -385,6 +405,7 @@ async def house(settings: Settings) -> AsyncIterator[Gateway]:
     clock, place = SystemClock(), settings.gateway_store()
     async with AsyncExitStack() as stack:
         store = await _store(stack, place, COMPONENTS)
+        await _rewrapped(store, place.kek_file, clock)
         vault = await Vault.load(store, read_kek(place.kek_file), [*settings.tenants, SEALED_UNDER], clock)
         for name, number in (await store.read(jobs.tenants_at_work)).items():
             if name not in settings.tenants:
@@ -460,6 +481,13 @@ async def house(settings: Settings) -> AsyncIterator[Gateway]:
         )
 
 
+async def _rewrapped(store: Store, kek_file: Path, clock: Clock) -> None:
+    """Go on with a rotation of the key-encryption key that ended in the middle."""
+    done = await rotation.finish(store, kek_file, lambda tx, many: rotated(tx, clock.now(), many, "poterne"))
+    if done:
+        log.info("kek-rotated", keys=done, hint="the old key is kept beside: poterne certs keys show")
+
+
 def _white_list(settings: Settings, store: Store, clock: Clock) -> WhiteListWatch | None:
     asked = settings.white_list
     return WhiteListWatch(asked, settings.certificates, store=store, clock=clock) if asked else None
@@ -527,7 +555,7 @@ class IndexHouse:
                 host=host,
                 port=port,
                 tls=context,
-                middlewares=(still_believed(link.trust),) if link else (),
+                middlewares=(_measured(), *((still_believed(link.trust),) if link else ())),
                 credentials=self._credentials,
             )
         try:
@@ -546,6 +574,7 @@ async def index_house(
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         store = await _store(stack, settings.store, (GROUND, REGISTRY))
+        await _rewrapped(store, settings.store.kek_file, clock)
         vault = await Vault.load(store, read_kek(settings.store.kek_file), [settings.tenant], clock)
         node = IndexNode(
             store,
@@ -559,6 +588,11 @@ async def index_house(
         links = TrustedLinks(own, certificates or CertificatesSettings(), clock)
         trail = TrailKeeper(store, kek=read_kek(settings.store.kek_file), settings=settings.audit, clock=clock)
         yield IndexHouse(node, settings, _credentials(settings, clock), links, trail)
+
+
+def _measured() -> Middleware:
+    """Holds each requester of a listener to a measure that no honest one reaches (T33)."""
+    return throttled(_PRINCIPAL, _ADDRESS, SystemClock().monotonic)
 
 
 def _credentials(settings: IndexNodeSettings, clock: Clock) -> Credentials | None:

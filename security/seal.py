@@ -17,10 +17,11 @@ Leaves to others: normalising what is looked up (the caller gives NFC text), who
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -37,6 +38,7 @@ KEY_BYTES = 32
 NONCE_BYTES = 12
 TAG_BYTES = 16
 HEADER_BYTES = 3
+KEY_ID_MAX = 65_535
 PURPOSES = ("seal", "blind")
 
 
@@ -64,8 +66,12 @@ class Vault:
         self._blinding = {n.tenant: key for n, key in keys.items() if n.purpose == "blind" and n.key_id == 1}
 
     @classmethod
-    async def load(cls, store: Store, kek: bytes, tenants: Iterable[str], clock: Clock) -> Self:
+    async def load(
+        cls, store: Store, kek: bytes, tenants: Iterable[str], clock: Clock, *, previous: bytes | None = None
+    ) -> Self:
         """The vault of a database, with keys made and stored for tenants that have none.
+
+        ``previous``: the key-encryption key before, while a rotation to ``kek`` may be unfinished.
 
         Raises:
             Broken: ``seal-wrong-kek`` a stored key does not open under ``kek``, or it is not 32 bytes.
@@ -73,10 +79,62 @@ class Vault:
         if len(kek) != KEY_BYTES:
             raise Broken("the key-encryption key has not 32 bytes", code="seal-wrong-kek", hint=_KEK_HINT)
         wanted = {_KeyName(tenant, purpose, 1) for tenant in tenants for purpose in PURPOSES}
-        keys = await store.read(lambda tx: _stored(tx, kek))
+        keks = (kek,) if previous is None else (kek, previous)
+        keys = await store.read(lambda tx: _stored(tx, keks))
         if not wanted <= keys.keys():
-            keys = await store.write(lambda tx: _complete(tx, kek, wanted, to_ms(clock.now())))
+            keys = await store.write(lambda tx: _complete(tx, keks, wanted, to_ms(clock.now())))
         return cls(keys)
+
+    async def renew(self, store: Store, kek: bytes, tenant: str, clock: Clock, note: Callable[[Tx], None]) -> int:
+        """Seal from now on under a new key of ``tenant``; its number. What was sealed before opens as before.
+
+        ``note``: writes the audit record, in the same transaction.
+
+        Raises:
+            Broken: ``seal-no-key``; ``seal-keys-full`` 65,535 keys were made.
+        """
+        if tenant not in self._newest:
+            raise _no_key(tenant)
+        key = secrets.token_bytes(KEY_BYTES)
+
+        def work(tx: Tx) -> int:
+            rows = tx.rows("SELECT key_id FROM data_key WHERE tenant = :tenant AND purpose = 'seal'", tenant=tenant)
+            name = _KeyName(tenant, "seal", max(row["key_id"] for row in rows) + 1)
+            if name.key_id > KEY_ID_MAX:
+                raise Broken("no number is left for a key", code="seal-keys-full", hint="move the tenant elsewhere")
+            _insert(tx, kek, name, key, to_ms(clock.now()))
+            note(tx)
+            return name.key_id
+
+        key_id = await store.write(work)
+        self._sealing[tenant, key_id] = AESGCM(key)
+        self._newest[tenant] = key_id
+        return key_id
+
+    async def erase(self, store: Store, tenant: str, note: Callable[[Tx], None]) -> int:
+        """Destroy every key of ``tenant``; how many. Nothing that was sealed for it opens again, by anybody.
+
+        The wrapped keys are overwritten before they are deleted; copies in backups and in pages the engine no longer
+        uses are worth nothing once the key-encryption key of their time is destroyed too.
+
+        Raises:
+            Broken: ``seal-no-key``.
+        """
+        if tenant not in self._newest:
+            raise _no_key(tenant)
+
+        def work(tx: Tx) -> int:
+            tx.change("UPDATE data_key SET wrapped = :zeros WHERE tenant = :tenant", zeros=bytes(40), tenant=tenant)
+            gone = tx.change("DELETE FROM data_key WHERE tenant = :tenant", tenant=tenant)
+            note(tx)
+            return gone
+
+        gone = await store.write(work)
+        self._newest.pop(tenant)
+        self._blinding.pop(tenant, None)
+        for name in [name for name in self._sealing if name[0] == tenant]:
+            del self._sealing[name]
+        return gone
 
     def seal(self, tenant: str, context: str, plaintext: bytes) -> bytes:
         """The sealed form of ``plaintext``: 31 bytes longer, different each time.
@@ -125,38 +183,47 @@ class Vault:
 _KEK_HINT = "give the key file that belongs to this database; it is kept apart from the backups"
 
 
-def _stored(tx: ReadTx, kek: bytes) -> dict[_KeyName, bytes]:
+def _stored(tx: ReadTx, keks: Sequence[bytes]) -> dict[_KeyName, bytes]:
     keys: dict[_KeyName, bytes] = {}
     for row in tx.rows("SELECT tenant, purpose, key_id, wrapped FROM data_key"):
-        try:
-            key = aes_key_unwrap(kek, row["wrapped"])
-        except InvalidUnwrap:
+        key = _unwrapped(row["wrapped"], keks)
+        if key is None:
             raise Broken(
                 f"the {row['purpose']} key {row['key_id']} of tenant {row['tenant']} does not open under this"
                 " key-encryption key",
                 code="seal-wrong-kek",
                 hint=_KEK_HINT,
-            ) from None
+            )
         keys[_KeyName(row["tenant"], row["purpose"], row["key_id"])] = key
     return keys
 
 
-def _complete(tx: Tx, kek: bytes, wanted: Iterable[_KeyName], now: int) -> dict[_KeyName, bytes]:
-    keys = _stored(tx, kek)
+def _unwrapped(wrapped: bytes, keks: Sequence[bytes]) -> bytes | None:
+    for kek in keks:
+        with contextlib.suppress(InvalidUnwrap):
+            return aes_key_unwrap(kek, wrapped)
+    return None
+
+
+def _complete(tx: Tx, keks: Sequence[bytes], wanted: Iterable[_KeyName], now: int) -> dict[_KeyName, bytes]:
+    keys = _stored(tx, keks)
     for name in wanted:
-        if name in keys:
-            continue
-        keys[name] = secrets.token_bytes(KEY_BYTES)
-        tx.change(
-            "INSERT INTO data_key (tenant, purpose, key_id, wrapped, created_at)"
-            " VALUES (:tenant, :purpose, :key_id, :wrapped, :now)",
-            tenant=name.tenant,
-            purpose=name.purpose,
-            key_id=name.key_id,
-            wrapped=aes_key_wrap(kek, keys[name]),
-            now=now,
-        )
+        if name not in keys:
+            keys[name] = secrets.token_bytes(KEY_BYTES)
+            _insert(tx, keks[0], name, keys[name], now)
     return keys
+
+
+def _insert(tx: Tx, kek: bytes, name: _KeyName, key: bytes, now: int) -> None:
+    tx.change(
+        "INSERT INTO data_key (tenant, purpose, key_id, wrapped, created_at)"
+        " VALUES (:tenant, :purpose, :key_id, :wrapped, :now)",
+        tenant=name.tenant,
+        purpose=name.purpose,
+        key_id=name.key_id,
+        wrapped=aes_key_wrap(kek, key),
+        now=now,
+    )
 
 
 def _bound(header: bytes, tenant: str, context: str) -> bytes:

@@ -18,6 +18,7 @@ from security.errors import Broken
 
 SECRET_BYTES_MAX = 64 * 1024
 KEK_BYTES = 32
+KEK_DISTINCT_MIN = 14  # of 32 random bytes fewer than 14 are distinct less than once in 10^20
 
 
 def read_secret(path: Path, *, what: str) -> bytes:
@@ -60,22 +61,46 @@ def read_kek(path: Path) -> bytes:
     """The key-encryption key: 32 bytes, stored raw or as 64 hexadecimal digits.
 
     Raises:
-        Broken: as ``read_secret``; ``secret-unusable`` for any other form.
+        Broken: as ``read_secret``; ``secret-unusable`` for any other form; ``secret-default`` for zeros, a repeated
+            pattern and whatever else nobody drew at random.
     """
     data = read_secret(path, what="key-encryption key")
-    if len(data) == KEK_BYTES:
-        return data
-    digits = data.strip()
-    try:
-        if len(digits) == 2 * KEK_BYTES:
-            return bytes.fromhex(digits.decode("ascii"))
-    except ValueError:
-        pass  # not hexadecimal: the same refusal as any other form, without a byte of it
+    key = data if len(data) == KEK_BYTES else _hexadecimal(data.strip())
+    if key is not None and len(set(key)) >= KEK_DISTINCT_MIN:
+        return key
+    if key is not None:
+        raise Broken(
+            f"key-encryption key: {path} holds no random key",
+            code="secret-default",
+            hint="make one: poterne init; or 32 bytes of /dev/urandom, mode 0400",
+        )
     raise Broken(
         f"key-encryption key: {path} holds neither 32 bytes nor 64 hexadecimal digits",
         code="secret-unusable",
         hint="restore the key that was kept apart from the backups; a new one cannot open existing data",
     )
+
+
+def _hexadecimal(digits: bytes) -> bytes | None:
+    try:
+        return bytes.fromhex(digits.decode("ascii")) if len(digits) == 2 * KEK_BYTES else None
+    except ValueError:
+        return None  # the same refusal as any other form, without a byte of it
+
+
+def previous_kek_file(path: Path) -> Path:
+    """Where the key-encryption key before the one in ``path`` lies while anything needs it."""
+    return path.with_name(path.name + ".previous")
+
+
+def read_previous_kek(path: Path) -> bytes | None:
+    """The key-encryption key before the one in ``path``, None when none is kept.
+
+    Raises:
+        Broken: as ``read_kek``.
+    """
+    previous = previous_kek_file(path)
+    return read_kek(previous) if previous.exists() else None
 
 
 def create_kek(path: Path) -> bytes:

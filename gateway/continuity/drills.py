@@ -30,7 +30,7 @@ from security.audit.verifying import Kind, verify
 from security.clock import SystemClock, from_ms, to_ms
 from security.errors import Broken
 from security.seal import Vault
-from security.secrets import read_kek
+from security.secrets import read_kek, read_previous_kek
 from security.store.opening import open_store
 from security.store.port import ReadTx, Tx
 
@@ -81,7 +81,8 @@ async def _opened(settings: Settings, database: Path) -> int:
     clock = SystemClock()
     store = await open_store(database, COMPONENTS)
     try:
-        await Vault.load(store, read_kek(settings.gateway_store().kek_file), settings.tenants, clock)
+        file = settings.gateway_store().kek_file
+        await Vault.load(store, read_kek(file), settings.tenants, clock, previous=read_previous_kek(file))
         checked = await verify(store, witness=None, now=clock.now())
         altered = [one for one in checked.findings if one.kind is not Kind.UNSEALED]  # nobody makes heads for a copy
         if altered:

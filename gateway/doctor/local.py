@@ -26,7 +26,7 @@ from gateway.settings import Settings, address
 from security.clock import SystemClock, from_ms
 from security.errors import Unavailable
 from security.seal import Vault
-from security.secrets import read_kek
+from security.secrets import read_kek, read_previous_kek
 from security.store.port import ReadTx, Row
 
 FLOORS = {
@@ -113,8 +113,8 @@ async def kek(context: Context, _subject: str) -> Finding:
     """The key file opens every key that the database holds."""
     if context.store is None:
         return _no_store()
-    key = read_kek(context.settings.gateway_store().kek_file)
-    await Vault.load(context.store, key, (), SystemClock())
+    file = context.settings.gateway_store().kek_file
+    await Vault.load(context.store, read_kek(file), (), SystemClock(), previous=read_previous_kek(file))
     return ok(N_("it opens every key of the database"))
 
 

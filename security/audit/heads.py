@@ -15,6 +15,7 @@ Writing heads down outside is left to ``witness``, checking them to ``verifying`
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -117,7 +118,7 @@ class Sealer:
         self, store: Store, *, kek: bytes, records: int = 1_000, every: timedelta = timedelta(seconds=60)
     ) -> None:
         self._store = store
-        self._kek = kek
+        self._keks: tuple[bytes, ...] = (kek,)
         self._records = records
         self._every = every
 
@@ -156,21 +157,28 @@ class Sealer:
             " VALUES (:number, :public, :wrapped, :created_at, :vouched)",
             number=rows[0]["number"] + 1 if rows else 1,
             public=public,
-            wrapped=aes_key_wrap(self._kek, private.private_bytes_raw()),
+            wrapped=aes_key_wrap(self._keks[0], private.private_bytes_raw()),
             created_at=to_ms(now),
             vouched=self._opened(rows[0]).sign(_VOUCH + public) if rows else b"",
         )
         return private
 
+    def adopt(self, kek: bytes) -> None:
+        """Wrap under ``kek`` from now on: the key-encryption key is being changed, the one before still opens."""
+        self._keks = (kek, self._keks[0])
+
     def _opened(self, row: Row) -> Ed25519PrivateKey:
-        try:
-            private = Ed25519PrivateKey.from_private_bytes(aes_key_unwrap(self._kek, row["wrapped"]))
-        except InvalidUnwrap:
+        raw = b""
+        for kek in self._keks:
+            with contextlib.suppress(InvalidUnwrap):
+                raw = aes_key_unwrap(kek, row["wrapped"])
+        if not raw:
             raise Broken(
                 f"the key {row['number']} of the audit trail does not open under this key-encryption key",
                 code="audit-key",
                 hint="give the key file that belongs to this database; it is kept apart from the backups",
-            ) from None
+            )
+        private = Ed25519PrivateKey.from_private_bytes(raw)
         if private.public_key().public_bytes_raw() != row["public"]:
             raise Broken(
                 f"the key {row['number']} of the audit trail is not the one that was written down",

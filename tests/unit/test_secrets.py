@@ -130,3 +130,17 @@ def test_a_private_file_and_its_name_are_on_disk_before_it_counts(
     monkeypatch.setattr(os, "fsync", recorded)
     create_private(tmp_path / "kek", b"data")
     assert flushed == [("file", (tmp_path / "kek").stat().st_ino), ("folder", tmp_path.stat().st_ino)]
+
+
+@pytest.mark.parametrize(
+    "key", [bytes(32), b"\xff" * 32, b"changeme" * 4, b"0123456789abcdef"[:13] * 2 + b"012345", b"0" * 64, b"a1" * 32]
+)
+def test_ff44_a_key_that_nobody_drew_at_random_is_refused(tmp_path: Path, key: bytes) -> None:
+    with pytest.raises(Broken) as caught:
+        read_kek(_file(tmp_path, key))
+    assert caught.value.code == "secret-default"
+
+
+def test_no_key_drawn_at_random_is_taken_for_a_default_one(tmp_path: Path) -> None:
+    for number in range(200):
+        assert create_kek(tmp_path / f"{number}") == read_kek(tmp_path / f"{number}")

@@ -21,6 +21,7 @@ from tests.mutants.defects import (
     hl7,
     imaging,
     index,
+    keys,
     kos,
     lives,
     manifests,
@@ -69,6 +70,7 @@ _ROOMS = (
     archives,
     audit,
     trust,
+    keys,
 )
 
 DEFECTS: tuple[Defect, ...] = tuple(defect for room in _ROOMS for defect in room.DEFECTS)
