@@ -495,11 +495,14 @@ class Admission:
         """One job per exam the report touches, those of the report it replaces included; conflicts are noted."""
         report = content.report
         studies = list(report.studies)
-        if report.replaces and not verdict.holds:
+        if report.replaces and not verdict.is_in_doubt:  # whoever opposes still has one report, the newer one
             left = self._ledger.replace_report(tx, self._tenant, str(report.replaces))
             for study in left:
                 self._note(tx, by, study, "report-replaced", f"report {report.replaces} by {report.document_id}")
-            studies += left
+            if verdict.holds:
+                self._follow_on(tx, by, [one for one in left if one not in studies], Arrival.REPORT)
+            else:
+                studies += left
         for study in () if verdict.holds else report.studies:
             self._ledger.replace_unnamed(tx, self._tenant, study, by=str(report.document_id))
         if verdict.conflicts:

@@ -65,9 +65,14 @@ class Verdict:
     is_opposed: bool = False
 
     @property
+    def is_in_doubt(self) -> bool:
+        """Whether the report itself is: an opposition says nothing against it."""
+        return any(conflict.severity == "hold" for conflict in self.conflicts)
+
+    @property
     def holds(self) -> bool:
         """Whether nothing may be published."""
-        return self.is_opposed or any(conflict.severity == "hold" for conflict in self.conflicts)
+        return self.is_opposed or self.is_in_doubt
 
     @property
     def reason(self) -> str:

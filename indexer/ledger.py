@@ -463,9 +463,11 @@ class Ledger:
         )
 
     def is_replaced(self, tx: ReadTx, tenant: str, stated: StatedReport) -> bool:
-        """Whether a report of the same person that we hold says it replaces this one, which arrives after it."""
+        """Whether a report of the same person that we hold says it replaces this one, which arrives after it. One
+        that is in doubt replaces nothing; one that only its patient holds back does."""
         return any(
-            held.status in {"valid", "replaced", "withdrawn"} for held in self.replacements_of(tx, tenant, stated)
+            held.status in {"valid", "replaced", "withdrawn"} or held.reason == "patient-opposed"
+            for held in self.replacements_of(tx, tenant, stated)
         )
 
     def replacements_of(self, tx: ReadTx, tenant: str, stated: StatedReport) -> list[HeldReport]:

@@ -7,6 +7,7 @@ once everybody answers again, the index shows what the valid reports and the PAC
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
@@ -239,6 +240,7 @@ class Life(RuleBasedStateMachine):
             assert not shown or self.was_shown or self.has_reason
 
 
+HISTORIES = int(os.environ.get("POTERNE_HISTORIES", "2000"))
 CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 
 
@@ -252,4 +254,4 @@ class TestLife(Life.TestCase):  # type: ignore[name-defined,misc]
 class TestLongLife(Life.TestCase):  # type: ignore[name-defined,misc]
     """Thousands of them."""
 
-    settings = settings(max_examples=2000, stateful_step_count=40, deadline=None, suppress_health_check=CHECKS)
+    settings = settings(max_examples=HISTORIES, stateful_step_count=40, deadline=None, suppress_health_check=CHECKS)

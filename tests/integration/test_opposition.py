@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.lab.ris import LabExam, LabPatient, build_adt_consent
+from gateway.lab.ris import LabExam, LabPatient, build_adt_consent, build_mdm
 from indexer.ledger import evidence_of
 from indexer.publication import job_kind
 from security.outbox import jobs
@@ -70,6 +70,24 @@ async def test_i10_an_indexed_exam_of_an_opposed_patient_takes_no_new_images(w: 
     await says(w, "INO", id_="C2")
     await w.settle()
     assert [status for _, status in await w.entries(EXAM)] == ["Approved"]
+
+
+async def test_i10_a_report_replaced_while_its_patient_opposes_does_not_come_back_when_that_ends(w: World) -> None:
+    """The correction is taken back before the opposition ends: the report it replaced stays replaced."""
+    w.pacs.hold(EXAM)
+    await says(w, "IO", id_="C1")
+    await w.report(EXAM)
+    second = replace(EXAM, document_id="1.2.250.1.213.4.5.9.1.9002", replaces=EXAM.document_id)
+    await w.report(second, control_id="M2", order_control="RO")
+    taken = build_mdm(second, control_id="M3", event="T04", order_control="CA", result_status="D")
+    assert "MSA|AA|" in await w.raw(taken)
+    late = build_mdm(EXAM, control_id="M4", event="T04", order_control="CA", result_status="D")
+    assert "MSA|AE|" in await w.raw(late)
+    await says(w, "INO", id_="C2")
+    await w.settle()
+    assert await w.entries(EXAM) == []
+    rows = await w.store.read(lambda tx: tx.rows("SELECT status FROM report ORDER BY report_no"))
+    assert [row["status"] for row in rows] == ["replaced", "withdrawn"]
 
 
 async def settle_anew(w: World) -> None:
