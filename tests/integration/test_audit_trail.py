@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -391,6 +392,21 @@ async def test_the_keeper_tells_of_an_altered_trail_and_records_what_it_found(tr
         lambda tx: tx.rows("SELECT outcome, detail FROM audit_record WHERE event = 'audit.verified' ORDER BY seq")
     )
     assert [(row["outcome"], row["detail"].partition(": ")[2]) for row in rows] == [(0, "as written"), (8, "edited")]
+
+
+async def test_a_witness_that_was_damaged_is_told_and_stops_nothing(trail: Trail) -> None:
+    told: list[str] = []
+    place = trail.place / "witness"
+    place.write_text("nonsense\n" + place.read_text())
+    settings = AuditSettings(witness_file=place)
+    keeper = TrailKeeper(trail.store, kek=KEK, settings=settings, clock=SystemClock(), altered=told.append)
+    stop = asyncio.Event()
+    running = asyncio.create_task(keeper.run(stop))
+    while not told:
+        await asyncio.sleep(0.01)
+    stop.set()
+    await running
+    assert told[0] == "witness-line"
 
 
 async def test_erased_content_leaves_a_trail_that_is_still_true(trail: Trail) -> None:
