@@ -235,7 +235,13 @@ class Operations:
     async def backed_up(self, *, last_audit_no: int, digest: str) -> None:
         """Note that a verified copy of the database exists, up to that audit record."""
         now = self._clock.now()
-        await self._store.write(lambda tx: copies.note(tx, now=now, last_audit_no=last_audit_no, digest=digest))
+
+        def work(tx: Tx) -> None:
+            copies.note(tx, now=now, last_audit_no=last_audit_no, digest=digest)
+            said = f"up to record {last_audit_no}"
+            self._audit(tx, "", "store.backed-up", "poterne", digest, object_type="backup", detail=said)
+
+        await self._store.write(work)
 
     async def export_xdm(
         self,

@@ -288,7 +288,8 @@ class Snapshot:
     ``ahead``: what lies ahead of each tenant. ``exposed_s``: seconds of work on no second copy, by tenant and class
     of data (reliability §1). ``declared_s``: RPO and RTO, by tenant; ``drilled_s``: as the last drill measured them.
     ``received``: objects of the DICOM inbox and age
-    of the oldest, by tenant and keeping.
+    of the oldest, by tenant and keeping. ``feeds``: audit records that a repository lacks and age of the oldest, by
+    name.
     """
 
     depth: Mapping[tuple[JobClass, State], int] = field(default_factory=dict)
@@ -303,6 +304,7 @@ class Snapshot:
     declared_s: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     drilled_s: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     received: Mapping[tuple[str, str], tuple[int, float]] = field(default_factory=dict)
+    feeds: Mapping[str, tuple[int, float]] = field(default_factory=dict)
 
 
 class Metrics:
@@ -385,6 +387,7 @@ class _Families:
         yield from _ahead(snapshot.ahead)
         yield from _exposed(snapshot)
         yield from _received(snapshot)
+        yield from _feeds(snapshot)
         breakers = GaugeMetricFamily("breaker_state", "0 closed, 1 half-open, 2 open.", labels=["endpoint"])
         for endpoint, state_name in sorted(snapshot.breakers.items()):
             breakers.add_metric([endpoint], BREAKER_STATES[state_name])
@@ -446,6 +449,16 @@ def _exposed(snapshot: Snapshot) -> Iterable[Metric]:
         lost.add_metric([tenant], rpo_s)
         back.add_metric([tenant], rto_s)
     yield from (exposed, rpo, rto, lost, back)
+
+
+def _feeds(snapshot: Snapshot) -> Iterable[Metric]:
+    """What the audit repositories lack."""
+    number = GaugeMetricFamily("audit_feed_records", "Audit records that the repository lacks.", labels=["feed"])
+    age = GaugeMetricFamily("audit_feed_oldest_age_seconds", "Age of the oldest of them.", labels=["feed"])
+    for name, (records, oldest_s) in sorted(snapshot.feeds.items()):
+        number.add_metric([name], records)
+        age.add_metric([name], oldest_s)
+    yield from (number, age)
 
 
 def _received(snapshot: Snapshot) -> Iterable[Metric]:

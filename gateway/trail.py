@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from datetime import datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,16 @@ log = structlog.get_logger()
 LOOK_S = 5.0
 VERIFY_EVERY = timedelta(days=1)
 VERIFIED = "audit.verified"
+STARTED = "application.started"
+STOPPED = "application.stopped"
+CHANGED = "configuration.changed"
 _YEAR = timedelta(days=365.25)
 _OTHER_VERSION = "the command and the running gateway are of different versions: restart the gateway"
 
 
 class TrailKeeper:
-    """Keeps the trail of one database. ``altered``: told, once for each verification, that the trail was altered."""
+    """Keeps the trail of one database. ``altered``: told, once for each verification, that the trail was altered.
+    ``configuration``: digest of what the process runs with, "" when nobody minds."""
 
     def __init__(
         self,
@@ -50,11 +55,14 @@ class TrailKeeper:
         settings: AuditSettings,
         clock: Clock,
         altered: Callable[[str], None] = lambda _kind: None,
+        configuration: str = "",
     ) -> None:
         self._store = store
         self._settings = settings
         self._clock = clock
         self._altered = altered
+        self._configuration = configuration
+        self._is_begun = False
         self._sealer = Sealer(
             store, kek=kek, records=settings.head_records, every=timedelta(seconds=settings.head_every_s)
         )
@@ -62,17 +70,47 @@ class TrailKeeper:
         self._witness = witness.WitnessFile(settings.witness_file) if settings.witness_file else None
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Look from time to time until ``stop``, then make the last head.
+        """Record the start, look from time to time until ``stop``, record the stop, then make the last head.
 
         Raises:
             Broken: the key of the trail does not open.
         """
         self._is_running = True
         while not stop.is_set():
+            if not self._is_begun:
+                await self._without_fault(self._begin)
             await self._without_fault(self.seal)
             await self._without_fault(self._daily)
             await unless(stop, asyncio.sleep(LOOK_S))
+        await self._without_fault(lambda: self._store.write(lambda tx: self._note_life(tx, STOPPED)))
         await self._without_fault(lambda: self.seal(at_once=True))
+
+    async def _begin(self) -> None:
+        """Record that the process started, and whether its configuration is another than at the start before."""
+
+        def work(tx: Tx) -> None:
+            before = tx.rows(
+                "SELECT detail FROM audit_record WHERE event = :event AND is_erased = 0 ORDER BY seq DESC LIMIT 1",
+                event=STARTED,
+            )
+            if before and before[0]["detail"] != self._life():
+                self._note_life(tx, CHANGED)
+            self._note_life(tx, STARTED)
+
+        await self._store.write(work)
+        self._is_begun = True
+
+    def _life(self) -> str:
+        return f"version {version('poterne')}, configuration {self._configuration or 'not stated'}"
+
+    def _note_life(self, tx: Tx, event: str) -> None:
+        audit.append(
+            tx,
+            audit.AuditRecord(
+                tenant="", zone="ops", at=self._clock.now(), event=event, actor="poterne", outcome=0,
+                object_type="process", object_id="poterne", detail=self._life(),
+            ),
+        )  # fmt: skip
 
     async def _without_fault(self, step: Callable[[], Awaitable[object]]) -> None:
         try:

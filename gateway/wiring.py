@@ -5,6 +5,7 @@ holds no rule of its own.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import random
 import socket
@@ -27,15 +28,16 @@ from gateway.alerts.clock import ClockWatch
 from gateway.alerts.conditions import Kind
 from gateway.alerts.watch import AlertWatch, channels
 from gateway.certificates.http import still_believed
-from gateway.certificates.links import link_of
+from gateway.certificates.links import feed_links, link_of
 from gateway.certificates.links import links as tls_links
 from gateway.certificates.watch import TrustedLinks, certificate_changed
-from gateway.components import COMPONENTS
+from gateway.components import COMPONENTS, FEEDS
 from gateway.continuity import copies, drills
 from gateway.dimse import inbox as received
 from gateway.dimse.door import Exams, dicom_door
 from gateway.dimse.storage import Storage
 from gateway.disk import DiskGuard
+from gateway.feeds.delivery import Feeds
 from gateway.hl7.mllp import MllpLimits, serve_mllp
 from gateway.hl7.senders import Senders
 from gateway.inventory import Inventory
@@ -46,6 +48,7 @@ from gateway.pacs.changes import nudge_route
 from gateway.reception import Reception
 from gateway.sealing import Sealing, rotated
 from gateway.settings import (
+    AuditSettings,
     CertificatesSettings,
     IndexNodeSettings,
     OpsSettings,
@@ -109,6 +112,7 @@ class Gateway:
         watch: AlertWatch,
         disk: DiskGuard | None,
         trail: TrailKeeper,
+        feeds: Feeds,
         reception: Reception,
         white_list: WhiteListWatch | None = None,
     ) -> None:
@@ -124,6 +128,7 @@ class Gateway:
         self._trail = trail
         self._storages: dict[str, Storage] = {}
         self._inventory = Inventory(trail, self._storages, ground.clock)
+        self._feeds = feeds
         self._reception = reception
         self._sealing = Sealing(
             store=ground.store,
@@ -159,6 +164,7 @@ class Gateway:
             tasks.create_task(self._go_live(stop), name="go-live")
             tasks.create_task(self._watch.run(stop), name="alerts")
             tasks.create_task(self._trail.run(stop), name="audit-trail")
+            tasks.create_task(self._feeds.run(stop), name="audit-feed")
             tasks.create_task(self._forget(stop), name="exchanges")
             tasks.create_task(self._ground.links.run(stop, self._certificate_changed), name="certificates")
             if self._white_list:
@@ -365,6 +371,10 @@ class Gateway:
                 key: (number, max((now - since).total_seconds(), 0.0))
                 for key, (number, since) in (await self._store.read(received.oldest)).items()
             },
+            feeds={
+                name: (one.records, one.oldest_s)
+                for name, one in (await self._store.read(self._feeds.waiting)).items()
+            },
             breakers={name: breaker.mode(seconds).value for name, breaker in self._engine.breakers.items()},
         )
 
@@ -414,7 +424,8 @@ async def house(settings: Settings) -> AsyncIterator[Gateway]:
                 )
         disk = _disk(settings, place.path) if place.path else None
         clock_watch = ClockWatch(clock)
-        links = TrustedLinks(tls_links(settings), settings.certificates, clock)
+        links, bell = TrustedLinks(tls_links(settings), settings.certificates, clock), _Bell()
+        feeds = _feeds(stack, settings.audit, "audit", store=store, clock=clock, bell=bell, links=links)
         watch = AlertWatch(
             store,
             channels(settings),
@@ -427,10 +438,10 @@ async def house(settings: Settings) -> AsyncIterator[Gateway]:
             offset_max_s=settings.clock.offset_max_s,
             calls=engine_settings(settings).calls,
             inbox=lambda tx, now: _inbox(settings, tx, now),
+            feeds=feeds.late,
             trust=lambda tx: (*links.troubles(), *white_list_troubles(tx)),
             exposed=lambda tx, now: {one.tenant: (int(one.seconds), one.stage) for one in exposed(settings, tx, now)},
         )
-        bell = _Bell()
         ground = Ground(
             settings=settings,
             store=store,
@@ -447,7 +458,7 @@ async def house(settings: Settings) -> AsyncIterator[Gateway]:
         tenants = {name: await _tenant(stack, name, asked, ground) for name, asked in settings.tenants.items()}
         engine = Engine(
             store,
-            {name: kind for one in tenants.values() for name, kind in one.kinds.items()},
+            {**{name: kind for one in tenants.values() for name, kind in one.kinds.items()}, **feeds.kinds},
             clock=clock,
             rng=random.SystemRandom(),
             settings=engine_settings(settings),
@@ -460,6 +471,7 @@ async def house(settings: Settings) -> AsyncIterator[Gateway]:
             settings=settings.audit,
             clock=clock,
             altered=lambda kind: watch.happened(Kind.AUDIT, tenant="", subject=kind),
+            configuration=_digest(settings),
         )
         reception = Reception.over(
             store,
@@ -477,6 +489,7 @@ async def house(settings: Settings) -> AsyncIterator[Gateway]:
             disk=disk,
             reception=reception,
             trail=trail,
+            feeds=feeds,
             white_list=_white_list(settings, store, clock),
         )
 
@@ -528,10 +541,15 @@ class IndexHouse:
         node: IndexNode,
         settings: IndexNodeSettings,
         credentials: Credentials | None,
+        *,
         links: TrustedLinks,
         trail: TrailKeeper,
+        feeds: Feeds,
+        engine: Engine,
     ) -> None:
         self._trail = trail
+        self._feeds = feeds
+        self._engine = engine
         self._node = node
         self._settings = settings
         self._credentials = credentials
@@ -542,6 +560,9 @@ class IndexHouse:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._links.run(stop, _note_certificate), name="certificates")
             tasks.create_task(self._trail.run(stop), name="audit-trail")
+            if self._feeds.kinds:
+                tasks.create_task(self._feeds.run(stop), name="audit-feed")
+                tasks.create_task(self._engine.run(stop), name="engine")
 
     @asynccontextmanager
     async def doors(self) -> AsyncIterator[Mapping[str, str]]:
@@ -573,7 +594,7 @@ async def index_house(
     """Everything an index node needs. ``certificates``: as its configuration has them."""
     clock = SystemClock()
     async with AsyncExitStack() as stack:
-        store = await _store(stack, settings.store, (GROUND, REGISTRY))
+        store = await _store(stack, settings.store, (GROUND, REGISTRY, FEEDS))
         await _rewrapped(store, settings.store.kek_file, clock)
         vault = await Vault.load(store, read_kek(settings.store.kek_file), [settings.tenant], clock)
         node = IndexNode(
@@ -584,10 +605,48 @@ async def index_house(
             repository_unique_id=settings.repository_unique_id,
             resubmission=settings.resubmission,
         )
-        own = {link.key: link for link in link_of("index_node", settings)}
+        known = (*link_of("index_node", settings), *feed_links("index_node.audit", settings.audit))
+        own = {link.key: link for link in known}
         links = TrustedLinks(own, certificates or CertificatesSettings(), clock)
-        trail = TrailKeeper(store, kek=read_kek(settings.store.kek_file), settings=settings.audit, clock=clock)
-        yield IndexHouse(node, settings, _credentials(settings, clock), links, trail)
+        bell = _Bell()
+        feeds = _feeds(stack, settings.audit, "index_node.audit", store=store, clock=clock, bell=bell, links=links)
+        bell.engine = Engine(store, feeds.kinds, clock=clock, rng=random.SystemRandom())
+        trail = TrailKeeper(
+            store,
+            kek=read_kek(settings.store.kek_file),
+            settings=settings.audit,
+            clock=clock,
+            configuration=_digest(settings),
+        )
+        believed = _credentials(settings, clock)
+        yield IndexHouse(node, settings, believed, links=links, trail=trail, feeds=feeds, engine=bell.engine)
+
+
+def _feeds(
+    stack: AsyncExitStack,
+    settings: AuditSettings,
+    key: str,
+    *,
+    store: Store,
+    clock: Clock,
+    bell: _Bell,
+    links: TrustedLinks,
+) -> Feeds:
+    """The feeds of a section, closed with ``stack``."""
+    feeds = Feeds(
+        settings.feed,
+        store=store,
+        clock=clock,
+        nudge=bell.ring,
+        secure=lambda name: links.context(f"{key}.feed.{name}"),
+    )
+    stack.push_async_callback(feeds.close)
+    return feeds
+
+
+def _digest(settings: Settings | IndexNodeSettings) -> str:
+    """SHA-256 of a configuration, so that a record can say that it changed without saying what it is."""
+    return hashlib.sha256(settings.model_dump_json().encode()).hexdigest()
 
 
 def _measured() -> Middleware:

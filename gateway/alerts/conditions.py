@@ -38,6 +38,7 @@ class Kind(StrEnum):
     TRUST = "trust"
     INBOX = "inbox"
     AUDIT = "audit"
+    FEED = "feed"
 
 
 EVENTS = frozenset(
@@ -65,6 +66,7 @@ class Figures:
     should be, by key and code. ``exposed``: by tenant, seconds of work on no second copy
     and the stage: 1 from half of the declared RPO on, 2 from the whole of it on. ``inbox``: received objects by
     tenant and ``unconfirmed`` (no PACS shows them for too long), ``quarantined`` or ``lost`` (their file is gone).
+    ``feeds``: seconds for which an audit repository has lacked a record, by name, of those that have for too long.
     """
 
     now: datetime
@@ -80,6 +82,7 @@ class Figures:
     exposed: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     trust: Collection[str] = ()
     inbox: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    feeds: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,9 +90,9 @@ class Condition:
     """One thing that is wrong now.
 
     ``tenant``: "" for the installation. ``subject``: reason, PACS or key of the configuration. ``measure``: exams
-    (held, failed, late), objects (inbox), seconds (paused, exposed), bytes free (disk), milliseconds (clock), days
-    left (certificate), 1 for an event. ``stage``: how bad; a higher one is told although the alert is known. ``why``:
-    exams by reason.
+    (held, failed, late), objects (inbox), seconds (paused, exposed, feed), bytes free (disk), milliseconds (clock),
+    days left (certificate), 1 for an event. ``stage``: how bad; a higher one is told although the alert is known.
+    ``why``: exams by reason.
     """
 
     tenant: str
@@ -139,6 +142,9 @@ def conditions(figures: Figures, *, offset_max_s: float) -> tuple[Condition, ...
         Condition(tenant=tenant, kind=Kind.INBOX, subject=what, measure=objects, stage=_crowd(objects))
         for (tenant, what), objects in figures.inbox.items()
         if objects
+    ]
+    found += [
+        Condition(tenant="", kind=Kind.FEED, subject=name, measure=seconds) for name, seconds in figures.feeds.items()
     ]
     found += _certificates(figures)
     found += [Condition(tenant="", kind=Kind.TRUST, subject=subject, measure=1) for subject in figures.trust]

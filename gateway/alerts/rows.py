@@ -53,9 +53,10 @@ def queue(tx: ReadTx, *, now: datetime) -> Queue:
     late: dict[tuple[str, str], int] = {}
     for row in tx.rows(
         "SELECT tenant, state, reason, COUNT(*) AS exams, SUM(CASE WHEN deadline < :now THEN 1 ELSE 0 END) AS late"
-        " FROM outbox_job WHERE state NOT IN ('PUBLISHED', 'CANCELLED', 'SUPERSEDED')"
+        " FROM outbox_job WHERE state NOT IN ('PUBLISHED', 'CANCELLED', 'SUPERSEDED') AND tenant <> :house"
         " GROUP BY tenant, state, reason ORDER BY tenant, state, reason",
         now=to_ms(now),
+        house=jobs.HOUSE,
     ):
         key = (row["tenant"], row["reason"])
         match State(row["state"]):

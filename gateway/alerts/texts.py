@@ -43,6 +43,9 @@ _ADVICE = {
     Kind.INBOX: N_("See which ones: poterne pacs inbox. Nothing is deleted before the PACS shows it."),
     Kind.TRUST: N_("Look at it: poterne certs show, poterne certs whitelist show (docs/certificates.md)."),
     Kind.AUDIT: N_("Keep a copy of the database as it is, then look: poterne audit verify."),
+    Kind.FEED: N_(
+        "Nothing is lost: the trail keeps it and sends it later. Look at the repository and its certificate."
+    ),
     Kind.EXPOSED: N_("Make a backup now: poterne backup FILE. Look at the task that makes it every night."),
 }
 
@@ -113,6 +116,12 @@ _HEADLINES: dict[Kind, Callable[[Condition, Words], str]] = {
     Kind.PACS_CHANGED: lambda c, words: words("the PACS {pacs} no longer answers as it did", pacs=c.subject),
     Kind.MASS_WITHDRAWAL: lambda _, words: words(
         "the reconciliation stopped: it would have withdrawn more exams than one run may"
+    ),
+    Kind.FEED: lambda c, words: words.count(
+        "the audit repository {name} has lacked records for {n} minute",
+        "the audit repository {name} has lacked records for {n} minutes",
+        c.measure // 60,
+        name=c.subject,
     ),
     Kind.AUDIT: lambda c, words: words("the audit trail is not as it was written: {kind}", kind=c.subject),
     Kind.BREAK_GLASS: lambda c, words: words(

@@ -34,7 +34,7 @@ log = structlog.get_logger()
 class AlertWatch:
     """The alerts of one gateway. ``disk``: None when the database is on another machine. ``certificates``: ends of
     those that the configuration names, asked at each look. ``calls``: how many
-    calls an index may carry at once. ``exposed``, ``inbox``: as in ``Figures``."""
+    calls an index may carry at once. ``exposed``, ``inbox``, ``feeds``: as in ``Figures``."""
 
     def __init__(
         self,
@@ -52,6 +52,7 @@ class AlertWatch:
         exposed: Callable[[ReadTx, datetime], Mapping[str, tuple[int, int]]] = lambda _tx, _now: {},
         trust: Callable[[ReadTx], Collection[str]] = lambda _tx: (),
         inbox: Callable[[ReadTx, datetime], Mapping[tuple[str, str], int]] = lambda _tx, _now: {},
+        feeds: Callable[[ReadTx], Mapping[str, int]] = lambda _tx: {},
     ) -> None:
         self._store = store
         self._channels = tuple(channels)
@@ -67,6 +68,7 @@ class AlertWatch:
         self._exposed = exposed
         self._trust = trust
         self._inbox = inbox
+        self._feeds = feeds
         self._events: list[Condition] = []
         self._due = asyncio.Event()
         self._news = {channel.name: asyncio.Event() for channel in channels}
@@ -119,6 +121,7 @@ class AlertWatch:
                 trust=trust,
                 exposed=exposed,
                 inbox=inbox,
+                feeds=await self._store.read(self._feeds),
                 now=now,
                 held=queue.held,
                 failed=queue.failed,

@@ -9,7 +9,10 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from gateway.settings import (
+    AuditSettings,
     DicomSettings,
+    FeedFhir,
+    FeedSyslog,
     IdentityProviderSettings,
     IndexMhd,
     IndexNodeSettings,
@@ -22,7 +25,7 @@ from gateway.settings import (
 from security.errors import BadInput
 
 Side = Literal["client", "server"]
-Kind = Literal["index", "index-node", "dicom", "pacs", "identity-provider", "sign"]
+Kind = Literal["index", "index-node", "dicom", "pacs", "audit", "identity-provider", "sign"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +56,16 @@ class Link:
         return self.pair.key
 
 
-Mutual = IndexXds | IndexMhd | IndexNodeSettings | DicomSettings | PacsDimse | IdentityProviderSettings
+Mutual = (
+    IndexXds
+    | IndexMhd
+    | IndexNodeSettings
+    | DicomSettings
+    | PacsDimse
+    | IdentityProviderSettings
+    | FeedSyslog
+    | FeedFhir
+)
 """The sections that describe such a link."""
 
 
@@ -94,10 +106,18 @@ def pair_of(settings: Settings, key: str) -> Pair:
 def _links(settings: Settings) -> Iterator[Link]:
     for name, tenant in settings.tenants.items():
         yield from _of_tenant(f"tenants.{name}", tenant)
+    yield from feed_links("audit", settings.audit)
     if settings.index_node:
         yield from link_of("index_node", settings.index_node)
+        yield from feed_links("index_node.audit", settings.index_node.audit)
     for name, provider in settings.identity_providers.items():
         yield from link_of(f"identity_providers.{name}", provider)
+
+
+def feed_links(key: str, audit: AuditSettings) -> Iterator[Link]:
+    """The links to the audit repositories of a section."""
+    for name, feed in audit.feed.items():
+        yield from link_of(f"{key}.feed.{name}", feed)
 
 
 def _of_tenant(key: str, tenant: TenantSettings) -> Iterator[Link]:
@@ -131,6 +151,11 @@ def _place(section: Mutual) -> tuple[Kind, Side, str, int]:
             return kind, "server", host.strip("[]"), int(port or 0)
         case PacsDimse():
             return "pacs", "client", section.host, section.port
+        case FeedSyslog():
+            return "audit", "client", section.host, section.port
+        case FeedFhir():
+            parts = urlsplit(section.url)
+            return "audit", "client", parts.hostname or "", parts.port or 443
         case _:
             parts = urlsplit(section.address)
             kind = "identity-provider" if isinstance(section, IdentityProviderSettings) else "index"

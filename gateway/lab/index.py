@@ -147,6 +147,8 @@ class _Veil:
         self.retrieve = node.retrieve
         self.look = node.look
         self.patient_id = node.patient_id
+        self.record = node.record
+        self.digest = node.digest
         self.seal_page = node.seal_page
         self.open_page = node.open_page
         self.deleted_status = node.deleted_status

@@ -22,6 +22,7 @@ from gateway.settings.certificates import (
     WhiteListSettings,
 )
 from gateway.settings.dicom import DicomPeerSettings, DicomSettings
+from gateway.settings.feeds import FeedFhir, FeedSettings, FeedSyslog
 from gateway.settings.fields import address
 from gateway.settings.loading import ConfigurationError, Problem, Reading, judge, load, read
 from gateway.settings.models import (
@@ -68,6 +69,9 @@ __all__ = [
     "DicomSettings",
     "DiskSettings",
     "DoctorSettings",
+    "FeedFhir",
+    "FeedSettings",
+    "FeedSyslog",
     "Hl7Settings",
     "IdentityProviderSettings",
     "IdentityRules",

@@ -16,6 +16,7 @@ from gateway.settings.certificates import (
     without_source,
 )
 from gateway.settings.dicom import DicomSettings
+from gateway.settings.feeds import FeedSettings
 from gateway.settings.fields import (
     IN_CLEAR_HINT,
     TRUSTED_LAN,
@@ -147,6 +148,9 @@ class AuditSettings(Section):
     head_records: int = Field(default=1_000, ge=1, le=10_000, description="Waiting records that get a head at once.")
     retention_years: int = Field(
         default=10, ge=1, le=100, description="Years after which the content of a record is erased; its hash stays."
+    )
+    feed: dict[Name, FeedSettings] = Field(
+        default_factory=dict, description="Audit repositories that the trail is sent to, by name."
     )
 
 

@@ -55,11 +55,13 @@ class RegistryAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryAnswer:
-    """Answer to ITI-18. ``leaf``: whole objects (LeafClass), else only their ids (ObjectRef)."""
+    """Answer to ITI-18. ``leaf``: whole objects (LeafClass), else only their ids (ObjectRef). ``patients``: blind
+    indexes of those that the query looked at, for its record."""
 
     errors: tuple[RegistryError, ...] = ()
     objects: tuple[Kept, ...] = ()
     leaf: bool = True
+    patients: tuple[str, ...] = ()
 
     @property
     def status(self) -> str:
@@ -68,11 +70,12 @@ class QueryAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetrievedDocument:
-    """One document of an ITI-43 answer."""
+    """One document of an ITI-43 answer. ``patient``: its blind index, for the record of the read."""
 
     unique_id: str
     mime_type: str
     content: bytes
+    patient: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

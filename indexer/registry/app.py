@@ -8,6 +8,7 @@ Invariants:
   we cannot do now another one (500, 503);
 * a log line holds the action, the outcome and error codes: no identifier, no value;
 * where an assertion is demanded, nothing is done before it was verified;
+* a query and a retrieval are recorded before the first byte of their answer leaves; without a record there is none;
 * nobody passes whom the policy does not let in: a peer by its certificate, or what speaks from this machine;
 * beyond loopback only with TLS that asks every client for its certificate (FF-44).
 """
@@ -38,6 +39,7 @@ from indexer.registry.body import BODY_BYTES_MAX, read_body
 from indexer.registry.credentials import Credentials
 from indexer.registry.fhir.door import ROUTES as FHIR_ROUTES
 from indexer.registry.fhir.door import FhirNode, add_routes
+from indexer.registry.reads import REFUSED, SUCCESS, Asker, Look, Reading, asker_of, looks
 from indexer.xds import soap
 from indexer.xds import vocabulary as v
 from security.errors import BadInput, Fault, Refused
@@ -70,14 +72,16 @@ class Node(FhirNode, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Reply:
-    """What one transaction answered, ready to be put into an envelope."""
+    """What one transaction answered, ready to be put into an envelope. ``looks``: what of whom was read by it."""
 
     body: etree._Element
     attachments: dict[str, bytes]
     outcome: str
+    looks: tuple[Look, ...] = ()
 
 
 _Transaction = Callable[[soap.Envelope], Awaitable[_Reply]]
+_READS = {v.ITI_18: "index.queried", v.ITI_43: "index.retrieved"}
 _REPOSITORY = frozenset({v.ITI_41, v.ITI_43})
 _REGISTRY = frozenset({v.ITI_18, v.ITI_42, v.ITI_57})
 
@@ -112,7 +116,7 @@ def application(
         ("/xds", _REPOSITORY | _REGISTRY),
     ):
         there = {action: transactions[action] for action in actions}
-        app.router.add_post(path, _handler(there, body_bytes_max, credentials))
+        app.router.add_post(path, _handler(node, there, body_bytes_max, credentials))
 
     if credentials is None:  # nothing that FHIR carries could be such an assertion: the other door stays shut
         add_routes(app, node)
@@ -147,11 +151,15 @@ def _transactions(node: Node) -> dict[str, _Transaction]:
 
     async def stored_query(envelope: soap.Envelope) -> _Reply:
         answer = await node.stored_query(envelope)
-        return _Reply(query_response(answer), {}, _outcome(answer))
+        asked = node.digest(etree.tostring(envelope.body, method="c14n").decode())
+        return _Reply(query_response(answer), {}, _outcome(answer), looks("query", asked, answer.patients))
 
     async def retrieve(envelope: soap.Envelope) -> _Reply:
         answer = await node.retrieve(envelope)
-        return _Reply(*retrieve_response(answer), _outcome(answer))
+        read = tuple(
+            Look(object_type="document", object_id=one.unique_id, patient=one.patient) for one in answer.documents
+        )
+        return _Reply(*retrieve_response(answer), _outcome(answer), read or looks("document", "", ()))
 
     return {
         v.ITI_41: provide_and_register,
@@ -179,14 +187,26 @@ def _outcome(answer: RegistryAnswer | QueryAnswer | RetrieveAnswer) -> str:
     return " ".join([answer.status.rpartition(":")[2], *sorted({e.code for e in answer.errors})])
 
 
+def _reading(action: str, reply: _Reply, asker: Asker) -> Reading:
+    """The record of a read that was answered; what was only partly given is a minor failure."""
+    is_whole = reply.outcome == v.RESPONSE_SUCCESS.rpartition(":")[2]
+    return Reading(
+        event=_READS[action],
+        asker=asker,
+        looks=reply.looks,
+        outcome=SUCCESS if is_whole else REFUSED,
+        words=reply.outcome,
+    )
+
+
 def _handler(
-    transactions: dict[str, _Transaction], body_bytes_max: int, credentials: Credentials | None
+    node: Node, transactions: dict[str, _Transaction], body_bytes_max: int, credentials: Credentials | None
 ) -> Callable[[web.Request], Awaitable[web.Response]]:
     limits = Limits(part_bytes=body_bytes_max, total_bytes=body_bytes_max)
 
     async def handle(request: web.Request) -> web.Response:
         data = await read_body(request)
-        relates_to = ""
+        relates_to = purpose = ""
         try:
             envelope = soap.decode(
                 request.headers.get("Content-Type", ""),
@@ -196,8 +216,10 @@ def _handler(
             )
             relates_to = envelope.message_id
             if credentials is not None:
-                credentials.check(envelope)
+                purpose = credentials.check(envelope)
             reply = await transactions.get(envelope.action, _unserved)(envelope)
+            if envelope.action in _READS:
+                await node.record(_reading(envelope.action, reply, asker_of(request, purpose=purpose)))
         except BadInput as bad:
             log.info("request refused", extra={"code": bad.code})
             return _fault(400, "Sender", str(bad), relates_to)

@@ -18,7 +18,7 @@ from lxml import etree
 from indexer.registry.validate import patient_of
 from indexer.xds import soap
 from indexer.xds import vocabulary as v
-from indexer.xds.vihf import RESOURCE_ID, SKEW, read_security_header
+from indexer.xds.vihf import PURPOSE_OF_USE, RESOURCE_ID, SKEW, read_security_header
 from security.clock import Clock
 from security.errors import BadInput, Unavailable
 from security.xmlsig.verifying import Trust
@@ -37,8 +37,8 @@ class Credentials:
         self._remembered_max = remembered_max
         self._seen: dict[str, datetime] = {}
 
-    def check(self, envelope: soap.Envelope) -> None:
-        """Return when the request may be served.
+    def check(self, envelope: soap.Envelope) -> str:
+        """The purpose of use of the assertion, when the request may be served.
 
         Raises:
             BadInput: ``vihf-…``, ``signature-…``.
@@ -54,6 +54,7 @@ class Credentials:
         if len(self._seen) >= self._remembered_max:
             raise Unavailable("too many assertions at once", code="vihf-crowded", hint="ask again in some minutes")
         self._seen[found.assertion_id] = found.expires_at
+        return " ".join(found.attributes.get(PURPOSE_OF_USE, ()))[:64]
 
 
 def _check_patient(body: etree._Element, stated: tuple[str, ...]) -> None:

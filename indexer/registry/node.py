@@ -40,6 +40,7 @@ from indexer.registry.answers import (
 from indexer.registry.fhir import door
 from indexer.registry.fhir.search import Search
 from indexer.registry.queries import StoredQuery, parse_query
+from indexer.registry.reads import Reading
 from indexer.registry.revision import (
     Current,
     previous_versions,
@@ -196,12 +197,12 @@ class IndexNode:
         """ITI-18."""
         try:
             query = parse_query(envelope.body)
-            found = await self._store.read(lambda tx: self._find(tx, query))
+            found, patients = await self._store.read(lambda tx: self._find(tx, query))
         except XdsRefusal as refused:
             return QueryAnswer(errors=refused.errors)
         except BadInput as unreadable:
             return QueryAnswer(errors=(RegistryError(code="XDSRegistryError", context=unreadable.args[0]),))
-        return QueryAnswer(objects=tuple(found), leaf=query.leaf)
+        return QueryAnswer(objects=tuple(found), leaf=query.leaf, patients=patients)
 
     async def retrieve(self, envelope: soap.Envelope) -> RetrieveAnswer:
         """ITI-43. Raises ``BadInput`` for another body, none or too many documents asked.
@@ -443,6 +444,24 @@ class IndexNode:
         """Run ``work`` over what the index holds, in one reading transaction."""
         return await self._store.read(lambda tx: work(self._holdings(tx)))
 
+    async def record(self, reading: Reading) -> None:
+        """Write that somebody read; durable when this returns, before the answer leaves.
+
+        Raises:
+            Fault: as ``Store.write``; the answer must then not be given.
+        """
+        records = reading.records(self._tenant, self._clock.now())
+
+        def work(tx: Tx) -> None:
+            for one in records:
+                audit.append(tx, one)
+
+        await self._store.write(work)
+
+    def digest(self, asked: str) -> str:
+        """A question as its record keeps it: keyed, because a bare hash of what names a patient can be guessed."""
+        return self._vault.blind(self._tenant, "registry.question", asked).hex()
+
     async def find_entries(self, search: Search) -> list[RegistryObject]:
         """ITI-67: the entries that meet a search. Raises ``XdsRefusal``: XDSTooManyResults."""
         return await self.look(lambda holdings: door.find_entries(holdings, search))
@@ -475,7 +494,7 @@ class IndexNode:
     def _chart(self, tx: ReadTx, patient_key: bytes) -> lookup.Chart:
         return self._holdings(tx).chart(patient_key)
 
-    def _find(self, tx: ReadTx, query: StoredQuery) -> list[Kept]:
+    def _find(self, tx: ReadTx, query: StoredQuery) -> tuple[list[Kept], tuple[str, ...]]:
         if query.ids:
             located = (rows.locate(tx, self._tenant, identifier) for identifier in query.ids)
             keys = list(dict.fromkeys(key for key in located if key is not None))
@@ -490,7 +509,7 @@ class IndexNode:
             chart = self._chart(tx, key)
             found += lookup.run(query, chart)
             chart.capped(found)
-        return found
+        return found, tuple(key.hex() for key in keys)
 
     def _retrieve_all(
         self, tx: ReadTx, asked: Iterable[tuple[str, str, str]]
@@ -530,7 +549,8 @@ class IndexNode:
                 location=self._repository,
             )
         content = self._vault.open(self._tenant, lookup.document_context(unique_id), row["content"])
-        return RetrievedDocument(unique_id=unique_id, mime_type=row["mime_type"], content=content)
+        patient = "" if patient_key is None else patient_key.hex()
+        return RetrievedDocument(unique_id=unique_id, mime_type=row["mime_type"], content=content, patient=patient)
 
 
 def _new_id() -> str:

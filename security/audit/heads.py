@@ -80,6 +80,14 @@ def heads(tx: ReadTx) -> list[Head]:
     return [_head(row) for row in tx.rows("SELECT * FROM audit_head ORDER BY size")]
 
 
+def between(tx: ReadTx, after: int, until: int) -> list[Head]:
+    """The heads of a size above ``after``, up to ``until``, ascending."""
+    found = tx.rows(
+        "SELECT * FROM audit_head WHERE size > :after AND size <= :until ORDER BY size", after=after, until=until
+    )
+    return [_head(row) for row in found]
+
+
 def newest(tx: ReadTx) -> Head | None:
     """The last head, None before the first."""
     rows = tx.rows("SELECT * FROM audit_head ORDER BY size DESC LIMIT 1")

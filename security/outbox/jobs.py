@@ -45,6 +45,9 @@ from security.store.port import ReadTx, Row, Tx
 
 ENGINE = "poterne"
 """Actor of every change that no person asked for."""
+HOUSE = ""
+"""Tenant of the jobs that are no exam's: the feeds of the audit trail. They are counted among no publications, and
+their own steps leave history but no audit row: a feed would feed itself. What a person does to one is recorded."""
 
 TARGETS: Mapping[JobClass, timedelta | None] = {
     JobClass.P0: timedelta(minutes=15),
@@ -169,7 +172,8 @@ def enqueue(
     )
     _hasten_lane(tx, row)
     _record(tx, row, came_from="", event="enqueued", now=now, actor=actor)
-    pace.count(tx, tenant=tenant, job_class=urgency, now=now, accepted=1)
+    if tenant != HOUSE:
+        pace.count(tx, tenant=tenant, job_class=urgency, now=now, accepted=1)
     return int(row["job_id"])
 
 
@@ -371,12 +375,29 @@ def doubtful_sends(tx: ReadTx, *, job_id: int) -> int:
 
 
 def tenants_at_work(tx: ReadTx) -> dict[str, int]:
-    """How many unfinished jobs each tenant has."""
+    """How many unfinished jobs each tenant has; those of the house are nobody's."""
     rows = tx.rows(
         "SELECT tenant, COUNT(*) AS jobs FROM outbox_job"
-        " WHERE state NOT IN ('PUBLISHED', 'CANCELLED', 'SUPERSEDED') GROUP BY tenant"
+        " WHERE state NOT IN ('PUBLISHED', 'CANCELLED', 'SUPERSEDED') AND tenant <> :house GROUP BY tenant",
+        house=HOUSE,
     )
     return {row["tenant"]: row["jobs"] for row in rows}
+
+
+def forget(tx: Tx, *, lane: str, keep: int) -> int:
+    """Let go of the house's finished jobs in a lane but the newest ``keep``, with their history; how many."""
+    old = tx.rows(
+        "SELECT job_id FROM outbox_job WHERE tenant = :house AND lane = :lane"
+        " AND state IN ('PUBLISHED', 'CANCELLED', 'SUPERSEDED') ORDER BY job_id DESC LIMIT 500 OFFSET :keep",
+        house=HOUSE,
+        lane=lane,
+        keep=keep,
+    )
+    for row in old:
+        tx.change("DELETE FROM outbox_attempt WHERE job_id = :job_id", job_id=row["job_id"])
+        tx.change("DELETE FROM outbox_history WHERE job_id = :job_id", job_id=row["job_id"])
+        tx.change("DELETE FROM outbox_job WHERE job_id = :job_id", job_id=row["job_id"])
+    return len(old)
 
 
 def open_jobs(tx: ReadTx) -> list[Job]:
@@ -821,7 +842,7 @@ def _move(
         job_id=row["job_id"],
         epoch=row["lease_epoch"],
     )
-    if moved is not None and after is State.PUBLISHED:
+    if moved is not None and after is State.PUBLISHED and row["tenant"] != HOUSE:
         _count_lag(tx, tenant=row["tenant"], lag_ms=max(to_ms(now) - row["accepted_at"], 0))
         _count_lane(tx, row)
         pace.count(tx, tenant=row["tenant"], job_class=row["job_class"], now=now, published=1)
@@ -848,6 +869,8 @@ def _record(
         reason=reason,
         detail=row["detail"] if why is None else "",
     )
+    if row["tenant"] == HOUSE and actor == ENGINE:
+        return
     audit.append(
         tx,
         audit.AuditRecord(

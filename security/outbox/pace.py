@@ -67,6 +67,7 @@ def all_ahead(tx: ReadTx, *, now: datetime, calls: int) -> dict[str, Forecast]:
     """What lies ahead of every tenant that has unfinished jobs, or an unjudged prediction."""
     rows = tx.rows(
         "SELECT DISTINCT tenant FROM outbox_job WHERE state NOT IN ('PUBLISHED', 'CANCELLED', 'SUPERSEDED')"
+        " AND tenant <> ''"  # the house's own work is no publication
         " UNION SELECT tenant FROM outbox_prediction WHERE drained_at IS NULL"
     )
     return {row["tenant"]: ahead(tx, tenant=row["tenant"], now=now, calls=calls) for row in rows}

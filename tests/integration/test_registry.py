@@ -316,7 +316,8 @@ async def test_each_change_has_its_audit_row_in_the_same_transaction(peer):
     old = (await peer.entry("2.25.100001"))[0]
     await peer.submit(Draft(unique_id="2.25.100002", set_unique_id="2.25.200002", links=((RPLC, old),)))
     await peer.submit(Draft())  # refused
-    listed = await peer.store.read(lambda tx: tx.rows("SELECT zone, event, object_id FROM audit_record ORDER BY seq"))
+    sql = "SELECT zone, event, object_id FROM audit_record WHERE event <> 'index.queried' ORDER BY seq"
+    listed = await peer.store.read(lambda tx: tx.rows(sql))
     assert [tuple(row.values()) for row in listed] == [
         ("index", "index.registered", "2.25.100001"),
         ("index", "index.deprecated", old),

@@ -422,6 +422,10 @@ def placed(folder: Path, text: str) -> Path:
         (folder / "secrets" / f"sign-{name}").write_text(content)
         (folder / "secrets" / f"sign-{name}").chmod(0o600)
         text = text.replace(f'\nsign_{name}_file = ""', f'\nsign_{name}_file = "secrets/sign-{name}"')
+    for name in ("audit-ca", "audit-certificate", "audit-key"):
+        kind = "PRIVATE KEY" if name.endswith("key") else "CERTIFICATE"
+        (folder / "secrets" / name).write_text(f"-----BEGIN {kind}-----")
+        (folder / "secrets" / name).chmod(0o600)
     path = write(folder, text)
     for name in ("kek", "index-kek"):
         (folder / "secrets" / name).write_text("5a" * 32)
@@ -449,6 +453,7 @@ def test_the_example_file_shows_every_key(tmp_path):
     known = long(tmp_path).model_dump()
     known["store"] |= {"postgres": load(placed(tmp_path, FILE.sub("", complete())), {}).store.postgres.model_dump()}
     known["tenants"]["chu"]["trial"].pop("patient_id")  # instead of matricule, outside drim-m
+    known["index_node"]["audit"].pop("feed")  # the same as [audit.feed], shown once
     known["index_node"]["store"].pop("postgres")  # the same section as that of the gateway, shown once
 
     assert shape(tomllib.loads(complete())) == shape(known)

@@ -38,6 +38,7 @@ from indexer.registry.fhir.search import (
     page,
     read_search,
 )
+from indexer.registry.reads import REFUSED, Reading, asker_of, looks
 from indexer.registry.validate import patient_of
 from indexer.xds import vocabulary as v
 from indexer.xds.objects import Association, DocumentEntry, RegistryObject, SubmissionSet
@@ -53,6 +54,11 @@ _NOT_NOW = "the index cannot do this now"
 _JSON_TYPES = frozenset({mhd.FHIR_JSON, "application/json"})
 _FORM = "application/x-www-form-urlencoded"
 _QUERY_CHARACTERS_MAX = 16_384
+_REFUSED = {
+    "DocumentReference": "index.references-found",
+    "List": "index.lists-found",
+    "Binary": "index.document-read",
+}
 T = TypeVar("T")
 
 
@@ -68,6 +74,10 @@ class FhirNode(Protocol):
     async def look(self, work: Callable[[lookup.Holdings], T]) -> T: ...
 
     async def find_entries(self, search: Search) -> list[RegistryObject]: ...
+
+    async def record(self, reading: Reading) -> None: ...
+
+    def digest(self, asked: str) -> str: ...
 
     def patient_id(self, patient: tuple[str, str]) -> str: ...
 
@@ -130,6 +140,7 @@ class _Door:
         shown, is_more = page(search, found)
         relations = await self._node.look(lambda holdings: _relations(holdings, shown))
         base = _base(request)
+        await self._searched(request, "index.references-found", search, shown)
         resources = [self._entry(one, relations.get(one.id, []), base) for one in shown]
         links = self._links(request, search, shown if is_more else [])
         return _json(
@@ -144,6 +155,7 @@ class _Door:
         )
         shown, is_more = page(search, found)
         members = await self._node.look(lambda holdings: _members(holdings, shown))
+        await self._searched(request, "index.lists-found", search, shown)
         resources = [self._set(one, members.get(one.id, [])) for one in shown]
         base, links = _base(request), self._links(request, search, shown if is_more else [])
         return _json(
@@ -157,6 +169,7 @@ class _Door:
             raise _Refusal(404, "no DocumentReference of that id")
         if found.status not in v.SHOWN_STATUSES:
             raise _Refusal(410, "this DocumentReference was withdrawn")
+        await self._read(request, "index.resource-read", found)
         return _json(self._entry(found, relations, _base(request)))
 
     async def read_list(self, request: web.Request) -> web.Response:
@@ -164,6 +177,7 @@ class _Door:
         found, relations = await self._node.look(lambda holdings: _one(holdings, bare))
         if not isinstance(found, SubmissionSet):
             raise _Refusal(404, "no List of that id")
+        await self._read(request, "index.resource-read", found)
         return _json(self._set(found, [a.target for a in relations if a.type == v.HAS_MEMBER]))
 
     async def read_document(self, request: web.Request) -> web.Response:
@@ -179,7 +193,10 @@ class _Door:
             "X-Content-Type-Options": "nosniff",
             "Cache-Control": "no-store",
         }
-        match _chosen(request.headers.get("Accept", "*/*"), found.mime_type):
+        chosen = _chosen(request.headers.get("Accept", "*/*"), found.mime_type)
+        if chosen:
+            await self._read(request, "index.document-read", found)
+        match chosen:
             case "document":
                 return web.Response(body=content, headers={**headers, "Content-Type": found.mime_type})
             case "resource":
@@ -188,6 +205,55 @@ class _Door:
 
     async def nothing(self, _: web.Request) -> web.Response:
         raise _Refusal(404, "no such interaction here; /fhir/metadata says what there is")
+
+    # -- records -----------------------------------------------------------------------------------------------
+
+    async def _searched(
+        self, request: web.Request, event: str, search: Search, shown: Sequence[RegistryObject]
+    ) -> None:
+        """Record a search before it is answered."""
+        patients = {
+            self._patient_id(one.patient_id) for one in shown if isinstance(one, DocumentEntry | SubmissionSet)
+        }
+        if search.patient_key:
+            patients.add(search.patient_key.hex())
+        elif search.patient:
+            patients.add(self._node.patient_id(search.patient))
+        asked = self._node.digest(json.dumps(search.asked))
+        await self._node.record(
+            Reading(
+                event=event,
+                asker=asker_of(request),
+                looks=looks("query", asked, patients),
+                words=f"{len(shown)} shown",
+            )
+        )
+
+    async def _read(self, request: web.Request, event: str, found: DocumentEntry | SubmissionSet) -> None:
+        """Record a read before it is answered."""
+        object_type = "document" if isinstance(found, DocumentEntry) else "submission-set"
+        await self._node.record(
+            Reading(
+                event=event,
+                asker=asker_of(request),
+                looks=looks(object_type, found.unique_id, [self._patient_id(found.patient_id)]),
+            )
+        )
+
+    async def refused(self, request: web.Request, status: int) -> None:
+        """Record a read that is refused."""
+        kind = request.path.split("/")[2] if request.path.count("/") > 1 else ""
+        event = _REFUSED.get(kind)
+        if event is not None and (request.method == "GET" or request.path.endswith("/_search")):
+            await self._node.record(
+                Reading(
+                    event=event,
+                    asker=asker_of(request),
+                    looks=looks(kind, "", ()),
+                    outcome=REFUSED,
+                    words=f"HTTP {status}",
+                )
+            )
 
     # -- parts -------------------------------------------------------------------------------------------------
 
@@ -259,8 +325,8 @@ def add_routes(app: web.Application, node: FhirNode) -> None:
     """The routes of the FHIR door."""
     door = _Door(node)
     for method, path, handler in _INTERACTIONS:
-        app.router.add_route(method, BASE + path, _guarded(MethodType(handler, door)))
-    app.router.add_route("*", BASE + "/{rest:.*}", _guarded(door.nothing))
+        app.router.add_route(method, BASE + path, _guarded(door, MethodType(handler, door)))
+    app.router.add_route("*", BASE + "/{rest:.*}", _guarded(door, door.nothing))
 
 
 def _assigned(provided: Provided, answer: RegistryAnswer) -> dict[str, str]:
@@ -325,14 +391,19 @@ class _Refusal(Exception):
 _Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
-def _guarded(handler: _Handler) -> _Handler:
+def _guarded(door: _Door, handler: _Handler) -> _Handler:
     """Whatever happens becomes an OperationOutcome."""
 
     async def handle(request: web.Request) -> web.Response:
         try:
             response = await (handler(request) if _takes_json(request) else _no_xml())
         except Exception as fault:  # noqa: BLE001 - supervision edge: the peer gets an outcome, the node goes on
-            return _failure(fault)
+            response = _failure(fault)
+            try:
+                await door.refused(request, response.status)
+            except Fault as unrecorded:  # what cannot be recorded is not even refused in detail
+                return _failure(unrecorded)
+            return response
         log.info("fhir request answered", extra={"handler": handler.__name__, "status": response.status})
         return response
 

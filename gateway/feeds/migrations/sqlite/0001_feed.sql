@@ -1,0 +1,10 @@
+-- How far each audit repository has the trail.
+CREATE TABLE audit_feed (
+    name         TEXT PRIMARY KEY,
+    delivered    INTEGER NOT NULL DEFAULT 0,   -- number of the last record it acknowledged
+    sending      INTEGER NOT NULL DEFAULT 0,   -- last record of the batch in hand; equal to delivered: none
+    head         INTEGER NOT NULL DEFAULT 0,   -- size of the last signed head it acknowledged
+    sending_head INTEGER NOT NULL DEFAULT 0,
+    delivered_at INTEGER NOT NULL DEFAULT 0,
+    CHECK (sending >= delivered)
+) STRICT;
