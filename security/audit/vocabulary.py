@@ -172,6 +172,7 @@ TABLE: Final[Mapping[str, Row]] = MappingProxyType(
         "dicom.association-move-refused": _row(ALERT, "E", _RESTRICTED, words=True),
         "dicom.availability": _row(PROCEDURE_RECORD, "U", flow=Flow.IN, words=True),
         "dicom.quarantined": _row(TRANSFERRED, "C", flow=Flow.IN, words=True),
+        "dicom.lost": _row(ACCESSED, "D", words=True),
         "dicom.received": _row(TRANSFERRED, "C", flow=Flow.IN, words=True),
         "dicom.rejection-noted": _row(PROCEDURE_RECORD, "U", flow=Flow.IN, words=True),
         "dicom.released": _row(ACCESSED, "D", words=True),
