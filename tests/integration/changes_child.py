@@ -26,7 +26,7 @@ async def main(database: str, url: str, username: str, password: str) -> None:
         tenant=TENANT,
         peer=OrthancPeer(name="orthanc", url=url, username=username, password=password),
         store=store,
-        ledger=Ledger(await Vault.load(store, b"k" * 32, [TENANT], clock)),
+        ledger=Ledger(await Vault.load(store, bytes(range(32)), [TENANT], clock)),
         clock=clock,
     )
     while not (await follower.look()).is_last:

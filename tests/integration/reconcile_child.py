@@ -45,7 +45,7 @@ async def main(database: Path, index: str, seconds: float) -> None:
             registry_url=f"{index}/registry", repository_url=f"{index}/repository", repository_unique_id="1.2"
         )
     )
-    vault = await Vault.load(store, b"k" * 32, [TENANT], clock)
+    vault = await Vault.load(store, bytes(range(32)), [TENANT], clock)
     pacs = pacs_of_child()
     lookout = Lookout(
         policy=make_policy(gate.Rules(test_identity="off"), 10.0),

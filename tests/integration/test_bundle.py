@@ -52,7 +52,7 @@ def configuration(folder: Path) -> Path:
     text = TEXT.replace('"poterne.db"', '"gateway.db"').replace("[tenants.fantome", f"[tenants.{TENANT}")
     text = text.replace('name = "Clinique Fantôme"', 'name = "CANARINOM"  # patient CANARIPRENOM')
     path = write(folder, text)
-    (folder / "kek").write_bytes(b"k" * 32)
+    (folder / "kek").write_bytes(bytes(range(32)))
     (folder / "password").write_text("canari-mot-de-passe")
     return path
 

@@ -44,7 +44,7 @@ async def test_associations_leave_rows_that_a_flood_cannot_multiply(tmp_path: Pa
     store, clock = await open_store(tmp_path / "door.db", COMPONENTS), SystemClock()
     seen: list[tuple[str, str]] = []
     try:
-        vault = await Vault.load(store, b"k" * 32, [TENANT], clock)
+        vault = await Vault.load(store, bytes(range(32)), [TENANT], clock)
         async with dicom_door(
             settings,
             tenant=TENANT,
@@ -117,7 +117,7 @@ async def test_renewed_certificate_files_are_taken_into_use_and_bad_ones_are_not
     )
     store, clock = await open_store(tmp_path / "door.db", COMPONENTS), SystemClock()
     try:
-        vault = await Vault.load(store, b"k" * 32, [TENANT], clock)
+        vault = await Vault.load(store, bytes(range(32)), [TENANT], clock)
         facts = {
             "tenant": TENANT,
             "store": store,

@@ -106,7 +106,7 @@ def configured(folder: Path, *more: str, **changes: str) -> Path:
     for old, new in changes.items():
         text = text.replace(old, new)
     path = write(folder, text + "\n".join(more))
-    (folder / "kek").write_bytes(b"k" * 32)
+    (folder / "kek").write_bytes(bytes(range(32)))
     return path
 
 
@@ -119,7 +119,7 @@ async def folder(tmp_path: Path) -> Path:
 
 async def test_a_key_file_that_is_not_the_databases_is_named(folder: Path) -> None:
     path = configured(folder)
-    (folder / "kek").write_bytes(b"x" * 32)
+    (folder / "kek").write_bytes(bytes(range(32, 64)))
     found = line(await doctor.examine(path, {}), "kek")
     assert found.finding.verdict is Verdict.FAILED
     assert found.finding.cause.by(words("fr")) == "le fichier de clé n’ouvre pas les clés de cette base"

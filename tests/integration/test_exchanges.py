@@ -173,7 +173,7 @@ async def test_an_exam_keeps_its_newest_exchanges_and_none_that_is_too_old(tmp_p
 async def test_without_the_tenants_key_nothing_of_it_can_be_read(w: World) -> None:
     await published(w)
     await w.store.write(lambda tx: tx.change("DELETE FROM data_key WHERE tenant = :tenant", tenant=TENANT))
-    w.ledger._vault = await Vault.load(w.store, b"k" * 32, [TENANT], w.clock)
+    w.ledger._vault = await Vault.load(w.store, bytes(range(32)), [TENANT], w.clock)
     with pytest.raises(Broken):
         await opened(w)
 

@@ -22,7 +22,7 @@ from tests.integration.test_dimse_storage import named, send
 from tests.support.dimse import TENANT, Door, data_set_of, door
 
 T = TypeVar("T")
-KEK = b"k" * 32
+KEK = bytes(range(32))
 RUN = {"state": "done", "counts": {"in-step": 0}}
 """What a reconciliation without a finding says."""
 

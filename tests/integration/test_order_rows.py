@@ -35,7 +35,7 @@ async def test_orders_and_consents_are_kept_and_found_on_every_engine(
 ) -> None:
     store = await fresh(engine, request).open(components=COMPONENTS)
     try:
-        vault = await Vault.load(store, b"k" * 32, ["site"], SystemClock())
+        vault = await Vault.load(store, bytes(range(32)), ["site"], SystemClock())
         ledger = Ledger(vault)
         orders, consents = Orders(ledger), Consents(ledger)
         inbox = Inbox(tenant="site", vault=vault, timezone=UTC)

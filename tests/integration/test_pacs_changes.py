@@ -621,7 +621,7 @@ async def test_changes_are_taken_into_either_database(
     engine, request: pytest.FixtureRequest, quick: OrthancProcess
 ) -> None:
     store, clock = await fresh(engine, request).open(components=COMPONENTS), Hands()
-    vault = await Vault.load(store, b"k" * 32, [TENANT], clock)
+    vault = await Vault.load(store, bytes(range(32)), [TENANT], clock)
     follower = ChangeFollower(
         tenant=TENANT,
         peer=orthanc_peer(quick),

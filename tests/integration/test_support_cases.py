@@ -44,7 +44,7 @@ def conf_of(folder: Path, *, reveal_users: tuple[str, ...] = ()) -> Path:
     text = TEXT.replace("[tenants.fantome", f"[tenants.{TENANT}").replace('"poterne.db"', '"../gateway.db"', 1)
     (folder / "conf").mkdir()
     conf = write(folder / "conf", f"{text}\n[exchanges]\nreveal_users = {list(reveal_users)}\n")
-    (conf.parent / "kek").write_text((b"k" * 32).hex())
+    (conf.parent / "kek").write_text(bytes(range(32)).hex())
     return conf
 
 

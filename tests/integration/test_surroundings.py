@@ -78,7 +78,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 async def follower_of(url: str, store: Store, **changes: Any) -> ChangeFollower:
     clock = Hands()
     peer = OrthancPeer(name="orthanc", url=url, timeout_s=30.0, deadline_s=60.0)
-    ledger = Ledger(await Vault.load(store, b"k" * 32, [TENANT], clock))
+    ledger = Ledger(await Vault.load(store, bytes(range(32)), [TENANT], clock))
     return ChangeFollower(
         tenant=TENANT, peer=peer, store=store, ledger=ledger, clock=clock, **({"every_s": 60.0} | changes)
     )

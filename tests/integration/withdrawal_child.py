@@ -29,7 +29,7 @@ from tests.support.world import TENANT, make_policy
 async def work(database: Path, registry: str, repository: str, repository_unique_id: str) -> None:
     clock = SystemClock()
     store = await open_store(database, COMPONENTS)
-    ledger = Ledger(await Vault.load(store, b"k" * 32, [TENANT], clock))
+    ledger = Ledger(await Vault.load(store, bytes(range(32)), [TENANT], clock))
     client = XdsClient(
         XdsEndpoint(registry_url=registry, repository_url=repository, repository_unique_id=repository_unique_id)
     )

@@ -101,7 +101,7 @@ async def door(
     folder.mkdir(mode=0o700, exist_ok=True, parents=True)
     store = await open_store(place or folder / "door.db", COMPONENTS)
     try:
-        vault = await Vault.load(store, b"k" * 32, [TENANT], clock)
+        vault = await Vault.load(store, bytes(range(32)), [TENANT], clock)
         spool = Spool.open(folder / "received", tenant=TENANT, vault=vault, free_bytes_min=free_bytes_min)
         terms = {one.admitted.name: StorageTerms() for one in known} | dict(storing or {})
         observed: list[tuple[str, str]] = []

@@ -102,7 +102,7 @@ async def restored(w: World, copy: Path, folder: Path) -> AsyncIterator[World]:
     store = await open_store(place, COMPONENTS)
     now = w.clock.now()
     await store.write(lambda tx: rows.mark_restored(tx, now=now))
-    vault = await Vault.load(store, b"k" * 32, [w.policy.tenant], w.clock)
+    vault = await Vault.load(store, bytes(range(32)), [w.policy.tenant], w.clock)
     again = replace(w, store=store, vault=vault, ledger=Ledger(vault))
     again.intake = _intake(again)
     try:

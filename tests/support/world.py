@@ -305,7 +305,7 @@ async def world(
     clock = Hands()
     rules = rules or gate.Rules(test_identity="off")
     store = await open_store(place or folder / "gateway.db", COMPONENTS)
-    vault = await Vault.load(store, b"k" * 32, [TENANT], clock)
+    vault = await Vault.load(store, bytes(range(32)), [TENANT], clock)
     index = await LabIndex(folder / "index", clock=clock).__aenter__()
     client = index_client(index, door)
     ledger = Ledger(vault)

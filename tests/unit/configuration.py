@@ -68,7 +68,7 @@ path = "node.db"
 kek_file = "kek"
 """
 
-SECRETS = {"kek": "5a" * 32, "password": "not-a-real-password"}
+SECRETS = {"kek": bytes(range(32)).hex(), "password": "not-a-real-password"}
 
 
 @cache

@@ -132,12 +132,12 @@ def test_a_configuration_that_exists_is_never_overwritten(tmp_path: Path):
 
 def test_a_key_of_an_attempt_cut_short_is_kept(tmp_path: Path):
     (tmp_path / "secrets").mkdir(mode=0o700)
-    (tmp_path / "secrets" / "kek").write_bytes(b"k" * 32)
+    (tmp_path / "secrets" / "kek").write_bytes(bytes(range(32)))
     (tmp_path / "secrets" / "kek").chmod(0o600)
 
     assert Person().run(tmp_path) == 0
 
-    assert (tmp_path / "secrets" / "kek").read_bytes() == b"k" * 32
+    assert (tmp_path / "secrets" / "kek").read_bytes() == bytes(range(32))
 
 
 @pytest.mark.parametrize(

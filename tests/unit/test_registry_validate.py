@@ -34,7 +34,7 @@ from tests.fixtures.xds_submissions import APND, JULES, MANIFEST, ONDINE, RIM, R
 
 R = f"{{{RIM}}}"
 OLD = "urn:uuid:0a0a0a0a-0000-4000-8000-000000000001"
-KEY, OTHER_KEY = b"k" * 32, b"o" * 32
+KEY, OTHER_KEY = bytes(range(32)), b"o" * 32
 META = "XDSRegistryMetadataError"
 
 

@@ -428,7 +428,7 @@ def placed(folder: Path, text: str) -> Path:
         (folder / "secrets" / name).chmod(0o600)
     path = write(folder, text)
     for name in ("kek", "index-kek"):
-        (folder / "secrets" / name).write_text("5a" * 32)
+        (folder / "secrets" / name).write_text(bytes(range(32)).hex())
         (folder / "secrets" / name).chmod(0o600)
     return path
 
