@@ -80,7 +80,7 @@ class Nightly:
             await unless(stop, asyncio.sleep(EVERY_S))
 
     async def step(self) -> Report | None:
-        """Reconcile the last days if it is time; None when it is not."""
+        """Reconcile the last days, and what was not looked at for long, if it is time; None when it is not."""
         asked = self._settings.reconciliation
         if self._settings.mode == "shadow":
             return None
@@ -89,7 +89,10 @@ class Nightly:
         if not is_due(now, last or self._began, hour=asked.hour, zone=zone):
             return None
         today = now.astimezone(zone).date()
-        found = await self._reconciler.run(Window(first=today - timedelta(days=asked.days), last=today))
+        found = await self._reconciler.run(
+            Window(first=today - timedelta(days=asked.days), last=today),
+            unseen_for=timedelta(days=asked.every_days),
+        )
         log.info(
             "reconciled", tenant=self._tenant, state=found.state, looked_at=found.looked_at, changed=found.changed
         )

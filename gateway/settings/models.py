@@ -596,6 +596,12 @@ class ReconciliationSettings(Section):
         default=3, ge=-1, le=23, description="Hour of the night at which it runs, in the tenant's time; -1 = never."
     )
     days: int = Field(default=7, ge=1, le=3650, description="Days of exams that a nightly run looks back.")
+    every_days: int = Field(
+        default=30,
+        ge=1,
+        le=3650,
+        description="Days after which a nightly run looks at an exam again, however old it is.",
+    )
     withdrawals_max: int = Field(
         default=20, ge=0, description="Withdrawals one run may ask for; more, and a person is asked."
     )

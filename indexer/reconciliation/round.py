@@ -94,10 +94,12 @@ class Reconciler:
         window: Window | None,
         *,
         withdraw_up_to: int | None = None,
+        unseen_for: timedelta | None = None,
         progress: Callable[[str], None] = lambda _told: None,
     ) -> Report:
         """One run, or the rest of the one that was cut short. ``withdraw_up_to``: withdrawals a person has seen and
-        accepts, instead of the tenant's bounds."""
+        accepts, instead of the tenant's bounds. ``unseen_for``: exams beside the window that no run looked at for as
+        long are looked at too."""
         async with self._running:
             began, asked = self._clock.monotonic(), dict(self.lookout.asked)
             now = self._clock.now()
@@ -105,7 +107,7 @@ class Reconciler:
             if run.state == "days":
                 run = await self._days(run, progress)
             if run.state == "exams":
-                run = await self._exams(run, progress)
+                run = await self._exams(run, progress, unseen_for)
             state = await self._withdrawals(run, withdraw_up_to)
             self._nudge()
             drift = await self._store.read(lambda tx: rows.findings(tx, run.run_id))
@@ -154,8 +156,10 @@ class Reconciler:
 
     # -- the exams, in their order -----------------------------------------------------------------------------
 
-    async def _exams(self, run: Run, progress: Callable[[str], None]) -> Run:
-        while studies := await self._store.read(partial(rows.next_exams, run=run, limit=BATCH)):
+    async def _exams(self, run: Run, progress: Callable[[str], None], unseen_for: timedelta | None) -> Run:
+        while studies := await self._store.read(
+            partial(rows.next_exams, run=run, limit=BATCH, unseen_for=unseen_for)
+        ):
             rest = [Uid(study) for study in studies]
             for _ in range(_AGAIN_MAX):
                 if not rest:
@@ -219,7 +223,15 @@ class Reconciler:
         elif picture.content is not None or not (is_gone or picture.facts.pacs.value in {"unknown", "unproven"}):
             since = None  # it is there again
         searched = picture.facts.now if picture.is_searched and verdict.case != "adoption-waits" else None
-        rows.remember(tx, self._tenant, picture.study, day=picture.day, absent_since=since, searched_at=searched)
+        rows.remember(
+            tx,
+            self._tenant,
+            picture.study,
+            day=picture.day,
+            absent_since=since,
+            searched_at=searched,
+            looked_at=None if picture.facts.pacs.value in {"unknown", "unproven"} else picture.facts.now,
+        )
 
     # -- withdrawals, once their number is known ---------------------------------------------------------------
 

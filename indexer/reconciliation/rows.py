@@ -75,20 +75,30 @@ def memory(tx: ReadTx, tenant: str, study: str) -> Memory:
 
 
 def remember(
-    tx: Tx, tenant: str, study: str, *, day: str, absent_since: datetime | None, searched_at: datetime | None
+    tx: Tx,
+    tenant: str,
+    study: str,
+    *,
+    day: str,
+    absent_since: datetime | None,
+    searched_at: datetime | None,
+    looked_at: datetime | None = None,
 ) -> None:
-    """Keep what a look learnt. ``day``: "" and ``searched_at``: None keep what is known."""
+    """Keep what a look learnt. ``day``: "", ``searched_at`` and ``looked_at``: None keep what is known."""
     tx.change(
-        "INSERT INTO reconciled (tenant, study_uid, day, absent_at, searched_at)"
-        " VALUES (:tenant, :study, :day, :absent_at, :searched_at) ON CONFLICT (tenant, study_uid) DO UPDATE"
+        "INSERT INTO reconciled (tenant, study_uid, day, absent_at, searched_at, looked_at)"
+        " VALUES (:tenant, :study, :day, :absent_at, :searched_at, :looked_at)"
+        " ON CONFLICT (tenant, study_uid) DO UPDATE"
         " SET day = CASE WHEN excluded.day = '' THEN reconciled.day ELSE excluded.day END,"
         " absent_at = excluded.absent_at,"
-        " searched_at = CASE WHEN excluded.searched_at = 0 THEN reconciled.searched_at ELSE excluded.searched_at END",
+        " searched_at = CASE WHEN excluded.searched_at = 0 THEN reconciled.searched_at ELSE excluded.searched_at END,"
+        " looked_at = CASE WHEN excluded.looked_at = 0 THEN reconciled.looked_at ELSE excluded.looked_at END",
         tenant=tenant,
         study=study,
         day=day,
         absent_at=None if absent_since is None else to_ms(absent_since),
         searched_at=0 if searched_at is None else to_ms(searched_at),
+        looked_at=0 if looked_at is None else to_ms(looked_at),
     )
 
 
@@ -116,21 +126,22 @@ def mark_restored(tx: Tx, *, now: datetime) -> None:
     )
 
 
-def next_exams(tx: ReadTx, run: Run, *, limit: int) -> list[str]:
+def next_exams(tx: ReadTx, run: Run, *, limit: int, unseen_for: timedelta | None = None) -> list[str]:
     """The studies to look at next, real ones, in their order. With a window: of its days, those never looked at,
-    those a PACS was last seen without."""
+    those a PACS was last seen without, and with ``unseen_for`` those not looked at for as long, however old."""
     span = run.window.widened if run.window else None
     rows = tx.rows(
         "SELECT e.study_uid FROM exam e LEFT JOIN reconciled r ON r.tenant = e.tenant AND r.study_uid = e.study_uid"
         " WHERE e.tenant = :tenant AND e.study_uid > :cursor AND NOT EXISTS (SELECT 1 FROM trial t"
         " WHERE t.tenant = e.tenant AND t.study_uid = e.study_uid)"
         " AND (:every = 1 OR r.study_uid IS NULL OR r.day = '' OR r.absent_at IS NOT NULL"
-        " OR r.day BETWEEN :first AND :last) ORDER BY e.study_uid LIMIT :most",
+        " OR r.day BETWEEN :first AND :last OR r.looked_at < :unseen) ORDER BY e.study_uid LIMIT :most",
         tenant=run.tenant,
         cursor=run.cursor,
         every=int(span is None),
         first=f"{span.first:%Y%m%d}" if span else "",
         last=f"{span.last:%Y%m%d}" if span else "",
+        unseen=0 if unseen_for is None else to_ms(run.started_at - unseen_for),
         most=limit,
     )
     return [row["study_uid"] for row in rows]

@@ -238,6 +238,26 @@ async def test_a_window_lists_what_the_pacs_holds_and_no_report_speaks_of(w: Wor
     assert (other.looked_at, other.counts) == (0, {"in-step": 0})
 
 
+async def test_ff16_an_old_exam_that_drifted_is_found_by_night_once_it_was_not_looked_at_for_long(w: World) -> None:
+    await publish(w)
+    reconciler, month = reconciler_of(w), timedelta(days=30)
+    assert (await reconciler.run(None)).looked_at == 1
+    w.pacs.hold(EXAM, instances=5)
+    tonight = Window(first=date(2026, 5, 1), last=date(2026, 5, 7))  # the exam is of January
+    w.clock.advance(29 * 86_400)
+    assert (await reconciler.run(tonight, unseen_for=month)).looked_at == 0
+    w.clock.advance(2 * 86_400)
+    assert (await reconciler.run(tonight)).looked_at == 0  # a person asked for these days alone
+    w.pacs.answer = Unknown(reason="unreachable", detail="no route")
+    silent = await reconciler.run(tonight, unseen_for=month)
+    assert (silent.looked_at, silent.changed) == (1, 0)
+    w.pacs.answer = None
+    found = await reconciler.run(tonight, unseen_for=month)
+    assert (found.counts["content-differs"], found.changed) == (1, 1)
+    await w.settle()
+    assert (await reconciler.run(tonight, unseen_for=month)).looked_at == 0
+
+
 async def test_a_day_the_pacs_does_not_list_is_named_and_nothing_is_concluded(w: World) -> None:
     await publish(w)
     reconciler = reconciler_of(w)
@@ -483,7 +503,10 @@ async def test_f22_what_stood_ready_is_not_sent_when_the_index_holds_what_came_a
     async with restored(w, copy, tmp_path) as again:
         reconciler = reconciler_of(again)
         await again.settle()
-        assert [job.state for job in await again.jobs_of(STUDY)] == [State.SUPERSEDED, State.CANCELLED]
+        assert [job.state for job in await again.jobs_of(STUDY)] == [
+            State.SUPERSEDED,
+            State.PUBLISHED,
+        ]  # adopted, so it is listed as indexed
         assert await again.entries(EXAM) == before
         assert again.index.switches.counts["ITI-41"] == 1 + was_sent
         await again.report(second(EXAM))

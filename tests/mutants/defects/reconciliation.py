@@ -14,6 +14,16 @@ _INBOX = "gateway/dimse/inbox.py"
 
 DEFECTS = (
     loss(
+        "old-exams-never-looked-at-again",
+        "indexer/reconciliation/rows.py",
+        " OR r.day BETWEEN :first AND :last OR r.looked_at < :unseen)",
+        " OR r.day BETWEEN :first AND :last OR :unseen < 0)",
+        integration(
+            "reconciliation",
+            "test_ff16_an_old_exam_that_drifted_is_found_by_night_once_it_was_not_looked_at_for_long",
+        ),
+    ),
+    loss(
         "silence-taken-for-absence-in-reconciliation",
         _LOOK,
         'return Pacs.UNKNOWN, None, ""',
