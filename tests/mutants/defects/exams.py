@@ -155,7 +155,7 @@ DEFECTS = (
     identity(
         "doubtful-report-takes-away-the-one-it-replaces",
         _ADMISSION,
-        "if report.replaces and not verdict.holds:",
+        "if report.replaces and not verdict.is_in_doubt:",
         "if report.replaces:",
         integration("publication", "test_ff19_a_held_report_does_not_take_away_the_one_it_says_it_replaces"),
     ),

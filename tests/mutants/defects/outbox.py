@@ -84,8 +84,8 @@ DEFECTS = (
     access(
         "change-of-a-job-not-audited",
         _JOBS,
-        '        detail=row["detail"] if why is None else "",\n    )\n    audit.append(\n',
-        '        detail=row["detail"] if why is None else "",\n    )\n    (lambda *_: None)(\n',
+        '    if row["tenant"] == HOUSE and actor == ENGINE:\n        return\n    audit.append(\n',
+        '    if row["tenant"] == HOUSE and actor == ENGINE:\n        return\n    (lambda *_: None)(\n',
         integration("outbox", "test_i16_every_change_of_state_has_its_audit_row_with_the_right_leaf"),
     ),
     identity(

@@ -148,7 +148,7 @@ DEFECTS = (
     access(
         "assertion-never-demanded",
         _APP,
-        "            if credentials is not None:\n                credentials.check(envelope)",
+        "            if credentials is not None:\n                purpose = credentials.check(envelope)",
         "            if credentials is None:\n                pass",
         integration("signed_sets", "test_t21_nothing_is_done_for_who_brings_no_assertion_or_somebody_else_s"),
     ),

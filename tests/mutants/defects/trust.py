@@ -15,7 +15,7 @@ _LISTS = "gateway/whitelist/watch.py"
 
 DEFECTS = (
     access(
-        "expired-certificate-believed",
+        "expired-certificate-of-a-link-believed",
         _TRUST,
         "if any(at > one.not_valid_after_utc for one in chain):",
         "if any(at > one.not_valid_after_utc for one in ()):",
