@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from gateway import wiring
+from gateway import orders
 from gateway.i18n import N_, Words
 from gateway.settings import Settings
 from gateway.web.vocabulary import ACCOUNT_STATES, ROLES
@@ -36,7 +36,7 @@ def actor() -> str:
 
 async def listed(settings: Settings, words: Words, *, as_json: bool) -> int:
     """Print every account, without any proof."""
-    async with wiring.orders(settings) as order:
+    async with orders.orders(settings) as order:
         found = await order("account-list", {})
     if as_json:
         typer.echo(json.dumps(found, ensure_ascii=False))
@@ -59,7 +59,7 @@ async def listed(settings: Settings, words: Words, *, as_json: bool) -> int:
 
 async def bootstrap(settings: Settings, words: Words, *, as_json: bool) -> int:
     """Print the code of the first account."""
-    async with wiring.orders(settings) as order:
+    async with orders.orders(settings) as order:
         made = await order("account-bootstrap", {"actor": actor()})
     _say_code(settings, words, made, as_json=as_json)
     return 0
@@ -78,7 +78,7 @@ async def add(
 ) -> int:
     """Make an account and print the code its person enrols with."""
     facts = {"name": name, "person": person, "roles": list(roles), "tenant": tenant, "profession": profession}
-    async with wiring.orders(settings) as order:
+    async with orders.orders(settings) as order:
         made = await order("account-add", facts | {"actor": actor()})
     _say_code(settings, words, made, as_json=as_json)
     return 0
@@ -86,7 +86,7 @@ async def add(
 
 async def reset(settings: Settings, words: Words, *, name: str, as_json: bool) -> int:
     """Make password and second factor worthless and print a new code."""
-    async with wiring.orders(settings) as order:
+    async with orders.orders(settings) as order:
         made = await order("account-reset", {"name": name, "actor": actor()})
     _say_code(settings, words, made, as_json=as_json)
     return 0
@@ -104,7 +104,7 @@ async def roles(
 ) -> int:
     """Give other roles."""
     facts = {"name": name, "roles": list(roles), "tenant": tenant, "profession": profession, "actor": actor()}
-    async with wiring.orders(settings) as order:
+    async with orders.orders(settings) as order:
         changed = await order("account-roles", facts)
     if as_json:
         typer.echo(json.dumps(changed, ensure_ascii=False))
@@ -116,7 +116,7 @@ async def roles(
 
 async def standing(settings: Settings, words: Words, what: str, *, name: str, as_json: bool) -> int:
     """``lock`` or ``unlock`` an account."""
-    async with wiring.orders(settings) as order:
+    async with orders.orders(settings) as order:
         changed = await order(f"account-{what}", {"name": name, "actor": actor()})
     typer.echo(json.dumps(changed, ensure_ascii=False) if as_json else words(_DONE[what], name=changed["name"]))
     return 0
@@ -141,7 +141,7 @@ async def enrol(
     for key, file in (("request", request), ("certificate", certificate)):
         if file is not None:
             facts[key] = _text_of(file)
-    async with wiring.orders(settings) as order:
+    async with orders.orders(settings) as order:
         made = await order("account-enrol", facts)
     if made["certificate"] and out:
         await asyncio.to_thread(out.write_text, made["certificate"])
@@ -156,7 +156,7 @@ async def enrol(
 
 async def revoke(settings: Settings, words: Words, *, name: str, as_json: bool) -> int:
     """What is lost stands for nobody: every certificate of an account."""
-    async with wiring.orders(settings) as order:
+    async with orders.orders(settings) as order:
         done = await order("account-revoke", {"name": name, "actor": actor()})
     if as_json:
         typer.echo(json.dumps(done, ensure_ascii=False))

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from gateway import wiring
+from gateway import orders
 from gateway.i18n import N_, Words
 from gateway.settings import Settings
 from security.audit.verifying import Kind
@@ -59,7 +59,7 @@ async def show(
         until += timedelta(days=1)
     facts: dict[str, Any] = {**wanted, "since": since.isoformat(), "until": until.isoformat()}
     printed, after = 0, 0
-    async with wiring.orders(settings) as order:
+    async with orders.orders(settings) as order:
         while printed < rows:
             many = min(PAGE, rows - printed)
             found = await order("audit-show", facts | {"after": after, "rows": many})
@@ -92,7 +92,7 @@ async def verify(settings: Settings, words: Words, *, witness: str, as_json: boo
         if sys.stderr.isatty():
             sys.stderr.write("\r" + words.count("{n} record seen", "{n} records seen", seen) + " ")
 
-    async with wiring.orders(settings) as order:
+    async with orders.orders(settings) as order:
         asked = {"witness": witness} if witness else {}
         found = await order("audit-verify", asked, hear)
     if as_json:
@@ -117,7 +117,7 @@ async def verify(settings: Settings, words: Words, *, witness: str, as_json: boo
 
 async def head(settings: Settings, words: Words, *, as_json: bool) -> int:
     """Print the newest head, made now if records wait: to be kept on paper or by somebody else."""
-    async with wiring.orders(settings) as order:
+    async with orders.orders(settings) as order:
         found = await order("audit-head", {})
     if found is None:
         typer.echo(words("There is no record yet."), err=True)
@@ -145,6 +145,6 @@ async def prove(settings: Settings, *, seq: int) -> int:
     Raises:
         Refused: ``no-record``, ``not-sealed``.
     """
-    async with wiring.orders(settings) as order:
-        typer.echo(json.dumps(await order("audit-prove", {"seq": seq}), ensure_ascii=False, indent=2))
+    async with orders.orders(settings) as order:
+        typer.echo(json.dumps(await order("audit-prove", {"seq": str(seq)}), ensure_ascii=False, indent=2))
     return 0

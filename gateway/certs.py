@@ -5,7 +5,6 @@ known of revocation, the white list. Thin: each command does one thing and says 
 from __future__ import annotations
 
 import asyncio
-import getpass
 import json
 import ssl
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from gateway import key_cli
 from gateway.certificates.links import Link, Pair, links, pair_of, pairs
 from gateway.certificates.pairs import Renewal, described
+from gateway.facts import operator
 from gateway.i18n import N_, Words
 from gateway.settings import Settings
 from gateway.terminal import AsJson, Conf, Lang, settings_of, words_of
@@ -334,7 +334,7 @@ def _named(certificate: x509.Certificate) -> Iterator[str]:
 @list_app.command("refresh")
 def whitelist_refresh(conf: Conf = None, lang: Lang = None) -> None:
     """Look for the list now; one that is refused changes nothing."""
-    from gateway import wiring
+    from gateway import orders
     from gateway.whitelist.watch import no_white_list
 
     settings, words = settings_of(conf), words_of(lang)
@@ -342,8 +342,8 @@ def whitelist_refresh(conf: Conf = None, lang: Lang = None) -> None:
         raise no_white_list()
 
     async def look() -> dict[str, Any]:
-        async with wiring.orders(settings) as order:
-            actor = f"operator:{getpass.getuser()} (command line)"
+        async with orders.orders(settings) as order:
+            actor = operator()
             return dict(await order("white-list-look", {"actor": actor}))
 
     outcome = asyncio.run(look())

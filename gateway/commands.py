@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -15,9 +14,10 @@ from typing import Any
 
 import typer
 
-from gateway import archives, backload, drift, wiring
+from gateway import archives, backload, drift, orders, terms
 from gateway.continuity import commands as continuity
 from gateway.continuity import drills
+from gateway.facts import operator
 from gateway.i18n import N_, Words
 from gateway.pacs.probe import report_from, report_text
 from gateway.settings import Settings
@@ -38,12 +38,12 @@ _STEPS: Mapping[str, str] = {
 
 def _actor() -> str:
     """Who asks, as the audit record says it."""
-    return f"operator:{getpass.getuser()} (command line)"
+    return operator()
 
 
 async def pause(settings: Settings, words: Words, *, tenant: str, reason: str) -> int:
     """Let nothing of the tenant begin."""
-    async with wiring.orders(settings) as order:
+    async with orders.orders(settings) as order:
         await order("pause", {"tenant": tenant, "actor": _actor(), "reason": reason})
     typer.echo(words("{tenant} is paused: nothing of it begins until poterne queue resume.", tenant=tenant))
     return 0
@@ -51,7 +51,7 @@ async def pause(settings: Settings, words: Words, *, tenant: str, reason: str) -
 
 async def resume(settings: Settings, words: Words, *, tenant: str) -> int:
     """Let the tenant's exams go on."""
-    async with wiring.orders(settings) as order:
+    async with orders.orders(settings) as order:
         await order("resume", {"tenant": tenant, "actor": _actor()})
     typer.echo(words("{tenant} goes on.", tenant=tenant))
     return 0
@@ -72,7 +72,7 @@ async def about_exam(settings: Settings, words: Words, what: str, *, tenant: str
     Raises:
         Unavailable: ``not-running``. Refused, BadInput: as the operation says.
     """
-    async with wiring.orders(settings) as order:
+    async with orders.orders(settings) as order:
         await order(what, {"tenant": tenant, "study": study, "actor": _actor(), "reason": reason})
     typer.echo(words(_EXAM_ORDERS[what], study=study))
     return 0
@@ -94,7 +94,7 @@ async def selftest(
     Raises:
         Unavailable: ``not-running``: the exam takes the way of every exam, through the running gateway.
     """
-    if not wiring.is_running(settings):
+    if not orders.is_running(settings):
         raise Unavailable(
             "the gateway is not running",
             code="not-running",
@@ -114,7 +114,7 @@ async def selftest(
         )
         typer.echo(f"  {step['seconds']:8.2f} s  {'✓' if step['is_good'] else '✗'}  {said}")
 
-    async with wiring.orders(settings) as order:
+    async with orders.orders(settings) as order:
         if withdraw:
             went_well = await order("take-back", facts | {"study": withdraw}, hear)
         else:
@@ -137,7 +137,7 @@ async def probe(settings: Settings, words: Words, *, tenant: str, pacs: str, as_
         )
     names = [pacs] if pacs else list(known)
     failed = False
-    async with wiring.orders(settings) as order:
+    async with orders.orders(settings) as order:
         for name in names:
             facts = await order("probe", {"tenant": tenant, "pacs": name})
             report = report_from(facts)
@@ -171,7 +171,7 @@ async def load_back(
     found = backload.preview(days, known, backload.read_reports(reports, of) if reports else [])
     loaded = None
     if go:
-        async with wiring.orders(settings) as order:
+        async with orders.orders(settings) as order:
 
             async def take(message: str) -> tuple[str, str]:
                 code, reason = await order("take", {"tenant": tenant, "message": message})
@@ -215,7 +215,7 @@ async def reconcile(
     facts: dict[str, Any] = {"tenant": tenant, "withdraw_up_to": withdraw_up_to}
     if first and last:
         facts |= {"first": first.isoformat(), "last": last.isoformat()}
-    async with wiring.orders(settings) as order:
+    async with orders.orders(settings) as order:
         found = await order("reconcile", facts, progress)
     if as_json:
         typer.echo(json.dumps(found, ensure_ascii=False))
@@ -234,7 +234,7 @@ async def back_up(
         Refused, Broken: as ``gateway.continuity.commands.back_up``.
     """
     made = await asyncio.to_thread(continuity.back_up, settings, conf, file, with_key=with_key)
-    async with wiring.orders(settings) as order:
+    async with orders.orders(settings) as order:
         await order("backed-up", {"last_audit_no": str(made.last_audit_no), "digest": made.digest})
     if as_json:
         facts = asdict(made) | {"file": str(made.file)}
@@ -284,7 +284,7 @@ async def export_xdm(
         "studies": list(studies),
         "actor": _actor(),
     }
-    async with wiring.orders(settings) as order:
+    async with orders.orders(settings) as order:
         made = await order("export-xdm", facts, progress)
     _told(made, archives.exported(made, words), as_json=as_json)
     return 1 if made["left_out"] else 0
@@ -311,7 +311,7 @@ async def import_xdm(
         "apply": apply,
         "actor": _actor(),
     }
-    async with wiring.orders(settings) as order:
+    async with orders.orders(settings) as order:
         done = await order("import-xdm", facts, progress)
     _told(done, archives.imported(done, words), as_json=as_json)
     return 1 if done["refused"] or done["counts"].get("held") else 0
@@ -329,9 +329,9 @@ async def drill_restore(settings: Settings, words: Words, *, file: Path, as_json
         BadInput, Refused, Broken: as ``gateway.continuity.drills.rehearse``.
     """
     done = await asyncio.to_thread(drills.rehearse, settings, file)
-    async with wiring.orders(settings) as order:
+    async with orders.orders(settings) as order:
         told = await order("drilled", {"rto_s": str(done.rto_s), "last_audit_no": str(done.last_audit_no)})
-    declared = wiring.declared(settings)
+    declared = terms.declared(settings)
     measured = [
         one | {"rpo_declared_s": declared[one["tenant"]][0], "rto_declared_s": declared[one["tenant"]][1]}
         for one in told

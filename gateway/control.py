@@ -20,7 +20,7 @@ import pwd
 import socket
 import stat
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from io import BytesIO
 from pathlib import Path
@@ -30,17 +30,12 @@ import aiohttp
 import structlog
 from aiohttp import web
 
+from gateway.facts import Facts, Operation, Say
 from security.errors import BadInput, Broken, Fault, Refused, Unavailable
 from security.gatekeeper import Routes, policed
 from security.policy import NOBODY, Action, Subject, Zone
 
 log = structlog.get_logger()
-
-Facts = Mapping[str, Any]
-Hear = Callable[[Any], None]
-"""Takes what an operation says on its way, JSON."""
-Operation = Callable[[Facts, Hear], Awaitable[Any]]
-"""What may be asked: JSON in, JSON out, and what is said meanwhile."""
 
 REQUEST_BYTES_MAX = 128 * 1024 * 1024
 _PATIENCE = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=1200)
@@ -95,7 +90,7 @@ def deaf(_heard: Any) -> None:
     """Hears nothing."""
 
 
-async def ask(place: Path, operation: str, facts: Facts, hear: Hear = deaf) -> Any:
+async def ask(place: Path, operation: str, facts: Facts, hear: Say = deaf) -> Any:
     """Ask the running gateway; its answer. ``hear``: takes what is said meanwhile.
 
     Raises:
@@ -128,7 +123,7 @@ async def ask(place: Path, operation: str, facts: Facts, hear: Hear = deaf) -> A
     return told["told"]
 
 
-async def _outcome(operation: Operation, facts: Facts, say: Hear) -> Mapping[str, Any]:
+async def _outcome(operation: Operation, facts: Facts, say: Say) -> Mapping[str, Any]:
     try:
         return {"told": await operation(facts, say)}
     except Fault as fault:
@@ -148,7 +143,7 @@ def _told(fault: Fault) -> Mapping[str, Any]:
     return {"fault": {"kind": _kind(fault), "text": fault.args[0], "code": fault.code, "hint": fault.hint}}
 
 
-async def _last_line(response: aiohttp.ClientResponse, hear: Hear) -> Mapping[str, Any]:
+async def _last_line(response: aiohttp.ClientResponse, hear: Say) -> Mapping[str, Any]:
     """What was told at the end.
 
     Raises:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import json
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
+from gateway.facts import operator
 from gateway.i18n import Words
 from gateway.terminal import AsJson, Conf, Lang, settings_of, words_of
 
@@ -99,13 +99,13 @@ def _kept(words: Words) -> str:
 
 
 def _ordered(conf: Conf, operation: str, **facts: str) -> dict[str, Any]:
-    from gateway import wiring
+    from gateway import orders
 
     settings = settings_of(conf)
 
     async def ask() -> dict[str, Any]:
-        async with wiring.orders(settings) as order:
-            actor = f"operator:{getpass.getuser()} (command line)"
+        async with orders.orders(settings) as order:
+            actor = operator()
             return dict(await order(operation, {"actor": actor, **facts}))
 
     return asyncio.run(ask())

@@ -7,20 +7,17 @@ audit record: an account of the console, or the user of a command on this machin
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import date, datetime, time
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from gateway.alerts import rows as alert_rows
 from gateway.alerts.texts import headline
 from gateway.continuity import copies, drills, xdm
 from gateway.i18n import words
-from gateway.pacs.probe import ProbeReport, report_facts, run_probe
+from gateway.pacs.probe import ProbeReport, run_probe
 from gateway.tenancy import Tenant
 from gateway.web.desk import OpenAlert, TenantFacts
 from indexer import exams, exclusion, release, timeline, trial
@@ -32,24 +29,20 @@ from indexer.reconciliation.rows import Window
 from indexer.xdm.export import Wanted
 from security import audit
 from security.clock import Clock
-from security.errors import BadInput, Refused
+from security.errors import Refused
 from security.identity import Uid
 from security.outbox import jobs
 from security.outbox.port import JobClass
 from security.store.port import Store, Tx
 
 T = TypeVar("T")
-Facts = Mapping[str, Any]
-Say = Callable[[Any], None]
 ZONE = "ops"
-_OTHER_VERSION = "command and gateway differ in version: restart the service"
 
 
 class Operations:
     """The desk of one gateway (``gateway.web.desk.Desk``).
 
-    ``nudge``: tells the engine that there may be work. ``reveal_users``: users of this machine who may read exchanges
-    in clear by a command.
+    ``nudge``: tells the engine that there may be work.
     """
 
     def __init__(
@@ -59,9 +52,7 @@ class Operations:
         store: Store,
         clock: Clock,
         nudge: Callable[[], None],
-        reveal_users: frozenset[str] = frozenset(),
     ) -> None:
-        self._reveal_users = reveal_users
         self._tenants = tenants
         self._store = store
         self._clock = clock
@@ -303,134 +294,6 @@ class Operations:
 
     # -- for commands ------------------------------------------------------------------------------------------
 
-    def by_name(  # noqa: C901  one small function for each command
-        self,
-    ) -> Mapping[str, Callable[[Facts, Say], Awaitable[Any]]]:
-        """What commands may ask for, JSON in and out (``gateway.control``)."""
-
-        async def pause(facts: Facts, _say: Say) -> None:
-            await self.pause(_fact(facts, "tenant"), actor=_fact(facts, "actor"), reason=_fact(facts, "reason"))
-
-        async def resume(facts: Facts, _say: Say) -> None:
-            await self.resume(_fact(facts, "tenant"), actor=_fact(facts, "actor"))
-
-        def about_exam(act: Callable[..., Awaitable[None]]) -> Callable[[Facts, Say], Awaitable[None]]:
-            async def asked(facts: Facts, _say: Say) -> None:
-                where = (_fact(facts, "tenant"), _fact(facts, "study"))
-                await act(*where, actor=_fact(facts, "actor"), reason=_fact(facts, "reason"))
-
-            return asked
-
-        async def take(facts: Facts, _say: Say) -> list[str]:
-            try:
-                message = base64.b64decode(_fact(facts, "message"), validate=True)
-            except binascii.Error:
-                raise BadInput("message is not Base64", code="bad-fact", hint=_OTHER_VERSION) from None
-            return list(await self.take(_fact(facts, "tenant"), message))
-
-        async def try_out(facts: Facts, say: Say) -> bool:
-            steps = self.try_out(
-                _fact(facts, "tenant"),
-                actor=_fact(facts, "actor"),
-                send=facts.get("send") is True,
-                keep=facts.get("keep") is True,
-                limit_s=float(_fact(facts, "limit_s")),
-            )
-            return await _said(steps, say)
-
-        async def take_back(facts: Facts, say: Say) -> bool:
-            steps = self.take_back(
-                _fact(facts, "tenant"),
-                _fact(facts, "study"),
-                actor=_fact(facts, "actor"),
-                limit_s=float(_fact(facts, "limit_s")),
-            )
-            return await _said(steps, say)
-
-        async def probe(facts: Facts, _say: Say) -> Facts:
-            return report_facts(await self.probe(_fact(facts, "tenant"), _fact(facts, "pacs")))
-
-        async def reconcile(facts: Facts, say: Say) -> Facts:
-            days = (facts.get("first"), facts.get("last"))
-            window = Window(first=_day(days[0]), last=_day(days[1])) if any(days) else None
-            up_to = facts.get("withdraw_up_to")
-            found = await self.reconcile(
-                _fact(facts, "tenant"),
-                window,
-                withdraw_up_to=up_to if isinstance(up_to, int) else None,
-                progress=say,
-            )
-            return asdict(found) | {"changed": found.changed}
-
-        async def reveal(facts: Facts, _say: Say) -> list[Facts]:
-            found = await self.reveal(
-                _fact(facts, "tenant"),
-                _fact(facts, "study"),
-                actor=f"operator:{_fact(facts, 'user')} (command line)",
-                numbers=None,
-                has_right=_fact(facts, "user") in self._reveal_users,
-            )
-            return [
-                {
-                    "number": one.listed.number,
-                    "request": _base64(one.request),
-                    "answer": _base64(one.answer),
-                    "cut": one.cut,
-                    "withheld": one.withheld,
-                }
-                for one in found
-            ]
-
-        async def backed_up(facts: Facts, _say: Say) -> None:
-            await self.backed_up(last_audit_no=int(_fact(facts, "last_audit_no")), digest=_fact(facts, "digest"))
-
-        async def export_xdm(facts: Facts, say: Say) -> Facts:
-            since = facts.get("since")
-            made = await self.export_xdm(
-                _fact(facts, "tenant"),
-                Path(_fact(facts, "target")),
-                since=_day(since) if since else None,
-                studies=_texts(facts, "studies"),
-                actor=_fact(facts, "actor"),
-                say=say,
-            )
-            return asdict(made)
-
-        async def import_xdm(facts: Facts, say: Say) -> Facts:
-            done = await self.import_xdm(
-                _fact(facts, "tenant"),
-                [Path(one) for one in _texts(facts, "files")],
-                apply=facts.get("apply") is True,
-                actor=_fact(facts, "actor"),
-                say=say,
-            )
-            return asdict(done)
-
-        async def drilled(facts: Facts, _say: Say) -> list[Facts]:
-            made = await self.drilled(
-                rto_s=float(_fact(facts, "rto_s")), last_audit_no=int(_fact(facts, "last_audit_no"))
-            )
-            return [{"tenant": one.tenant, "rto_s": one.rto_s, "rpo_s": one.rpo_s} for one in made]
-
-        return {
-            "export-xdm": export_xdm,
-            "import-xdm": import_xdm,
-            "backed-up": backed_up,
-            "drilled": drilled,
-            "reveal": reveal,
-            "reconcile": reconcile,
-            "pause": pause,
-            "resume": resume,
-            "retry": about_exam(self.retry),
-            "withdraw": about_exam(self.withdraw),
-            "republish": about_exam(self.republish),
-            "publish": about_exam(self.publish),
-            "take": take,
-            "try-out": try_out,
-            "take-back": take_back,
-            "probe": probe,
-        }
-
     # -- inside ------------------------------------------------------------------------------------------------
 
     async def _act(self, work: Callable[[Tx], T]) -> T:
@@ -483,37 +346,3 @@ class Operations:
                 detail=detail,
             ),
         )
-
-
-async def _said(steps: AsyncIterator[trial.Step], say: Say) -> bool:
-    """Say every step; whether all went well."""
-    went_well = True
-    async for step in steps:
-        went_well = went_well and step.is_good
-        say(asdict(step))
-    return went_well
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")
-
-
-def _day(told: object) -> date:
-    try:
-        return date.fromisoformat(str(told))
-    except ValueError:
-        raise BadInput("a day is not YYYY-MM-DD", code="bad-fact", hint=_OTHER_VERSION) from None
-
-
-def _texts(facts: Facts, name: str) -> list[str]:
-    value = facts.get(name)
-    if not isinstance(value, list) or not all(isinstance(one, str) and one for one in value):
-        raise BadInput(f"{name} is no list of texts", code="bad-fact", hint=_OTHER_VERSION)
-    return value
-
-
-def _fact(facts: Facts, name: str) -> str:
-    value = facts.get(name)
-    if not isinstance(value, str) or not value:
-        raise BadInput(f"{name} is missing", code="bad-fact", hint=_OTHER_VERSION)
-    return value

@@ -4,10 +4,10 @@ glass; and what commands may ask of them (``gateway.control``).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
+from gateway.facts import Facts, Operation, Say, fact, texts
 from security.accounts.account import Account
 from security.accounts.consents import Consents
 from security.accounts.entry import Entry
@@ -15,14 +15,11 @@ from security.accounts.glass import BrokenGlass
 from security.accounts.password import Passwords
 from security.accounts.register import Invitation, Issuer, Register
 from security.clock import Clock
-from security.errors import BadInput, Refused
+from security.errors import Refused
 from security.policy import Action, Role
 from security.seal import Vault
 from security.store.port import Store
 
-Facts = Mapping[str, Any]
-Say = Callable[[Any], None]
-Order = Callable[[Facts, Say], Awaitable[Any]]
 OpenIssuer = Callable[[], Issuer | None]
 
 
@@ -61,7 +58,7 @@ class Reception:
             issuer=issuer,
         )
 
-    def orders(self) -> Mapping[str, Order]:
+    def orders(self) -> Mapping[str, Operation]:
         """What commands may ask for, JSON in and out."""
         return {
             "account-list": self._list,
@@ -80,35 +77,35 @@ class Reception:
         return [account_facts(one) for one in await self.register.every()]
 
     async def _bootstrap(self, facts: Facts, _say: Say) -> Facts:
-        return _invitation(await self.register.bootstrap(actor=_fact(facts, "actor")))
+        return _invitation(await self.register.bootstrap(actor=fact(facts, "actor")))
 
     async def _add(self, facts: Facts, _say: Say) -> Facts:
         made = await self.register.add(
-            _fact(facts, "name"),
-            person=_fact(facts, "person"),
-            roles=_list_of(facts, "roles"),
+            fact(facts, "name"),
+            person=fact(facts, "person"),
+            roles=texts(facts, "roles"),
             tenant=self._tenant(facts),
             profession=str(facts.get("profession", "")),
-            actor=_fact(facts, "actor"),
+            actor=fact(facts, "actor"),
         )
         return _invitation(made)
 
     async def _roles(self, facts: Facts, _say: Say) -> Facts:
         changed = await self.register.set_roles(
-            _fact(facts, "name"),
-            _list_of(facts, "roles"),
+            fact(facts, "name"),
+            texts(facts, "roles"),
             tenant=self._tenant(facts),
             profession=str(facts.get("profession", "")),
-            actor=_fact(facts, "actor"),
+            actor=fact(facts, "actor"),
         )
         return account_facts(changed)
 
     async def _reset(self, facts: Facts, _say: Say) -> Facts:
-        return _invitation(await self.register.reset(_fact(facts, "name"), actor=_fact(facts, "actor")))
+        return _invitation(await self.register.reset(fact(facts, "name"), actor=fact(facts, "actor")))
 
     async def _enrol(self, facts: Facts, _say: Say) -> Facts:
         """A certificate: made from a request, or one that exists already."""
-        name, actor = _fact(facts, "name"), _fact(facts, "actor")
+        name, actor = fact(facts, "name"), fact(facts, "actor")
         if stated := facts.get("certificate"):
             bound = await self.register.bind(name, str(stated).encode(), actor=actor)
             return {**account_facts(bound), "certificate": ""}
@@ -119,25 +116,25 @@ class Reception:
                 code="no-issuer",
                 hint="name its folder in [certificates] people_authority, or bind a certificate of another authority",
             )
-        pem = await self.register.certify(name, _fact(facts, "request").encode(), issuer, actor=actor)
+        pem = await self.register.certify(name, fact(facts, "request").encode(), issuer, actor=actor)
         return {"name": name, "certificate": pem.decode()}
 
     async def _revoke(self, facts: Facts, _say: Say) -> Facts:
-        gone = await self.register.revoke(_fact(facts, "name"), self.issuer(), actor=_fact(facts, "actor"))
+        gone = await self.register.revoke(fact(facts, "name"), self.issuer(), actor=fact(facts, "actor"))
         return {"revoked": gone}
 
     async def _use_consent(self, facts: Facts, _say: Say) -> Facts:
         used = await self.consents.use(
-            int(_fact(facts, "number")),
-            Action(_fact(facts, "action")),
+            int(fact(facts, "number")),
+            Action(fact(facts, "action")),
             tenant=str(facts.get("tenant", "")),
-            actor=_fact(facts, "actor"),
+            actor=fact(facts, "actor"),
         )
         return {"asked_by": used.asked_by, "given_by": used.given_by}
 
-    def _simple(self, act: Callable[..., Awaitable[Account]]) -> Order:
+    def _simple(self, act: Callable[..., Awaitable[Account]]) -> Operation:
         async def asked(facts: Facts, _say: Say) -> Facts:
-            return account_facts(await act(_fact(facts, "name"), actor=_fact(facts, "actor")))
+            return account_facts(await act(fact(facts, "name"), actor=fact(facts, "actor")))
 
         return asked
 
@@ -165,17 +162,3 @@ def account_facts(account: Account) -> Facts:
 
 def _invitation(made: Invitation) -> Facts:
     return {"account": made.account, "code": made.code, "expires_at": made.expires_at.isoformat()}
-
-
-def _fact(facts: Facts, name: str) -> str:
-    value = facts.get(name)
-    if not isinstance(value, str) or not value:
-        raise BadInput(f"{name} is missing", code="bad-fact", hint="command and gateway differ in version: restart")
-    return value
-
-
-def _list_of(facts: Facts, name: str) -> Sequence[str]:
-    value = facts.get(name)
-    if not isinstance(value, list):
-        raise BadInput(f"{name} is missing", code="bad-fact", hint="command and gateway differ in version: restart")
-    return [str(one) for one in value]

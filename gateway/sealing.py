@@ -13,10 +13,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from gateway.control import Facts, Hear, Operation
+from gateway.facts import Facts, Operation, Say, fact
 from security import audit, rotation
 from security.clock import Clock
-from security.errors import BadInput, Refused
+from security.errors import Refused
 from security.seal import Vault
 from security.secrets import read_kek
 from security.store.port import Store, Tx
@@ -56,7 +56,7 @@ class Sealing:
             "keys-forget": self._forget,
         }
 
-    async def _show(self, _facts: Facts, _hear: Hear) -> dict[str, Any]:
+    async def _show(self, _facts: Facts, _hear: Say) -> dict[str, Any]:
         stands = await self._store.read(lambda tx: rotation.standing(tx, self._file))
         keys = await self._store.read(
             lambda tx: tx.rows(
@@ -71,13 +71,13 @@ class Sealing:
             "tenants": {row["tenant"]: {"keys": row["many"], "newest_ms": row["newest"]} for row in keys},
         }
 
-    async def _rotate(self, facts: Facts, _hear: Hear) -> dict[str, Any]:
+    async def _rotate(self, facts: Facts, _hear: Say) -> dict[str, Any]:
         async with self._one_at_a_time:
             is_new = await asyncio.to_thread(rotation.begin, self._file)
             if is_new:
                 self._adopt(read_kek(self._file))
             done = await rotation.finish(
-                self._store, self._file, lambda tx, many: rotated(tx, self._clock.now(), many, _text(facts, "actor"))
+                self._store, self._file, lambda tx, many: rotated(tx, self._clock.now(), many, fact(facts, "actor"))
             )
             if not done:
                 raise Refused(
@@ -87,16 +87,16 @@ class Sealing:
                 )
             return {"wrapped": done}
 
-    async def _renew(self, facts: Facts, _hear: Hear) -> dict[str, Any]:
+    async def _renew(self, facts: Facts, _hear: Say) -> dict[str, Any]:
         async with self._one_at_a_time:
-            tenant, kek = _text(facts, "tenant"), read_kek(self._file)
+            tenant, kek = fact(facts, "tenant"), read_kek(self._file)
             number = await self._vault.renew(
                 self._store, kek, tenant, self._clock, lambda tx: self._note(tx, facts, RENEWED, tenant)
             )
             return {"tenant": tenant, "key": number}
 
-    async def _erase(self, facts: Facts, _hear: Hear) -> dict[str, Any]:
-        tenant, reason = _text(facts, "tenant"), _text(facts, "reason")
+    async def _erase(self, facts: Facts, _hear: Say) -> dict[str, Any]:
+        tenant, reason = fact(facts, "tenant"), fact(facts, "reason")
         if tenant in self._in_use:
             raise Refused(
                 f"{tenant} is configured: its keys are in use",
@@ -109,16 +109,16 @@ class Sealing:
             )
             return {"tenant": tenant, "keys": gone}
 
-    async def _forget(self, facts: Facts, _hear: Hear) -> dict[str, Any]:
+    async def _forget(self, facts: Facts, _hear: Say) -> dict[str, Any]:
         async with self._one_at_a_time:
-            actor = _text(facts, "actor")
+            actor = fact(facts, "actor")
             await rotation.forget_previous(
                 self._store, self._file, lambda tx: _of_kek(tx, self._clock.now(), FORGOTTEN, actor, "")
             )
             return {}
 
     def _note(self, tx: Tx, facts: Facts, event: str, tenant: str, detail: str = "") -> None:
-        actor = _text(facts, "actor")
+        actor = fact(facts, "actor")
         record = _record(self._clock.now(), event, actor, "tenant", tenant, tenant=tenant, detail=detail)
         audit.append(tx, record)
 
@@ -139,10 +139,3 @@ def _record(
         tenant=tenant, zone="host", at=now, event=event, actor=actor, outcome=0, object_type=kind, object_id=name,
         detail=detail,
     )  # fmt: skip
-
-
-def _text(facts: Facts, name: str) -> str:
-    value = facts.get(name)
-    if not isinstance(value, str) or not value:
-        raise BadInput(f"{name} is missing", code="bad-fact", hint="command and gateway differ in version: restart")
-    return value

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from gateway.settings import StoreSettings
+from pathlib import Path
+
+from gateway.settings import Settings, StoreSettings
 from security.secrets import read_secret
 from security.store.opening import StorePlace
 from security.store.place import PostgresPlace
+
+_CONTROL = "poterne.control"
 
 
 def store_place(settings: StoreSettings) -> StorePlace:
@@ -30,3 +34,9 @@ def store_place(settings: StoreSettings) -> StorePlace:
         key_file=server.key_file,
         connect_timeout_s=server.connect_timeout_s,
     )
+
+
+def control_place(settings: Settings) -> Path:
+    """Where commands reach the running gateway: beside its database, or beside its key when that is elsewhere."""
+    store = settings.gateway_store()
+    return (store.path or store.kek_file).with_name(_CONTROL)

@@ -20,14 +20,14 @@ from typing import Any
 
 import structlog
 
-from gateway.control import Facts, Hear, Operation
+from gateway.facts import Facts, Operation, Say, fact, operator
 from gateway.lifecycle import unless
 from gateway.settings import AuditSettings
 from security import audit
 from security.audit import heads as heading
 from security.audit import trail, tree, verifying, witness
 from security.audit.heads import Head, Sealer
-from security.clock import Clock, to_ms
+from security.clock import Clock, from_ms, to_ms
 from security.errors import BadInput, Refused, Unavailable
 from security.store.port import ReadTx, Store, Tx
 
@@ -40,7 +40,6 @@ STARTED = "application.started"
 STOPPED = "application.stopped"
 CHANGED = "configuration.changed"
 _YEAR = timedelta(days=365.25)
-_OTHER_VERSION = "the command and the running gateway are of different versions: restart the gateway"
 
 
 class TrailKeeper:
@@ -67,6 +66,7 @@ class TrailKeeper:
             store, kek=kek, records=settings.head_records, every=timedelta(seconds=settings.head_every_s)
         )
         self._is_running = False
+        self._looked_at: datetime | None = None
         self._witness = witness.WitnessFile(settings.witness_file) if settings.witness_file else None
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -126,18 +126,23 @@ class TrailKeeper:
         """Make the heads that are due, write down outside those that are not yet there."""
         made = await self._sealer.step(self._clock.now(), at_once=at_once)
         if self._witness is not None and (made or not self._witness.is_in_step):
-            await asyncio.to_thread(self._witness.add, await self._store.read(heading.heads))
+            after = await asyncio.to_thread(self._witness.last)
+            lacking = await self._store.read(lambda tx: heading.heads(tx, after=after))
+            await asyncio.to_thread(self._witness.add, lacking)
         return made
 
     async def _daily(self) -> None:
         now = self._clock.now()
-        if await self._store.read(lambda tx: _is_verified_since(tx, now - VERIFY_EVERY)):
+        if self._looked_at is None:
+            self._looked_at = await self._store.read(lambda tx: _last_verified(tx, now - VERIFY_EVERY))
+        if self._looked_at and now - self._looked_at < VERIFY_EVERY:
             return
         try:
             await self.verify(actor="poterne")
         except BadInput as fault:  # the witness itself is not what was written: as loud as an altered trail
             log.error("audit-witness-unreadable", code=fault.code, hint=fault.hint)  # noqa: TRY400  nothing of ours broke
             self._altered(fault.code)
+        self._looked_at = now
         before = now - self._settings.retention_years * _YEAR
         await self._store.write(lambda tx: self._erase(tx, before, now))
 
@@ -146,7 +151,7 @@ class TrailKeeper:
         last = heading.newest(tx)
         return trail.erase(tx, before=before, newest_kept=last.last_seq, actor="poterne", now=now) if last else 0
 
-    async def verify(self, *, actor: str, beside: Path | None = None, say: Hear | None = None) -> verifying.Report:
+    async def verify(self, *, actor: str, beside: Path | None = None, say: Say | None = None) -> verifying.Report:
         """Check the whole trail, and record what was found. ``beside``: another witness than the configured one.
 
         Raises:
@@ -155,9 +160,8 @@ class TrailKeeper:
         if not self._is_running:  # nobody made the heads that were due
             await self.seal(at_once=True)
         place = beside or self._settings.witness_file
-        known = await asyncio.to_thread(witness.read, place) if place and place.exists() else None
-        if beside and known is None:
-            raise BadInput(f"{beside} does not exist", code="witness-unreadable", hint="name the file of the witness")
+        is_due = beside is not None or await self._store.read(heading.newest) is not None  # else there is no file yet
+        known = await asyncio.to_thread(witness.read, place) if place and (is_due or place.exists()) else None
         now = self._clock.now()
         found = await verifying.verify(self._store, witness=known, now=now, progress=say)
         kinds = sorted({one.kind.value for one in found.findings})
@@ -190,41 +194,41 @@ class TrailKeeper:
     def operations(self) -> Mapping[str, Operation]:
         """What commands may ask for, JSON in and out (``gateway.control``)."""
 
-        async def show(facts: Facts, _say: Hear) -> list[dict[str, Any]]:
+        async def show(facts: Facts, _say: Say) -> list[dict[str, Any]]:
             question = trail.Question(
-                since=datetime.fromisoformat(_fact(facts, "since")),
-                until=datetime.fromisoformat(_fact(facts, "until")),
+                since=datetime.fromisoformat(fact(facts, "since")),
+                until=datetime.fromisoformat(fact(facts, "until")),
                 **{name: str(facts.get(name, "")) for name in ("tenant", "event", "actor", "object_id", "patient")},
                 after=int(facts.get("after", 0)),
                 rows=int(facts.get("rows", 1000)),
             )
-            found = await self.show(question, actor=_asker(facts))
+            found = await self.show(question, actor=operator(fact(facts, "user")))
             return [_shown(entry) for entry in found]
 
-        async def verify(facts: Facts, say: Hear) -> Facts:
+        async def verify(facts: Facts, say: Say) -> Facts:
             beside = Path(facts["witness"]) if facts.get("witness") else None
-            found = await self.verify(actor=_asker(facts), beside=beside, say=say)
+            found = await self.verify(actor=operator(fact(facts, "user")), beside=beside, say=say)
             return asdict(found) | {"is_intact": found.is_intact}
 
-        async def head(_facts: Facts, _say: Hear) -> Facts | None:
+        async def head(_facts: Facts, _say: Say) -> Facts | None:
             await self.seal(at_once=True)
             last = await self._store.read(heading.newest)
             return {"line": witness.line(last)} if last else None
 
-        async def prove(facts: Facts, _say: Hear) -> Facts:
-            return await self.prove(int(_fact(facts, "seq")))
+        async def prove(facts: Facts, _say: Say) -> Facts:
+            return await self.prove(int(fact(facts, "seq")))
 
         return {"audit-show": show, "audit-verify": verify, "audit-head": head, "audit-prove": prove}
 
 
-def _is_verified_since(tx: ReadTx, since: datetime) -> bool:
-    return bool(
-        tx.rows(
-            "SELECT seq FROM audit_record WHERE at >= :since AND event = :event LIMIT 1",
-            since=to_ms(since),
-            event=VERIFIED,
-        )
+def _last_verified(tx: ReadTx, since: datetime) -> datetime | None:
+    """The newest verification later than ``since``."""
+    rows = tx.rows(
+        "SELECT at FROM audit_record WHERE at >= :since AND event = :event ORDER BY at DESC LIMIT 1",
+        since=to_ms(since),
+        event=VERIFIED,
     )
+    return from_ms(rows[0]["at"]) if rows else None
 
 
 def _proof(tx: ReadTx, seq: int) -> Mapping[str, Any]:
@@ -233,7 +237,7 @@ def _proof(tx: ReadTx, seq: int) -> Mapping[str, Any]:
         raise Refused(
             f"no record has the number {seq}", code="no-record", hint="poterne audit show tells the numbers"
         )
-    head = next((one for one in heading.heads(tx) if one.last_seq >= seq), None)
+    head = heading.covering(tx, seq)
     if head is None:
         raise Refused(f"no head covers record {seq} yet", code="not-sealed", hint="ask again in a minute")
     leaves = heading.leaves_until(tx, head)
@@ -251,14 +255,3 @@ def _proof(tx: ReadTx, seq: int) -> Mapping[str, Any]:
 def _shown(entry: trail.Entry) -> dict[str, Any]:
     record = {} if entry.record is None else asdict(entry.record) | {"at": entry.record.at.isoformat()}
     return {"seq": entry.seq, "is_erased": entry.record is None} | record
-
-
-def _asker(facts: Facts) -> str:
-    return f"operator:{_fact(facts, 'user')} (command line)"
-
-
-def _fact(facts: Facts, name: str) -> str:
-    value = facts.get(name)
-    if value in {None, ""}:
-        raise BadInput(f"{name} is missing", code="bad-fact", hint=_OTHER_VERSION)
-    return str(value)

@@ -27,10 +27,11 @@ from gateway.dimse import reasons as object_reasons
 from gateway.dimse.verdict import Keeping
 from gateway.hl7 import inbox, reasons
 from gateway.i18n import N_, Words
+from gateway.orders import orders
 from gateway.settings import Settings
 from gateway.stores import store_place
+from gateway.terms import engine_settings, exposed
 from gateway.web import details, vocabulary
-from gateway.wiring import engine_settings, exposed, orders
 from indexer import advice, exams, shadow, timeline
 from indexer.exchanges import reveal, rows
 from indexer.imaging import rejections

@@ -11,7 +11,7 @@ import random
 import socket
 import ssl
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
 from functools import partial
@@ -27,6 +27,7 @@ from gateway.alerts.certificates import certificate_ends
 from gateway.alerts.clock import ClockWatch
 from gateway.alerts.conditions import Kind
 from gateway.alerts.watch import AlertWatch, channels
+from gateway.asked import Asked
 from gateway.certificates.http import still_believed
 from gateway.certificates.links import feed_links, link_of
 from gateway.certificates.links import links as tls_links
@@ -37,6 +38,7 @@ from gateway.dimse import inbox as received
 from gateway.dimse.door import Exams, dicom_door
 from gateway.dimse.storage import Storage
 from gateway.disk import DiskGuard
+from gateway.facts import Facts, Operation, Say
 from gateway.feeds.delivery import Feeds
 from gateway.hl7.mllp import MllpLimits, serve_mllp
 from gateway.hl7.senders import Senders
@@ -57,9 +59,10 @@ from gateway.settings import (
     TenantSettings,
     address,
 )
-from gateway.stores import store_place
+from gateway.stores import control_place, store_place
 from gateway.telemetry import Metrics, Snapshot
 from gateway.tenancy import Ground, Tenant, keeping, open_tenant
+from gateway.terms import declared, engine_settings, exposed
 from gateway.trail import TrailKeeper
 from gateway.web.console import mount_console
 from gateway.web.health import build_ops_app
@@ -80,8 +83,7 @@ from security.keys.authority import Authority
 from security.keys.signer import pinned_certificates
 from security.keys.tls import page_context
 from security.outbox import jobs
-from security.outbox.engine import Engine, EngineSettings
-from security.outbox.retry import RetrySettings
+from security.outbox.engine import Engine
 from security.outbox.states import TERMINAL
 from security.seal import Vault
 from security.secrets import read_kek
@@ -91,13 +93,10 @@ from security.xmlsig.verifying import Trust
 
 log = structlog.get_logger()
 
-_CONTROL = "poterne.control"
 _OPS_DRAIN_S = 2.0
 _PRINCIPAL, _ADDRESS = Measure(per_second=200.0, burst=400), Measure(per_second=800.0, burst=1_600)
 _LIFT_AGAIN_S = 1.0
 _FORGET_EVERY_S = 3600.0
-Order = Callable[..., Awaitable[Any]]
-"""``order(operation, facts, hear)``: as ``gateway.control.ask``."""
 
 
 class Gateway:
@@ -143,14 +142,14 @@ class Gateway:
             store=ground.store,
             clock=ground.clock,
             nudge=ground.nudge,
-            reveal_users=frozenset(ground.settings.exchanges.reveal_users),
         )
+        self._asked = Asked(self.operations, reveal_users=frozenset(ground.settings.exchanges.reveal_users)).by_name()
 
-    def orders(self) -> Mapping[str, control.Operation]:
+    def orders(self) -> Mapping[str, Operation]:
         """What commands may ask for."""
         own = {"white-list-look": self._look_for_white_list, "reconcile": self._reconcile}
         return {
-            **self.operations.by_name(),
+            **self._asked,
             **self._reception.orders(),
             **self._trail.operations(),
             **self._sealing.by_name(),
@@ -178,13 +177,13 @@ class Gateway:
                 for number, probe in enumerate(tenant.probes):
                     tasks.create_task(probe.run(stop), name=f"probe-{tenant.name}-{number}")
 
-    async def _reconcile(self, facts: control.Facts, say: control.Hear) -> dict[str, Any]:
+    async def _reconcile(self, facts: Facts, say: Say) -> dict[str, Any]:
         """As the operation of that name, and what the gateway checks of its own with it."""
-        found = await self.operations.by_name()["reconcile"](facts, say)
+        found = await self._asked["reconcile"](facts, say)
         stock = await self._inventory.take(found["tenant"])
         return {**found, **stock.facts(), "changed": found["changed"] + stock.changed}
 
-    async def _look_for_white_list(self, facts: control.Facts, _hear: control.Hear) -> dict[str, Any]:
+    async def _look_for_white_list(self, facts: Facts, _hear: Say) -> dict[str, Any]:
         if self._white_list is None:
             raise no_white_list()
         outcome = await self._white_list.look(actor=str(facts.get("actor", "")))
@@ -377,36 +376,6 @@ class Gateway:
             },
             breakers={name: breaker.mode(seconds).value for name, breaker in self._engine.breakers.items()},
         )
-
-
-def control_place(settings: Settings) -> Path:
-    """Where commands reach the running gateway: beside its database, or beside its key when that is elsewhere."""
-    store = settings.gateway_store()
-    return (store.path or store.kek_file).with_name(_CONTROL)
-
-
-def is_running(settings: Settings) -> bool:
-    """Whether a gateway on this machine listens for commands."""
-    return control.is_running(control_place(settings))
-
-
-@asynccontextmanager
-async def orders(settings: Settings) -> AsyncIterator[Order]:
-    """By whom a command has something done: the running gateway, else the one that is built here meanwhile.
-
-    Raises:
-        Broken: ``store-locked`` a gateway runs elsewhere on this database.
-    """
-    if await asyncio.to_thread(is_running, settings):
-        yield partial(control.ask, control_place(settings))
-        return
-    async with house(settings) as gateway:
-        operations = gateway.orders()
-
-        async def order(operation: str, facts: control.Facts, hear: control.Hear = control.deaf) -> Any:
-            return await operations[operation]({**facts, "user": control.user_name(os.getuid())}, hear)
-
-        yield order
 
 
 @asynccontextmanager
@@ -668,17 +637,6 @@ async def _store(stack: AsyncExitStack, settings: StoreSettings, components: Seq
     return store
 
 
-def declared(settings: Settings) -> Mapping[str, tuple[float, float]]:
-    """RPO and RTO in seconds that each tenant declared."""
-    return {name: (one.continuity.rpo_s, one.continuity.rto_s) for name, one in settings.tenants.items()}
-
-
-def exposed(settings: Settings, tx: ReadTx, now: datetime) -> tuple[copies.Exposure, ...]:
-    """What of each tenant is on no second copy."""
-    is_postgres = settings.gateway_store().postgres is not None
-    return copies.exposures(tx, declared(settings), now=now, is_postgres=is_postgres)
-
-
 def _inbox(settings: Settings, tx: ReadTx, now: datetime) -> Mapping[tuple[str, str], int]:
     """Received objects that ask for a person: not shown by the PACS for too long, in quarantine, or gone."""
     found: dict[tuple[str, str], int] = {}
@@ -689,16 +647,6 @@ def _inbox(settings: Settings, tx: ReadTx, now: datetime) -> Mapping[tuple[str, 
             found[name, "quarantined"] = received.held(tx, name).quarantined
             found[name, "lost"] = received.lost(tx, name)
     return found
-
-
-def engine_settings(settings: Settings) -> EngineSettings:
-    """The bounds of the engine, as the configuration sets them."""
-    outbox = settings.outbox
-    return EngineSettings(
-        slots=outbox.slots,
-        call_s=outbox.lease_s,
-        retry=RetrySettings(base_s=outbox.retry_base_s, cap_s=outbox.retry_cap_s),
-    )
 
 
 async def _note_certificate(key: str, shown: str) -> None:

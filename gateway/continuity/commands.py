@@ -11,7 +11,6 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-import getpass
 import os
 import shutil
 import tempfile
@@ -22,6 +21,7 @@ from pathlib import Path
 
 from gateway.components import COMPONENTS
 from gateway.continuity import archive
+from gateway.facts import operator
 from gateway.settings import Settings
 from gateway.stores import store_place
 from indexer.reconciliation import rows
@@ -148,7 +148,7 @@ def _mark(tx: Tx, now: datetime) -> None:
             zone="ops",
             at=now,
             event=RESTORED,
-            actor=f"operator:{getpass.getuser()} (command line)",
+            actor=operator(),
             outcome=0,
             object_type="store",
             object_id="database",

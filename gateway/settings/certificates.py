@@ -40,11 +40,6 @@ class RevocationSettings(Section):
         default="required", description="Whether an OCSP answer must repeat our nonce."
     )
 
-    @property
-    def has_source(self) -> bool:
-        """Whether anything can speak of a certificate."""
-        return bool(self.crl_file or self.crl_urls or self.ocsp_url)
-
 
 class LanRevocationSettings(RevocationSettings):
     """The same on the network of the PACS, where few authorities publish lists."""

@@ -75,9 +75,16 @@ class Key:
     vouched: bytes
 
 
-def heads(tx: ReadTx) -> list[Head]:
-    """Every head, ascending."""
-    return [_head(row) for row in tx.rows("SELECT * FROM audit_head ORDER BY size")]
+def heads(tx: ReadTx, *, after: datetime | None = None) -> list[Head]:
+    """The heads made later than ``after``, or every one; ascending."""
+    since = -1 if after is None else to_ms(after)
+    return [_head(row) for row in tx.rows("SELECT * FROM audit_head WHERE at > :since ORDER BY size", since=since)]
+
+
+def covering(tx: ReadTx, seq: int) -> Head | None:
+    """The first head that covers a record, None when none does yet."""
+    rows = tx.rows("SELECT * FROM audit_head WHERE last_seq >= :seq ORDER BY size LIMIT 1", seq=seq)
+    return _head(rows[0]) if rows else None
 
 
 def between(tx: ReadTx, after: int, until: int) -> list[Head]:

@@ -11,7 +11,8 @@ Invariants:
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -123,19 +124,31 @@ class WitnessFile:
         """Whether every head it was given is written down."""
         return self._until is not None
 
+    def last(self) -> datetime:
+        """When the newest head was made that is written down; long ago when there is none.
+
+        Raises:
+            Unavailable: ``witness-unwritable``.
+        """
+        if self._until is None:
+            with self._reachable():
+                self._until = self._last_moment()
+        assert self._until is not None
+        return self._until
+
     def add(self, heads: Iterable[Head]) -> int:
         """Write down those that are newer than the last line; how many.
 
         Raises:
             Unavailable: ``witness-unwritable``; the same heads may be added later.
         """
-        try:
-            if self._until is None:
-                self._until = self._last_moment()
-            news = [head for head in heads if head.at > self._until]
-            if not news:
-                return 0
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+        since = self.last()
+        news = [head for head in heads if head.at > since]
+        if not news:
+            return 0
+        with self._reachable():
+            is_new = os.O_CREAT if since == _NEVER else 0  # one that is gone is told, not begun anew in silence
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | is_new, 0o640)
             try:
                 data = "".join(line(head) + "\n" for head in news).encode()
                 while data:
@@ -143,6 +156,14 @@ class WitnessFile:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+        self._until = news[-1].at
+        return len(news)
+
+    @contextmanager
+    def _reachable(self) -> Iterator[None]:
+        """What fails in the block leaves it open how far the file goes."""
+        try:
+            yield
         except OSError as error:
             self._until = None
             raise Unavailable(
@@ -150,8 +171,6 @@ class WitnessFile:
                 code="witness-unwritable",
                 hint="mount it again, or set audit.witness_file; heads are kept and written then",
             ) from error
-        self._until = news[-1].at
-        return len(news)
 
     def _last_moment(self) -> datetime:
         """When the head of the last whole line was made. What a crash left of a line is ended."""

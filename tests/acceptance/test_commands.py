@@ -18,7 +18,7 @@ from unittest.mock import patch
 
 import pytest
 
-from gateway import cli, wiring
+from gateway import cli, orders
 from gateway.lab.ris import LabExam, build_oru
 from gateway.settings import load
 
@@ -137,7 +137,7 @@ def test_a_message_that_was_not_taken_is_listed_with_its_reason_in_both_language
     message = b"MSH|^~\\&|RIS|SITE|C|D|20260101||SIU^S12|APPOINTMENT-1|P|2.5\rPID|1||IPP9||FANTOME^ODETTE\r"
 
     async def arrive() -> list[str]:
-        async with wiring.orders(load(site, {})) as order:
+        async with orders.orders(load(site, {})) as order:
             told: list[str] = await order(
                 "take", {"tenant": "fantome", "message": base64.b64encode(message).decode()}
             )
@@ -160,7 +160,7 @@ def test_an_exam_is_taken_out_and_let_back_by_a_person_with_a_reason(tmp_path: P
     conf = ("--conf", str(site))
 
     async def arrive() -> list[str]:
-        async with wiring.orders(load(site, {})) as order:
+        async with orders.orders(load(site, {})) as order:
             message = base64.b64encode(build_oru(exam)).decode()
             told: list[str] = await order("take", {"tenant": "fantome", "message": message})
             return told

@@ -409,6 +409,23 @@ async def test_a_witness_that_was_damaged_is_told_and_stops_nothing(trail: Trail
     assert told[0] == "witness-line"
 
 
+async def test_a_witness_that_is_gone_is_told_and_not_taken_for_none(trail: Trail) -> None:
+    settings = AuditSettings(witness_file=trail.place / "witness")
+    keeper = TrailKeeper(trail.store, kek=KEK, settings=settings, clock=SystemClock())
+    assert (await keeper.verify(actor="poterne")).witnessed is not None
+    (trail.place / "witness").unlink()
+    with pytest.raises(Unavailable) as caught:
+        await keeper.verify(actor="poterne")
+    assert caught.value.code == "witness-unwritable"
+
+
+async def test_the_witness_is_given_what_it_lacks_and_no_more(trail: Trail) -> None:
+    made = await trail.store.read(heads)
+    after = WitnessFile(trail.place / "witness").last()
+    assert after == made[-1].at
+    assert await trail.store.read(lambda tx: heads(tx, after=made[0].at)) == made[1:]
+
+
 async def test_erased_content_leaves_a_trail_that_is_still_true(trail: Trail) -> None:
     later = trail.now + timedelta(days=3653)
     cut = NOON + timedelta(seconds=90)

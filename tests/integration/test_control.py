@@ -13,14 +13,15 @@ import pytest
 import structlog
 
 from gateway import control
+from gateway.facts import Facts, Say
 from security.errors import Broken, Refused, Unavailable
 
 
-async def echo(facts: control.Facts, _hear: control.Hear) -> object:
+async def echo(facts: Facts, _hear: Say) -> object:
     return {"heard": {name: value for name, value in facts.items() if name != "user"}}
 
 
-async def whose(facts: control.Facts, _hear: control.Hear) -> object:
+async def whose(facts: Facts, _hear: Say) -> object:
     return facts["user"]
 
 
@@ -30,14 +31,14 @@ async def test_t46_an_operation_is_told_whose_order_it_is_by_the_kernel_and_not_
     assert told == pwd.getpwuid(os.getuid()).pw_name
 
 
-async def count(facts: control.Facts, hear: control.Hear) -> object:
+async def count(facts: Facts, hear: Say) -> object:
     for number in range(facts["to"]):
         hear({"number": number})
         await asyncio.sleep(0)
     return "counted"
 
 
-async def refuse(_facts: control.Facts, _hear: control.Hear) -> object:
+async def refuse(_facts: Facts, _hear: Say) -> object:
     raise Refused("not in this state", code="wrong-job-state", hint="wait")
 
 
@@ -159,7 +160,7 @@ async def test_a_socket_that_a_living_gateway_answers_on_is_not_taken_away(tmp_p
     assert refused.value.code == "control-place"
 
 
-async def leak(_facts: control.Facts, _hear: control.Hear) -> object:
+async def leak(_facts: Facts, _hear: Say) -> object:
     raise ValueError("CANARINOM")
 
 

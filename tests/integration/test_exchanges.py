@@ -16,6 +16,7 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
+from gateway.asked import Asked
 from gateway.lab.index import Fault, Switch
 from gateway.lab.ris import LabExam, LabOrder, LabPatient
 from indexer import exclusion, questions
@@ -278,9 +279,8 @@ async def test_t46_a_command_reads_in_clear_only_for_a_user_named_in_the_configu
         clock=w.clock,
         admission=w.admission,
         intake=w.intake,
-        reveal_users=frozenset({ME}),
     )
-    order = desk.by_name()["reveal"]
+    order = Asked(desk, reveal_users=frozenset({ME})).by_name()["reveal"]
     facts = {"tenant": TENANT, "study": STUDY, "user": user}
     if user != ME:
         with pytest.raises(Refused):

@@ -21,7 +21,6 @@ def operations(
     admission: Admission,
     intake: Intake,
     nudge: Callable[[], None] = lambda: None,
-    reveal_users: frozenset[str] = frozenset(),
 ) -> Operations:
     """The operations of one live tenant without peers of its own."""
     settings = TenantSettings.model_construct(name="Hôpital FANTÔME", mode="live", timezone="Europe/Paris")
@@ -38,4 +37,4 @@ def operations(
         reconciler=None,  # no peer, so nothing to compare
         trial=None,
     )
-    return Operations(tenants={tenant: made}, store=store, clock=clock, nudge=nudge, reveal_users=reveal_users)
+    return Operations(tenants={tenant: made}, store=store, clock=clock, nudge=nudge)

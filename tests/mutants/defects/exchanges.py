@@ -77,8 +77,8 @@ DEFECTS = (
     ),
     access(
         "reveal-for-any-user-of-the-machine",
-        "gateway/operations.py",
-        'has_right=_fact(facts, "user") in self._reveal_users,',
+        "gateway/asked.py",
+        "has_right=user in self._reveal_users,",
         "has_right=True,",
         integration("exchanges", "test_t46_a_command_reads_in_clear_only_for_a_user_named_in_the_configuration"),
     ),
