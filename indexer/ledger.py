@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import ConfigDict, TypeAdapter
 
@@ -336,23 +336,16 @@ class Ledger:
         link: str = "",
     ) -> None:
         """Store a report seen for the first time, and the exams it speaks of."""
-        report = stated.report
-        report_id = str(report.document_id)
         tx.change(
             "INSERT INTO report (tenant, report_id, received_at, control_id, status, reason, replaces, digest,"
             " ins_blind, content, link) VALUES (:tenant, :report_id, :now, :control_id, :status, :reason, :replaces,"
             " :digest, :ins_blind, :content, :link)",
-            tenant=tenant,
-            report_id=report_id,
             now=to_ms(now),
             control_id=control_id,
             status=status,
             reason=reason,
-            replaces=str(report.replaces or ""),
-            digest=digest(stated),
-            ins_blind=self.ins_blind(tenant, report.patient.ins),
-            content=self._vault.seal(tenant, f"report.content/{report_id}", _STATED.dump_json(stated)),
             link=link,
+            **self._said(tenant, stated),
         )
         self._index_studies(tx, tenant, stated, zone=zone, now=now)
         self._index_local_ids(tx, tenant, stated)
@@ -370,25 +363,31 @@ class Ledger:
         now: datetime,
     ) -> None:
         """A report that was known by its link alone has come: its content takes the place of the archive's word."""
-        report = stated.report
-        report_id = str(report.document_id)
         tx.change(
             "UPDATE report SET received_at = :now, control_id = :control_id, status = :status, reason = :reason,"
             " replaces = :replaces, digest = :digest, ins_blind = :ins_blind, content = :content, link = ''"
             " WHERE tenant = :tenant AND report_id = :report_id",
-            tenant=tenant,
-            report_id=report_id,
             now=to_ms(now),
             control_id=control_id,
             status=status,
             reason=reason,
-            replaces=str(report.replaces or ""),
-            digest=digest(stated),
-            ins_blind=self.ins_blind(tenant, report.patient.ins),
-            content=self._vault.seal(tenant, f"report.content/{report_id}", _STATED.dump_json(stated)),
+            **self._said(tenant, stated),
         )
         self._index_studies(tx, tenant, stated, zone=zone, now=now)
         self._index_local_ids(tx, tenant, stated)
+
+    def _said(self, tenant: str, stated: StatedReport) -> dict[str, Any]:
+        """The columns that follow from what a report says."""
+        report = stated.report
+        report_id = str(report.document_id)
+        return {
+            "tenant": tenant,
+            "report_id": report_id,
+            "replaces": str(report.replaces or ""),
+            "digest": digest(stated),
+            "ins_blind": self.ins_blind(tenant, report.patient.ins),
+            "content": self._vault.seal(tenant, f"report.content/{report_id}", _STATED.dump_json(stated)),
+        }
 
     def widen(self, tx: Tx, tenant: str, stated: StatedReport, *, zone: str, now: datetime) -> None:
         """A report known by its link speaks of further exams."""

@@ -32,6 +32,10 @@ log = logging.getLogger(__name__)
 Routes = Mapping[tuple[str, str], Action]
 Who = Callable[[web.Request], Subject]
 TENANT_IN_PATH: Final = "tenant"
+HEALTH_ROUTES: Final[Routes] = {
+    (method, path): Action.HEALTH_READ for path in ("/live", "/ready") for method in ("GET", "HEAD")
+}
+"""What every listener with probes says of them."""
 
 
 def action_of(request: web.Request, routes: Routes) -> Action | None:

@@ -25,7 +25,7 @@ from aiohttp.typedefs import Handler
 
 from gateway.telemetry import Metrics, Snapshot
 from security.errors import Fault
-from security.gatekeeper import Routes, Who, peer, policed
+from security.gatekeeper import HEALTH_ROUTES, Routes, Who, peer, policed
 from security.policy import Action, Role, Zone
 
 Ready = Callable[[], Awaitable[Mapping[str, str]]]
@@ -48,10 +48,7 @@ _PROBLEMS: Final = {
     500: ("Erreur interne / Internal error", "internal-fault", "look for the instance in the log and report it"),
 }
 ROUTES: Final[Routes] = {
-    ("GET", "/live"): Action.HEALTH_READ,
-    ("HEAD", "/live"): Action.HEALTH_READ,
-    ("GET", "/ready"): Action.HEALTH_READ,
-    ("HEAD", "/ready"): Action.HEALTH_READ,
+    **HEALTH_ROUTES,
     ("GET", "/metrics"): Action.METRICS_READ,
     ("HEAD", "/metrics"): Action.METRICS_READ,
     ("POST", "/pacs/{tenant}/{pacs}/nudge"): Action.PACS_NUDGE,

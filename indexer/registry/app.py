@@ -43,7 +43,7 @@ from indexer.registry.reads import REFUSED, SUCCESS, Asker, Look, Reading, asker
 from indexer.xds import soap
 from indexer.xds import vocabulary as v
 from security.errors import BadInput, Fault, Refused
-from security.gatekeeper import Routes, peer, policed
+from security.gatekeeper import HEALTH_ROUTES, Routes, peer, policed
 from security.parse.mime import Limits
 from security.policy import Action, Role, Zone
 
@@ -89,10 +89,7 @@ ROUTES: Routes = {
     ("POST", "/xds/repository"): Action.INDEX_USE,
     ("POST", "/xds/registry"): Action.INDEX_USE,
     ("POST", "/xds"): Action.INDEX_USE,
-    ("GET", "/live"): Action.HEALTH_READ,
-    ("HEAD", "/live"): Action.HEALTH_READ,
-    ("GET", "/ready"): Action.HEALTH_READ,
-    ("HEAD", "/ready"): Action.HEALTH_READ,
+    **HEALTH_ROUTES,
     **FHIR_ROUTES,
 }
 """What each address of the node is for the policy."""
