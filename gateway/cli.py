@@ -112,11 +112,18 @@ def index_serve(conf: Conf = None, ready_file: Ready = None) -> None:
 
 
 @app.command()
-def flows(conf: Conf = None, as_json: AsJson = False, lang: Lang = None) -> None:
+def flows(
+    conf: Conf = None,
+    as_json: AsJson = False,
+    as_rules: Annotated[
+        bool, typer.Option("--rules", help="Rules of nftables for this host, which keep zones apart, instead.")
+    ] = False,
+    lang: Lang = None,
+) -> None:
     """The flow matrix: who connects to whom, in which zone, by which port and protocol, proved by what."""
     from gateway import flows as matrix
 
-    raise typer.Exit(matrix.run(settings_of(conf), words_of(lang), as_json=as_json))
+    raise typer.Exit(matrix.run(settings_of(conf), words_of(lang), as_json=as_json, as_rules=as_rules))
 
 
 @app.command()

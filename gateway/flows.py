@@ -1,11 +1,13 @@
 """The flow matrix of a site: who opens a connection to whom, in which zone, by which port and protocol, and what
 proves who they are.
 
-Read from the configuration alone: nothing is opened. A security officer compares it with the rules of the firewall.
+Read from the configuration alone: nothing is opened. A security officer compares it with the rules of the firewall;
+``rules`` writes those that keep zones apart on this host (T63).
 """
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -15,8 +17,11 @@ import typer
 
 from gateway.i18n import Words
 from gateway.settings import (
+    DicomSettings,
+    Hl7Settings,
     IndexNodeSettings,
     IndexXds,
+    OpsSettings,
     PacsDimse,
     PacsSettings,
     Settings,
@@ -26,12 +31,15 @@ from gateway.settings import (
 from gateway.views import columns
 from security.policy import Zone
 
+_OURSELVES = "poterne"
 _PORTS = {"https": 443, "http": 80}
+_Listener = OpsSettings | Hl7Settings | DicomSettings | IndexNodeSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flow:
-    """One connection. ``opened_by``: the side that connects; ``key``: where the configuration says so."""
+    """One connection. ``opened_by``: the side that connects; ``interface``: the only one on which it comes in, "" for
+    any and for what we open; ``key``: where the configuration says so."""
 
     zone: str
     opened_by: str
@@ -40,6 +48,7 @@ class Flow:
     protocol: str
     authentication: str
     key: str
+    interface: str = ""
 
 
 def flows(settings: Settings) -> list[Flow]:
@@ -55,7 +64,7 @@ def _listeners(settings: Settings) -> Iterator[Flow]:
         yield _inbound(
             Zone.OPS,
             "people, monitoring",
-            ops.listen,
+            ops,
             "HTTPS" if secured else "HTTP (this machine)",
             people,
             "ops.listen",
@@ -72,7 +81,7 @@ def _tenant_listeners(name: str, tenant: TenantSettings) -> Iterator[Flow]:
     if hl7.listen:
         who = ", ".join(hl7.networks) or "this machine"
         proof = f"network address, segment {hl7.segment}" if hl7.networks else "this machine"
-        yield _inbound(Zone.PACS, f"RIS ({who})", hl7.listen, "MLLP", proof, f"{key}.hl7.listen")
+        yield _inbound(Zone.PACS, f"RIS ({who})", hl7, "MLLP", proof, f"{key}.hl7.listen")
     if not dicom.listen:
         return
     secured = dicom.certificate_file is not None
@@ -81,7 +90,7 @@ def _tenant_listeners(name: str, tenant: TenantSettings) -> Iterator[Flow]:
         yield _inbound(
             Zone.PACS,
             f"{peer} ({', '.join(one.networks)})",
-            dicom.listen,
+            dicom,
             "DICOM TLS" if secured else "DICOM",
             proof,
             f"{key}.dicom.peers.{peer}",
@@ -94,7 +103,7 @@ def _node(node: IndexNodeSettings) -> Flow:
     if node.assertion_certificates_file:
         proof += ", signed assertion (VIHF)"
     protocol = "HTTPS: XDS.b, FHIR" if secured else "HTTP: XDS.b, FHIR (this machine)"
-    return _inbound(Zone.PEERS, "gateways", node.listen, protocol, proof, "index_node.listen")
+    return _inbound(Zone.PEERS, "gateways", node, protocol, proof, "index_node.listen")
 
 
 def _calls(settings: Settings) -> Iterator[Flow]:
@@ -116,7 +125,7 @@ def _calls(settings: Settings) -> Iterator[Flow]:
             secured = " (TLS)" if database.ca_file else ""
             yield Flow(
                 zone=Zone.HOST,
-                opened_by="poterne",
+                opened_by=_OURSELVES,
                 to=database.host,
                 port=database.port,
                 protocol=f"PostgreSQL{secured}",
@@ -126,7 +135,7 @@ def _calls(settings: Settings) -> Iterator[Flow]:
     if mail := settings.alerts.mail:
         yield Flow(
             zone=Zone.OPS,
-            opened_by="poterne",
+            opened_by=_OURSELVES,
             to=mail.host,
             port=mail.port,
             protocol=f"SMTP ({mail.security})",
@@ -150,7 +159,7 @@ def _pacs(pacs: PacsSettings, key: str) -> Flow:
         secured = pacs.certificate_file is not None
         return Flow(
             zone=Zone.PACS,
-            opened_by="poterne",
+            opened_by=_OURSELVES,
             to=pacs.host,
             port=pacs.port,
             protocol="DICOM TLS (C-FIND)" if secured else "DICOM (C-FIND)",
@@ -162,16 +171,25 @@ def _pacs(pacs: PacsSettings, key: str) -> Flow:
     return _to_url(Zone.PACS, pacs.url, "Orthanc REST" if pacs.kind == "orthanc" else "DICOMweb", proof, key)
 
 
-def _inbound(zone: Zone, who: str, listen: str, protocol: str, proof: str, key: str) -> Flow:  # noqa: PLR0917
-    host, port = address(listen)
-    return Flow(zone=zone, opened_by=who, to=host, port=port, protocol=protocol, authentication=proof, key=key)
+def _inbound(zone: Zone, who: str, door: _Listener, protocol: str, proof: str, key: str) -> Flow:  # noqa: PLR0917
+    host, port = address(door.listen)
+    return Flow(
+        zone=zone,
+        opened_by=who,
+        to=host,
+        port=port,
+        protocol=protocol,
+        authentication=proof,
+        key=key,
+        interface=door.interface,
+    )
 
 
 def _to_url(zone: Zone, url: str, protocol: str, proof: str, key: str) -> Flow:
     parts = urlsplit(url)
     return Flow(
         zone=zone,
-        opened_by="poterne",
+        opened_by=_OURSELVES,
         to=parts.hostname or "",
         port=parts.port or _PORTS[parts.scheme],
         protocol=f"{parts.scheme.upper()}: {protocol}",
@@ -180,8 +198,29 @@ def _to_url(zone: Zone, url: str, protocol: str, proof: str, key: str) -> Flow:
     )
 
 
-def run(settings: Settings, words: Words, *, as_json: bool) -> int:
-    """Print the matrix."""
+def rules(settings: Settings) -> str:
+    """Rules of nftables(8) by which no listener is reached through another zone's network, for the host's firewall:
+    what comes to an address on an interface that does not hold it is dropped, and so is what comes in on another
+    interface than the listener's own."""
+    lines = []
+    for listener in {(one.to, one.port): one for one in flows(settings) if one.opened_by != _OURSELVES}.values():
+        if ipaddress.ip_address(listener.to).is_loopback:
+            continue
+        family = "ip6" if ":" in listener.to else "ip"
+        to = f"{family} daddr {listener.to} tcp dport {listener.port}"
+        lines.append(f"{to} fib daddr . iif type != local drop")
+        if listener.interface:
+            lines.append(f'{to} iifname != "{listener.interface}" drop')
+    inside = "".join(f"    {line}\n" for line in ('iifname "lo" accept', *lines))
+    head = "  chain zones {\n    type filter hook input priority filter; policy accept;\n"
+    return f"table inet poterne {{\n{head}{inside}  }}\n}}\n"
+
+
+def run(settings: Settings, words: Words, *, as_json: bool, as_rules: bool = False) -> int:
+    """Print the matrix, or the rules of the host's firewall."""
+    if as_rules:
+        typer.echo(rules(settings), nl=False)
+        return 0
     found = flows(settings)
     if as_json:
         typer.echo(json.dumps([asdict(one) for one in found], ensure_ascii=False))
@@ -189,7 +228,7 @@ def run(settings: Settings, words: Words, *, as_json: bool) -> int:
     if not found:
         typer.echo(words("This configuration opens no connection."))
         return 0
-    heads = ("zone", "opened by", "to", "port", "protocol", "authentication", "key")
+    heads = ("zone", "opened by", "to", "port", "protocol", "authentication", "key", "interface")
     rows = [heads, *(tuple(str(value) for value in asdict(one).values()) for one in found)]
     for line in columns(rows):
         typer.echo(line)

@@ -6,13 +6,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import random
 import socket
 import ssl
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -82,6 +81,7 @@ from security.flood import Measure, throttled
 from security.keys.authority import Authority
 from security.keys.signer import pinned_certificates
 from security.keys.tls import page_context
+from security.listener import listening, opening
 from security.outbox import jobs
 from security.outbox.engine import Engine
 from security.outbox.states import TERMINAL
@@ -268,15 +268,17 @@ class Gateway:
             connections_max=hl7.connections_max,
             connections_per_address_max=hl7.connections_per_address_max,
         )
-        with _binding(f"tenants.{tenant.name}.hl7.listen", hl7.listen):
-            senders = Senders(tenant=tenant.name, networks=hl7.networks)
-            server = await serve_mllp(host, port, tenant.intake.handle, limits=limits, senders=senders)
+        senders = Senders(tenant=tenant.name, networks=hl7.networks)
+        with opening(f"tenants.{tenant.name}.hl7.listen", hl7.listen, hl7.interface):
+            server = await serve_mllp(
+                host, port, tenant.intake.handle, limits=limits, senders=senders, interface=hl7.interface
+            )
         stack.push_async_callback(server.close)
         return _shown(server.sockets[0].getsockname())
 
     async def _open_dicom(self, stack: AsyncExitStack, tenant: Tenant) -> str:
         dicom = tenant.settings.dicom
-        with _binding(f"tenants.{tenant.name}.dicom.listen", dicom.listen):
+        with opening(f"tenants.{tenant.name}.dicom.listen", dicom.listen, dicom.interface):
             listener = await stack.enter_async_context(
                 dicom_door(
                     dicom,
@@ -326,8 +328,10 @@ class Gateway:
         )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
-        with _binding("ops.listen", ops.listen):
-            await web.TCPSite(runner, host, port, ssl_context=_page_tls(ops)).start()
+        secured = _page_tls(ops)
+        with opening("ops.listen", ops.listen, ops.interface):
+            open_at = listening(host, port, interface=ops.interface)
+        await web.SockSite(runner, open_at, ssl_context=secured).start()
         return _shown(runner.addresses[0])
 
     async def _ready(self) -> Mapping[str, str]:
@@ -539,11 +543,12 @@ class IndexHouse:
         host, port = address(self._settings.listen)
         link = self._links.link("index_node")
         context = link.context if link else None
-        with _binding("index_node.listen", self._settings.listen):
+        with opening("index_node.listen", self._settings.listen, self._settings.interface):
             running = await start_node(
                 self._node,
                 host=host,
                 port=port,
+                interface=self._settings.interface,
                 tls=context,
                 middlewares=(_measured(), *((still_believed(link.trust),) if link else ())),
                 credentials=self._credentials,
@@ -664,19 +669,6 @@ def _page_tls(ops: OpsSettings) -> ssl.SSLContext | None:
     if ops.certificate_file and ops.key_file:
         return page_context(ops.certificate_file, ops.key_file, ops.ca_file)
     return None
-
-
-@contextmanager
-def _binding(key: str, listen: str) -> Iterator[None]:
-    """Names the setting and the address of a door that cannot be opened."""
-    try:
-        yield
-    except OSError as error:
-        raise Broken(
-            f"{key}: {listen} cannot be opened: {os.strerror(error.errno or 0)}",
-            code="door-unavailable",
-            hint="stop what listens there, or choose another address",
-        ) from error
 
 
 def _shown(bound: tuple[object, ...]) -> str:

@@ -191,6 +191,7 @@ async def dicom_door(
             judge=link.trust if link else None,
             observe=observe,
             trail=trail.note,
+            interface=settings.interface,
         )
         stack.push_async_callback(listener.close)
         yield listener

@@ -29,6 +29,7 @@ from gateway.dimse.limits import Limits
 from gateway.dimse.negotiation import CONGESTED, LOCAL_LIMIT, Rejection
 from gateway.dimse.services import Admitted, Origin, Policy, Services
 from security.keys.tls import Judge
+from security.listener import listening
 
 log = structlog.get_logger()
 
@@ -118,27 +119,19 @@ class DimseListener:
         judge: Judge | None = None,
         observe: Observe = lambda _what, _outcome: None,
         trail: Trail | None = None,
+        interface: str = "",
     ) -> Self:
         """Listen on ``host``:``port`` (0: any free port) until ``close``. ``judge``: asked again about each open
-        connection's certificate.
+        connection's certificate; ``interface``: the only one on which peers reach us, "" for any.
 
         Raises:
             OSError: the address cannot be bound.
         """
         listener = cls(policy, services, limits=limits, tls=tls, judge=judge, observe=observe, trail=trail)
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listening = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind((host, port))
-            listening.listen(listener.limits.backlog)
-            listening.setblocking(False)
-        except OSError:
-            listening.close()
-            raise
-        listener._listening = listening
+        opened = listening(host, port, interface=interface, backlog=listener.limits.backlog)
+        listener._listening = opened
         listener._watchers = [
-            asyncio.create_task(listener._accept(listening), name="dimse-accept"),
+            asyncio.create_task(listener._accept(opened), name="dimse-accept"),
             asyncio.create_task(listener._watch(), name="dimse-watch"),
             asyncio.create_task(listener._judge_again(), name="dimse-judge"),
         ]
@@ -221,12 +214,12 @@ class DimseListener:
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _accept(self, listening: socket.socket) -> None:
+    async def _accept(self, opened: socket.socket) -> None:
         """Take connections; what is over a cap is closed here and now."""
         loop = asyncio.get_running_loop()
         while True:
             try:
-                connection, where = await loop.sock_accept(listening)
+                connection, where = await loop.sock_accept(opened)
             except OSError as error:  # no descriptor left, or the peer gone already: others still wait
                 log.warning("dimse-accept-failed", error=error.errno)
                 await asyncio.sleep(_ACCEPT_AGAIN_S)

@@ -35,6 +35,7 @@ from gateway.hl7.senders import Senders
 from security.clock import Clock, SystemClock
 from security.crash import crash_point
 from security.errors import BadInput, Fault, Unavailable
+from security.listener import BACKLOG, listening
 from security.parse.hl7 import parse_message
 
 _log = structlog.get_logger(__name__)
@@ -152,8 +153,10 @@ async def serve_mllp(
     limits: MllpLimits | None = None,
     clock: Clock | None = None,
     senders: Senders | None = None,
+    interface: str = "",
 ) -> MllpServer:
-    """Listen on ``host``:``port`` (0: any free port) until ``close``. ``senders``: who may send, else this machine.
+    """Listen on ``host``:``port`` (0: any free port) until ``close``. ``senders``: who may send, else this machine;
+    ``interface``: the only one on which they reach us, "" for any.
 
     Raises:
         OSError: the address cannot be bound.
@@ -161,7 +164,7 @@ async def serve_mllp(
     server = MllpServer(
         handle, limits=limits or MllpLimits(), clock=clock or SystemClock(), senders=senders or Senders()
     )
-    await server.start(host, port)
+    await server.start(listening(host, port, interface=interface))
     return server
 
 
@@ -194,8 +197,8 @@ class MllpServer:
         """How many are open now."""
         return len(self._tasks)
 
-    async def start(self, host: str, port: int) -> None:
-        self._server = await asyncio.start_server(self._connected, host, port, limit=_READ)
+    async def start(self, opened: socket.socket) -> None:
+        self._server = await asyncio.start_server(self._connected, sock=opened, limit=_READ, backlog=BACKLOG)
 
     async def close(self) -> None:
         """Accept no more, let messages in hand be answered for ``drain_s``, then drop what is left. Idempotent."""

@@ -13,6 +13,7 @@ from gateway.settings.fields import (
     TRUSTED_LAN,
     AeTitle,
     AeTitleOrNone,
+    Interface,
     Listen,
     Name,
     Network,
@@ -57,6 +58,7 @@ class DicomSettings(Section):
     rising = (("connections_per_address_max", "connections_max"),)
 
     listen: Listen = Field(default="", description="host:port of the DICOM listener; empty = off.")
+    interface: Interface = ""
     segment: Segment = Field(
         default="", description="trusted-lan = plain DICOM may be spoken on this listener; empty = TLS alone."
     )

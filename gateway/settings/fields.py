@@ -31,6 +31,7 @@ from security.secrets import read_kek, read_secret
 _OID: Final = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+", re.ASCII)
 _HOST_NAME: Final = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?", re.ASCII)
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}", re.ASCII)
+_INTERFACE: Final = re.compile(r"(?!\.{1,2}\Z)[!-.0-9;-~]{1,15}", re.ASCII)  # dev_valid_name of Linux
 _EMAIL: Final = re.compile(r"[^@\s]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?", re.ASCII)
 _PEM: Final = b"-----BEGIN CERTIFICATE-----"
 
@@ -80,6 +81,14 @@ def _listen(value: str) -> str:
         raise _mistake(
             "is no single address: every network of this machine would reach the listener",
             "write the address of the one network it is for; another listener serves another network",
+        )
+    return value
+
+
+def _interface(value: str) -> str:
+    if value and not _INTERFACE.fullmatch(value):
+        raise _mistake(
+            "is no name of a network interface", 'write one that "ip link" shows, such as "eth1", or "" for any'
         )
     return value
 
@@ -262,6 +271,11 @@ def _coded(name: codes.TableName, value: str) -> str:
 
 
 Listen = Annotated[str, AfterValidator(_listen)]
+Interface = Annotated[
+    str,
+    AfterValidator(_interface),
+    Field(description="Network interface on which alone others reach it; empty = any that leads to its address."),
+]
 HostName = Annotated[str, AfterValidator(_host_name)]
 Oid = Annotated[str, AfterValidator(_oid)]
 UidOrNone = Annotated[str, AfterValidator(lambda value: _uid(value) if value else value)]

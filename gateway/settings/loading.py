@@ -20,7 +20,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from gateway.settings.fields import FileRule, address, file_fault
+from gateway.settings.fields import FileRule, address, file_fault, is_open
 from gateway.settings.models import OutboxSettings, PostgresSettings, Settings
 from gateway.settings.section import Section
 from security.errors import Broken
@@ -202,7 +202,15 @@ class _Draft:
                     retired, "opens nothing any more", "take it out; make accounts: poterne accounts bootstrap"
                 )
             )
-        for keys, _, value in _walk(Settings, self._tree, ()):
+        for keys, annotation, value in _walk(Settings, self._tree, ()):
+            if _is_on_every_interface(_model(annotation, value), value):
+                found.append(
+                    self._problem(
+                        (*keys, "interface"),
+                        "is not set: hosts of every network of this machine reach the listener",
+                        "name the interface of its zone, or load the rules of: poterne flows --rules",
+                    )
+                )
             if isinstance(value, str) and _PLACEHOLDER.fullmatch(value):
                 found.append(self._problem(keys, "is still the example's value", "write the site's own"))
         return tuple(sorted(found, key=lambda p: (p.file, p.key)))
@@ -478,6 +486,13 @@ def _between(model: type[Section], table: Any) -> Iterator[tuple[str, str, str]]
             key = low if low in table else high
             yield key, f"{low} ({first:g}) is above {high} ({last:g})", f"make {high} at least {low}"
     yield from model.between(table)
+
+
+def _is_on_every_interface(model: type[Section] | None, table: Any) -> bool:
+    """Whether ``table`` is a listener that others reach, whichever interface they come from (T63)."""
+    if model is None or "interface" not in model.model_fields:
+        return False
+    return is_open(table.get("listen")) and not table.get("interface")
 
 
 def _nearest(key: str, model: type[Section]) -> str:

@@ -30,6 +30,7 @@ from gateway.settings.fields import (
     FacilityType,
     HostName,
     IndexUrl,
+    Interface,
     KekFile,
     Listen,
     Matricule,
@@ -108,6 +109,7 @@ class OpsSettings(Section):
     listen: Listen = Field(
         default="", description="host:port of /live, /ready, /metrics and the console; empty = off."
     )
+    interface: Interface = ""
     console_key_file: str = Field(
         default="", description="No longer used: the console is opened by accounts (poterne accounts bootstrap)."
     )
@@ -278,6 +280,7 @@ class Hl7Settings(Section):
     """Zone pacs: HL7 v2 over MLLP."""
 
     listen: Listen = Field(default="", description="host:port of the MLLP listener; empty = off.")
+    interface: Interface = ""
     segment: Segment = Field(
         default="",
         description="trusted-lan = MLLP, always in clear, may come from other machines; empty = it may not.",
@@ -716,6 +719,7 @@ class IndexNodeSettings(Section):
     together = (("ca_file", "certificate_file", "key_file"),)
 
     listen: Listen = Field(min_length=1, description="host:port of the node.")
+    interface: Interface = ""
     store: StoreSettings = Field(description="Its own database and key.")
     repository_unique_id: Oid = Field(description="OID of its repository.")
     audit: AuditSettings = Field(default_factory=AuditSettings, description="Its audit trail.")

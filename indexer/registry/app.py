@@ -44,6 +44,7 @@ from indexer.xds import soap
 from indexer.xds import vocabulary as v
 from security.errors import BadInput, Fault, Refused
 from security.gatekeeper import HEALTH_ROUTES, Routes, peer, policed
+from security.listener import listening
 from security.parse.mime import Limits
 from security.policy import Action, Role, Zone
 
@@ -276,12 +277,14 @@ async def start(
     *,
     host: str,
     port: int,
+    interface: str = "",
     tls: ssl.SSLContext | None = None,
     body_bytes_max: int = BODY_BYTES_MAX,
     middlewares: Sequence[Middleware] = (),
     credentials: Credentials | None = None,
 ) -> Running:
-    """Listen. ``port`` 0 takes a free one, told by the result. The store stays the caller's to close.
+    """Listen. ``port`` 0 takes a free one, told by the result; ``interface``: the only one on which peers reach us,
+    "" for any. The store stays the caller's to close.
 
     Raises:
         Refused: ``index-not-loopback`` the address is open to others and ``tls`` does not ask who they are.
@@ -297,8 +300,7 @@ async def start(
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S, auto_decompress=False)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port, ssl_context=tls)
-        await site.start()
+        await web.SockSite(runner, listening(host, port, interface=interface), ssl_context=tls).start()
     except BaseException:
         await runner.cleanup()
         raise
