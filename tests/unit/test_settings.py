@@ -359,6 +359,22 @@ def test_ff44_no_setting_turns_authentication_or_the_audit_off():
         assert word not in schema
 
 
+def test_t63_a_listener_that_others_reach_on_every_interface_is_warned_about(tmp_path):
+    lan = 'listen = "192.0.2.1:2575"\nsegment = "trusted-lan"\nnetworks = ["192.0.2.0/24"]'
+    (warning,) = read(write(tmp_path, changed('listen = "127.0.0.1:2575"', lan)), {}).warnings
+    assert warning.key == "tenants.fantome.hl7.interface"
+    assert warning.reason == "is not set: hosts of every network of this machine reach the listener"
+    bound = lan + '\ninterface = "eth1"'
+    assert read(write(tmp_path, changed('listen = "127.0.0.1:2575"', bound)), {}).warnings == ()
+
+
+@pytest.mark.parametrize("name", ["a name", "eth0/1", "x" * 16, ".", "..", "eth0:1", "é"])
+def test_what_is_no_interface_name_is_refused(tmp_path, name):
+    text = changed('listen = "127.0.0.1:9090"', f'listen = "127.0.0.1:9090"\ninterface = "{name}"')
+    (problem,) = problems(write(tmp_path, text))
+    assert (problem.key, problem.reason) == ("ops.interface", "is no name of a network interface")
+
+
 def test_t63_every_listener_is_off_until_configured(tmp_path):
     text = changed('listen = "127.0.0.1:9090"', "").replace('listen = "127.0.0.1:2575"', "")
 
