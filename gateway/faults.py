@@ -55,6 +55,11 @@ FAULTS: Final[Mapping[str, str]] = {
         "The running gateway does not know this order: it is another version. Restart the service."
     ),
     "door-unavailable": N_("A door cannot be opened: stop what listens there, or choose another address."),
+    "interface-unknown": N_("There is no network interface of this name here: correct the setting interface."),
+    "interface-denied": N_(
+        "The kernel does not let the service bind to a network interface: give it CAP_NET_RAW (systemd:"
+        " AmbientCapabilities=CAP_NET_RAW), or take interface out and load the rules of poterne flows --rules."
+    ),
     "no-trial-patient": N_(
         "No test patient: describe the one the index gave for tests in the section [tenants.….trial], then restart."
     ),

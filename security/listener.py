@@ -59,9 +59,9 @@ def opening(key: str, listen: str, interface: str = "") -> Iterator[None]:
         if interface and error.errno == errno.ENODEV:
             known = ", ".join(sorted(name for _, name in socket.if_nameindex()))
             raise Broken(
-                f"{section}.interface: this machine has no network interface {interface}",
+                f"{section}.interface: this machine has no network interface {interface}; it has {known}",
                 code="interface-unknown",
-                hint=f"it has: {known}",
+                hint="correct the name; an interface that comes up late must be waited for by the service unit",
             ) from error
         if interface and error.errno == errno.EPERM:
             raise Broken(
