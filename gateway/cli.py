@@ -60,6 +60,9 @@ app.add_typer(manifest_app, name="manifest")
 app.add_typer(certs_app, name="certs")
 
 Tenant = Annotated[str, typer.Option("--tenant", help="Legal entity; needed when there are several.")]
+Consent = Annotated[
+    int | None, typer.Option("--consent", min=1, help="Number of what two persons agreed on, on the console.")
+]
 Reason = Annotated[str, typer.Option("--reason", help="Why, for those who read it later; no patient's name.")]
 Ready = Annotated[
     Path | None,
@@ -590,8 +593,11 @@ def reconcile(
     ] = None,
     withdraw_up_to: Annotated[
         int | None,
-        typer.Option(min=0, help="Accept that many withdrawals, after a run that stopped and was looked at."),
+        typer.Option(
+            min=0, help="Accept that many withdrawals, after a run that stopped and was looked at; takes two persons."
+        ),
     ] = None,
+    consent: Consent = None,
     as_json: AsJson = False,
     lang: Lang = None,
 ) -> None:
@@ -608,6 +614,7 @@ def reconcile(
                 first=first.date() if first else None,
                 last=last.date() if last else None,
                 withdraw_up_to=withdraw_up_to,
+                consent=consent,
                 as_json=as_json,
                 progress=_progress,
             )
@@ -621,8 +628,12 @@ def backup(
     conf: Conf = None,
     with_key: Annotated[
         bool,
-        typer.Option("--with-key", help="Put the key file inside too: whoever has the file then reads patients."),
+        typer.Option(
+            "--with-key",
+            help="Put the key file inside too: whoever has the file then reads patients. Takes two persons.",
+        ),
     ] = False,
+    consent: Consent = None,
     xdm: Annotated[
         Path | None,
         typer.Option(
@@ -668,7 +679,11 @@ def backup(
         )
     assert file is not None, "one of the two was given"
     raise typer.Exit(
-        asyncio.run(commands.back_up(settings, words, conf=conf, file=file, with_key=with_key, as_json=as_json))
+        asyncio.run(
+            commands.back_up(
+                settings, words, conf=conf, file=file, with_key=with_key, consent=consent, as_json=as_json
+            )
+        )
     )
 
 

@@ -24,6 +24,7 @@ from gateway.settings import Settings
 from gateway.views import reading
 from gateway.web import vocabulary
 from security.errors import Refused, Unavailable
+from security.policy import Action
 
 _STEPS: Mapping[str, str] = {
     "started": N_("The trial exam {study} is on its way."),
@@ -198,13 +199,15 @@ async def reconcile(
     first: date | None,
     last: date | None,
     withdraw_up_to: int | None,
+    consent: int | None,
     as_json: bool,
     progress: Callable[[str], None],
 ) -> int:
     """Compare PACS, database and index; 1 when the run stopped, or a day or a peer gave no clean answer.
 
     Raises:
-        Refused: ``reconcile-period``; ``reconcile-shadow``.
+        Refused: ``reconcile-period``; ``reconcile-shadow``; ``two-persons`` for ``withdraw_up_to``, as
+            ``Reception.agreed``.
     """
     if (first is None) != (last is None) or (first and last and last < first):
         raise Refused(
@@ -212,7 +215,7 @@ async def reconcile(
             code="reconcile-period",
             hint=words("give both, or neither for every exam"),
         )
-    facts: dict[str, Any] = {"tenant": tenant, "withdraw_up_to": withdraw_up_to}
+    facts: dict[str, Any] = {"tenant": tenant, "withdraw_up_to": withdraw_up_to, "consent": consent}
     if first and last:
         facts |= {"first": first.isoformat(), "last": last.isoformat()}
     async with orders.orders(settings) as order:
@@ -226,15 +229,25 @@ async def reconcile(
 
 
 async def back_up(
-    settings: Settings, words: Words, *, conf: Path | None, file: Path, with_key: bool, as_json: bool
+    settings: Settings,
+    words: Words,
+    *,
+    conf: Path | None,
+    file: Path,
+    with_key: bool,
+    consent: int | None,
+    as_json: bool,
 ) -> int:
-    """Write a backup, check it, and let the gateway note it.
+    """Write a backup, check it, and let the gateway note it. The key leaves only when two persons agreed (T46).
 
     Raises:
-        Refused, Broken: as ``gateway.continuity.commands.back_up``.
+        Refused, Broken: as ``gateway.continuity.commands.back_up``, and for ``with_key`` as ``Reception.agreed``.
     """
-    made = await asyncio.to_thread(continuity.back_up, settings, conf, file, with_key=with_key)
+    continuity.require_place(settings, file)
     async with orders.orders(settings) as order:
+        if with_key:
+            await order("consent-use", {"action": Action.KEYS_EXPORT, "consent": consent})
+        made = await asyncio.to_thread(continuity.back_up, settings, conf, file, with_key=with_key)
         await order("backed-up", {"last_audit_no": str(made.last_audit_no), "digest": made.digest})
     if as_json:
         facts = asdict(made) | {"file": str(made.file)}

@@ -86,7 +86,7 @@ def text(found: Mapping[str, Any], words: Words) -> Iterator[str]:
     if found["state"] == "stopped":
         yield words(
             "STOPPED: more withdrawals than one run may ask for. Nothing was withdrawn. Look at the studies above; if"
-            " they are right, run again with --withdraw-up-to and their number."
+            " they are right and two persons agreed, run again with --withdraw-up-to, their number, and --consent."
         )
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 
-from gateway.facts import Facts, Operation, Say, fact, texts
+from gateway.facts import Facts, Operation, Say, fact, operator, texts
 from security.accounts.account import Account
-from security.accounts.consents import Consents
+from security.accounts.consents import Consent, Consents
 from security.accounts.entry import Entry
 from security.accounts.glass import BrokenGlass
 from security.accounts.password import Passwords
@@ -124,13 +124,23 @@ class Reception:
         return {"revoked": gone}
 
     async def _use_consent(self, facts: Facts, _say: Say) -> Facts:
-        used = await self.consents.use(
-            int(fact(facts, "number")),
-            Action(fact(facts, "action")),
-            tenant=str(facts.get("tenant", "")),
-            actor=fact(facts, "actor"),
-        )
+        used = await self.agreed(facts, Action(fact(facts, "action")), tenant=str(facts.get("tenant", "")))
         return {"asked_by": used.asked_by, "given_by": used.given_by}
+
+    async def agreed(self, facts: Facts, action: Action, *, tenant: str) -> Consent:
+        """Use up what two persons agreed on, by the number in ``facts`` (``consent``), for who asks by a command.
+
+        Raises:
+            Refused: ``two-persons`` no number was given; as ``Consents.use``.
+        """
+        number = facts.get("consent")
+        if not isinstance(number, int):
+            raise Refused(
+                f"{action} takes two persons",
+                code="two-persons",
+                hint="agree on it on the console, page Two persons, then give its number with --consent",
+            )
+        return await self.consents.use(number, action, tenant=tenant, actor=operator(str(facts.get("user", ""))))
 
     def _simple(self, act: Callable[..., Awaitable[Account]]) -> Operation:
         async def asked(facts: Facts, _say: Say) -> Facts:

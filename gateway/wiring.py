@@ -37,7 +37,7 @@ from gateway.dimse import inbox as received
 from gateway.dimse.door import Exams, dicom_door
 from gateway.dimse.storage import Storage
 from gateway.disk import DiskGuard
-from gateway.facts import Facts, Operation, Say
+from gateway.facts import Facts, Operation, Say, fact
 from gateway.feeds.delivery import Feeds
 from gateway.hl7.mllp import MllpLimits, serve_mllp
 from gateway.hl7.senders import Senders
@@ -85,6 +85,7 @@ from security.listener import listening, opening
 from security.outbox import jobs
 from security.outbox.engine import Engine
 from security.outbox.states import TERMINAL
+from security.policy import Action
 from security.seal import Vault
 from security.secrets import read_kek
 from security.store.opening import open_store
@@ -178,7 +179,10 @@ class Gateway:
                     tasks.create_task(probe.run(stop), name=f"probe-{tenant.name}-{number}")
 
     async def _reconcile(self, facts: Facts, say: Say) -> dict[str, Any]:
-        """As the operation of that name, and what the gateway checks of its own with it."""
+        """As the operation of that name, and what the gateway checks of its own with it. A mass withdrawal takes two
+        persons (T46)."""
+        if facts.get("withdraw_up_to") is not None:
+            await self._reception.agreed(facts, Action.UNPUBLISH_ALL, tenant=fact(facts, "tenant"))
         found = await self._asked["reconcile"](facts, say)
         stock = await self._inventory.take(found["tenant"])
         return {**found, **stock.facts(), "changed": found["changed"] + stock.changed}

@@ -63,11 +63,7 @@ def back_up(settings: Settings, conf: Path | None, target: Path, *, with_key: bo
         Refused: ``backup-postgres``, ``backup-exists``, ``no-database``.
         Broken: ``store-copy``, ``store-damaged``, ``backup-write``.
     """
-    database, kek_file = _database(settings), settings.gateway_store().kek_file
-    if target.exists():
-        raise Refused(f"{target} exists", code="backup-exists", hint="name a new file: no backup is overwritten")
-    if not database.exists():
-        raise Refused(f"there is no database at {database}", code="no-database", hint="start the gateway once")
+    database, kek_file = require_place(settings, target), settings.gateway_store().kek_file
     kek = read_kek(kek_file)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".backup-") as folder:
         copied = Path(folder) / archive.DATABASE
@@ -80,6 +76,20 @@ def back_up(settings: Settings, conf: Path | None, target: Path, *, with_key: bo
         digest = archive.write(target, files, kek=kek, made_at=datetime.now(UTC), last_audit_no=last)
     archive.read(target, kek=kek)
     return Made(file=target, digest=digest, bytes=target.stat().st_size, last_audit_no=last, has_key=with_key)
+
+
+def require_place(settings: Settings, target: Path) -> Path:
+    """The database that a backup to ``target`` would copy.
+
+    Raises:
+        Refused: ``backup-postgres``, ``backup-exists``, ``no-database``.
+    """
+    database = _database(settings)
+    if target.exists():
+        raise Refused(f"{target} exists", code="backup-exists", hint="name a new file: no backup is overwritten")
+    if not database.exists():
+        raise Refused(f"there is no database at {database}", code="no-database", hint="start the gateway once")
+    return database
 
 
 def restore(settings: Settings, source: Path, *, replace: bool) -> Restored:

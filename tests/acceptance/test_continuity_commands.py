@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 
+from gateway.components import COMPONENTS
+from gateway.settings import load
+from gateway.stores import store_place
+from security.accounts.consents import Consents
+from security.clock import SystemClock
+from security.secrets import read_kek
+from security.store.opening import open_store
 from tests.acceptance.test_commands import ANSWERS, poterne
+from tests.support.people import people
 
 
 @pytest.fixture
@@ -65,10 +74,63 @@ def test_a_backup_is_told_noted_and_put_back(conf: Path, tmp_path: Path) -> None
     assert poterne("queue", "--conf", str(conf)).returncode == 0
 
 
-def test_a_backup_with_the_key_says_so_loudly(conf: Path, tmp_path: Path) -> None:
-    ran = poterne("backup", str(tmp_path / "with"), "--with-key", "--conf", str(conf), lang="fr")
+def agreed(conf: Path, action: str, *, tenant: str = "", by: str = "paul.roy") -> int:
+    """The number of what anne.roy asked for in the database of ``conf``, and ``by`` agreed to ("": nobody yet)."""
+
+    async def agree() -> int:
+        place = load(conf, {}).gateway_store()
+        store = await open_store(store_place(place), COMPONENTS)
+        try:
+            house = await people(store, SystemClock(), kek=read_kek(place.kek_file))
+            known = {one.name for one in await house.register.every()}
+            for name in {"anne.roy", "paul.roy"} - known:
+                await house.enrolled(name, "security-officer")
+            consents = Consents(store=store, clock=house.clock)
+            number = await consents.ask(action, tenant=tenant, reason="exercice de restauration", account="anne.roy")
+            if by:
+                await consents.give(number, account=by)
+            return number
+        finally:
+            await store.close()
+
+    return asyncio.run(agree())
+
+
+def test_t46_the_key_leaves_in_a_backup_only_when_two_persons_agreed_and_then_once(
+    conf: Path, tmp_path: Path
+) -> None:
+    file, at = tmp_path / "with", ("--with-key", "--conf", str(conf))
+
+    def refused(*consent: str) -> str:
+        ran = poterne("backup", str(file), *at, *consent, lang="fr")
+        assert (ran.returncode, file.exists()) == (2, False)
+        return ran.stderr
+
+    assert "[two-persons]" in refused()
+    assert "[unknown-consent]" in refused("--consent", "1")
+    assert "[consent-missing]" in refused("--consent", str(agreed(conf, "keys.export", by="")))
+    assert "[unknown-consent]" in refused("--consent", str(agreed(conf, "exams.unpublish-all")))
+    number = str(agreed(conf, "keys.export"))
+    ran = poterne("backup", str(file), *at, "--consent", number, lang="fr")
     assert ran.returncode == 0, ran.stderr
     assert "CONTIENT LA CLÉ" in ran.stdout
+    file.unlink()
+    assert "[unknown-consent]" in refused("--consent", number)
+    shown = poterne(
+        "audit", "show", "--between", "2026-01-01", "2126-01-01", "--event", "consent.used", "--conf", str(conf)
+    )
+    assert shown.stdout.count("consent.used") == 1
+
+
+def test_t46_more_withdrawals_than_a_run_may_ask_for_take_two_persons(conf: Path) -> None:
+    (tenant,) = load(live(conf), {}).tenants
+    more = ("reconcile", "--withdraw-up-to", "40", "--conf", str(conf))
+    alone = poterne(*more)
+    assert (alone.returncode, "[two-persons]" in alone.stderr) == (2, True)
+    other = poterne(*more, "--consent", str(agreed(conf, "exams.unpublish-all")))
+    assert "[unknown-consent]" in other.stderr, "of the whole installation, not of this legal entity"
+    both = poterne(*more, "--consent", str(agreed(conf, "exams.unpublish-all", tenant=tenant)))
+    assert both.returncode == 0, both.stderr
 
 
 def test_the_mark_alone_and_neither_file_nor_mark(conf: Path) -> None:

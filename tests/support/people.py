@@ -68,9 +68,9 @@ class People:
         return totp.code_at(who.secret, self.clock.now())
 
 
-async def people(store: Store, clock: Clock, *, tenants: Iterable[str] = ()) -> People:
+async def people(store: Store, clock: Clock, *, tenants: Iterable[str] = (), kek: bytes = KEK) -> People:
     """The accounts of a store, with hashes that are cheap to make."""
-    vault = await Vault.load(store, KEK, [*tenants, SEALED_UNDER], clock)
+    vault = await Vault.load(store, kek, [*tenants, SEALED_UNDER], clock)
     passwords = Passwords(memory_kib=64)
     more = {"store": store, "vault": vault, "clock": clock, "passwords": passwords}
     return People(register=Register(**more), entry=Entry(**more), clock=clock, store=store, vault=vault)

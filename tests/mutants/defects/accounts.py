@@ -10,6 +10,7 @@ _ROWS = "security/accounts/rows.py"
 _TOTP = "security/accounts/totp.py"
 _CONSENTS = "security/accounts/consents.py"
 _GLASS = "security/accounts/glass.py"
+_CONTINUITY = "tests/acceptance/test_continuity_commands.py"
 
 DEFECTS = (
     access(
@@ -139,6 +140,20 @@ DEFECTS = (
         "            if (held.action, held.tenant) != (action, tenant):",
         "            if held.tenant != tenant:",
         integration("accounts", "test_t46_two_persons_agree_before_keys_leave_and_once"),
+    ),
+    access(
+        "key-in-a-backup-by-one-person",
+        "gateway/commands.py",
+        "        if with_key:\n            await order",
+        "        if with_key and consent:\n            await order",
+        (f"{_CONTINUITY}::test_t46_the_key_leaves_in_a_backup_only_when_two_persons_agreed_and_then_once",),
+    ),
+    access(
+        "mass-withdrawal-by-one-person",
+        "gateway/wiring.py",
+        '        if facts.get("withdraw_up_to") is not None:',
+        '        if facts.get("withdraw_up_to") is not None and facts.get("consent"):',
+        (f"{_CONTINUITY}::test_t46_more_withdrawals_than_a_run_may_ask_for_take_two_persons",),
     ),
     access(
         "broken-glass-for-a-day",
