@@ -3,8 +3,8 @@
 Invariants:
 
 * a cell of fewer than 5 cases or 3 practitioners is never shown, sums in the margins included;
-* no blanked cell follows from the shown ones and the sums: it is tried by linear algebra over the whole table, not
-  line by line;
+* no such cell follows from the shown ones and the sums: it is tried by linear algebra over the whole table, not line
+  by line; a larger cell that is blanked for its sake may follow;
 * the blanked cells of a line whose sum is shown hold 5 cases together at least.
 
 The table is two-way: rows, columns, their sums and the grand total.
@@ -12,9 +12,10 @@ The table is two-way: rows, columns, their sums and the grand total.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from fractions import Fraction
 
 from security.errors import BadInput
 
@@ -71,72 +72,71 @@ def blanked(table: Mapping[Key, Cell]) -> frozenset[Key]:
     """
     if (TOTAL, TOTAL) not in table:
         raise BadInput("a table without its sums", code="bad-table", hint="add them first")
-    hidden = {key for key, cell in table.items() if not cell.is_enough}
-    while weak := _weak_line(table, hidden):
-        shown = [key for key in weak if key not in hidden]
-        # the sums last: a reader misses them most; then the smallest that holds a case at all
-        hidden.add(min(shown, key=lambda key: (TOTAL in key, table[key].cases == 0, table[key].cases, key)))
+    small = {key for key, cell in table.items() if not cell.is_enough}
+    hidden = set(small)
+    while weak := _weak_lines(table, small, hidden):
+        open_ = Counter(key for line in weak for key in line if key not in hidden)
+        # The cell that helps most lines; sums last, a reader misses them most; the smallest that holds a case at all.
+        hidden.add(
+            min(open_, key=lambda key: (-open_[key], TOTAL in key, table[key].cases == 0, table[key].cases, key))
+        )
     return frozenset(hidden)
 
 
-def _lines(table: Mapping[Key, Cell]) -> list[list[Key]]:
-    by_row: dict[str, list[Key]] = {}
-    by_column: dict[str, list[Key]] = {}
-    for key in sorted(table):
-        by_row.setdefault(key[0], []).append(key)
-        by_column.setdefault(key[1], []).append(key)
-    return [*by_row.values(), *by_column.values()]
+def _lines(table: Iterable[Key]) -> list[list[Key]]:
+    """Rows and columns, each with its sum last."""
+    by_line: dict[tuple[int, str], list[Key]] = {}
+    for key in sorted(table, key=lambda key: (key.count(TOTAL), key)):
+        by_line.setdefault((0, key[0]), []).append(key)
+        by_line.setdefault((1, key[1]), []).append(key)
+    return list(by_line.values())
 
 
-def _weak_line(table: Mapping[Key, Cell], hidden: set[Key]) -> list[Key] | None:
-    """A line with a cell to show that must be blanked too; None when nothing hidden can be found out."""
-    lines = _lines(table)
+def _weak_lines(table: Mapping[Key, Cell], small: set[Key], hidden: set[Key]) -> list[list[Key]]:
+    """The lines in which one cell more must be blanked; none when no small cell can be found out."""
+    lines = [line for line in _lines(table) if any(key not in hidden for key in line)]
     for line in lines:
-        inside = [key for key in line if key in hidden]
-        parts = [key for key in inside if TOTAL not in key]
-        is_sum_shown = len(parts) == len(inside)
-        if inside and len(inside) < len(line) and is_sum_shown and sum(table[k].cases for k in parts) < CASES_MIN:
-            return line
-    found = derivable(table, hidden)
-    for line in lines:
-        if any(key in found for key in line) and any(key not in hidden for key in line):
-            return line
-    return None
+        parts = [key for key in line if key in hidden]
+        if parts and line[-1] not in hidden and sum(table[key].cases for key in parts) < CASES_MIN:
+            return [line]
+    found = derivable(table, hidden) & small
+    if not found:
+        return []
+    alone = [line for line in lines if sum(key in hidden for key in line) == 1]
+    return alone or [line for line in lines if any(key in found for key in line)]
 
 
-def derivable(table: Mapping[Key, Cell], hidden: set[Key] | frozenset[Key]) -> set[Key]:
-    """The hidden cells that follow from the shown ones and the sums, by elimination over the lines' equations."""
+def derivable(table: Iterable[Key], hidden: AbstractSet[Key]) -> set[Key]:
+    """The hidden cells that follow from the shown ones and the sums, by elimination over the lines' equations.
+
+    A row of the reduced form with one entry is a cell that is determined, and every such cell has one."""
     order = sorted(hidden)
     place = {key: i for i, key in enumerate(order)}
-    matrix: list[list[Fraction]] = []
+    matrix: list[list[int]] = []
     for line in _lines(table):
-        row = [Fraction(0)] * len(order)
-        ending = max(line, key=lambda key: key.count(TOTAL))
+        row = [0] * len(order)
         for key in line:
             if key in place:
-                row[place[key]] = Fraction(-1 if key == ending else 1)
+                row[place[key]] = -1 if key == line[-1] else 1
         if any(row):
             matrix.append(row)
-    return {order[_only(row)] for row in _reduced(matrix) if sum(value != 0 for value in row) == 1}
+    reduced = _reduced(matrix)
+    return {order[next(i for i, value in enumerate(row) if value)] for row in reduced if sum(map(abs, row)) == 1}
 
 
-def _only(row: list[Fraction]) -> int:
-    return next(i for i, value in enumerate(row) if value)
-
-
-def _reduced(matrix: list[list[Fraction]]) -> list[list[Fraction]]:
-    """The reduced echelon form: a row with one entry is a cell that is determined, and every such cell has one."""
-    rows, top = [row[:] for row in matrix], 0
+def _reduced(matrix: list[list[int]]) -> list[list[int]]:
+    """The reduced echelon form. The equations are those of a network (each cell in two lines): every pivot is ±1, so
+    that integers suffice."""
+    rows, top = matrix, 0
     for column in range(len(matrix[0]) if matrix else 0):
         pivot = next((i for i in range(top, len(rows)) if rows[i][column]), None)
         if pivot is None:
             continue
         rows[top], rows[pivot] = rows[pivot], rows[top]
-        lead = rows[top][column]
-        rows[top] = [value / lead for value in rows[top]]
+        base = rows[top] = [value * rows[top][column] for value in rows[top]]
         for i, row in enumerate(rows):
             if i != top and row[column]:
                 factor = row[column]
-                rows[i] = [value - factor * base for value, base in zip(row, rows[top], strict=True)]
+                rows[i] = [value - factor * other for value, other in zip(row, base, strict=True)]
         top += 1
     return rows[:top]

@@ -18,14 +18,14 @@ NOT_CALCULABLE = {"fr": "non calculable", "en": "not calculable"}
 
 
 def ratio(value: Fraction | None, *, lang: str = "fr") -> str:
-    """``0,97/1``; exactly 1 is ``1``, exactly 0 is ``0/1``, nothing evaluated is ``non calculable``."""
+    """``0,97/1``; exactly 1 is ``1``, exactly 0 ``0/1`` (a rare success ``0,00/1``), nothing ``non calculable``."""
     if value is None:
         return NOT_CALCULABLE[lang]
     if value == 1:
         return "1"
     if value == 0:
         return "0/1"
-    return f"{_point(min(_half_up(value * 100), 99), lang)}/1"
+    return f"{decimals(Fraction(min(_half_up(value * 100), 99), 100), 2, lang=lang)}/1"
 
 
 def percent(value: Fraction | None, *, lang: str = "fr") -> str:
@@ -67,6 +67,4 @@ def _half_up(value: Fraction) -> int:
 
 
 def _point(hundredths: int, lang: str) -> str:
-    if hundredths in {0, 100}:
-        return str(hundredths // 100)
-    return f"0{',' if lang == 'fr' else '.'}{hundredths:02d}"
+    return str(hundredths // 100) if hundredths in {0, 100} else decimals(Fraction(hundredths, 100), 2, lang=lang)

@@ -11,6 +11,7 @@ from tests.mutants.defects import (
     accounts,
     archives,
     audit,
+    campaign,
     completeness,
     dimse,
     doors,
@@ -71,6 +72,7 @@ _ROOMS = (
     reconciliation,
     archives,
     audit,
+    campaign,
     trust,
     keys,
 )
