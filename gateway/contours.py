@@ -39,7 +39,7 @@ def compare(
     out: Path | None,
     as_json: bool,
 ) -> int:
-    """Print every figure; with ``out`` leave each structure's picture (PNG) and dose-volume curves (SVG) there.
+    """Print every figure; with ``out`` leave each structure's picture and dose-volume curves (SVG) there.
 
     Raises:
         BadInput: those of ``sampler.radiotherapy.objects`` and ``comparison``.
@@ -68,10 +68,10 @@ def _draw(one: Compared, images: Series, out: Path, number: int, words: Words) -
     out.mkdir(parents=True, exist_ok=True)
     names = words("reference"), words("compared")
     made = []
-    png = picture.structure(one, images, names=names)
-    if png:
-        made.append(f"{number:02}.png")
-        (out / made[-1]).write_bytes(png)
+    drawing = picture.structure(one, images, names=names)
+    if drawing:
+        made.append(f"{number:02}.svg")
+        (out / made[-1]).write_text(drawing)
     curves = [(name, drawn.dose) for name, drawn in zip(names, (one.reference, one.other), strict=True) if drawn.dose]
     if curves:
         made.append(f"{number:02}-dvh.svg")

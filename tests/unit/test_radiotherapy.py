@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from base64 import b64decode
 from io import BytesIO
 from pathlib import Path
 
@@ -361,15 +362,22 @@ def test_relative_dose_is_refused(tmp_path: Path) -> None:
 # -- pictures -----------------------------------------------------------------------------------------------------
 
 
-def test_a_picture_shows_both_outlines_in_their_colours(tmp_path: Path) -> None:
+def test_a_picture_shows_the_image_and_both_outlines_in_place(tmp_path: Path) -> None:
     reference, other, images, _dose = files(tmp_path)
     (found,) = comparison.compare(reference, other, images)
-    png = picture.structure(found, images, names=("référence", "comparé"))
-    assert png is not None
-    drawn = np.asarray(Image.open(BytesIO(png)))
-    for colour in (picture.REFERENCE, picture.OTHER):
-        assert (drawn == colour).all(axis=2).sum() > 300
-    assert max(drawn.shape) == picture.SIDE
+    svg = picture.structure(found, images, names=("référence", "comparé"))
+    assert svg is not None
+    root = etree.fromstring(svg)
+    shown = b64decode(root.find("{*}image").get("href").partition(",")[2])
+    with Image.open(BytesIO(shown)) as image:
+        units = picture.SIDE / image.width  # a column of one millimetre
+    middles = [
+        np.mean([[float(value) for value in point.split(",")] for point in line.get("points").split()], axis=0)
+        for line in root.findall("{*}polygon")
+    ]
+    assert [line.get("stroke") for line in root.findall("{*}polygon")] == list(picture.ON_IMAGE)
+    assert (middles[1] - middles[0]) / units == pytest.approx([3.0, 0.0], abs=0.02)
+    assert [text.text for text in root.findall("{*}text")][1:] == ["référence", "comparé"]
 
 
 def test_curves_are_an_svg_that_names_both(tmp_path: Path) -> None:
