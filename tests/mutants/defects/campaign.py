@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.mutants.defects.defect import access, unit
 
+_ANSWERS = "sampler/grids/answers.py"
 _BLANKING = "sampler/figures/blanking.py"
 _RATE = "sampler/figures/rate.py"
 
@@ -35,5 +36,26 @@ DEFECTS = (
         'if self.objective == "illustrative":\n            raise',
         'if self.objective == "":\n            raise',
         unit("figures", "test_illustrative_draws_have_no_basis_for_a_rate"),
+    ),
+    access(
+        "evidence-may-be-a-name",
+        _ANSWERS,
+        "if not all(EVIDENCE.fullmatch(one) for one in answer.evidence):",
+        "if not all(answer.evidence):",
+        unit("grids", "test_what_an_answer_needs"),
+    ),
+    access(
+        "anybody-approves-what-does-not-apply",
+        _ANSWERS,
+        "and answer.approved_by not in leads:",
+        "and not answer.approved_by:",
+        unit("grids", "test_what_an_answer_needs"),
+    ),
+    access(
+        "formulas-in-exported-tables",
+        "security/parse/csv.py",
+        "return GUARD + cell if cell.startswith((*FORMULA, GUARD)) else cell",
+        "return cell",
+        unit("grids", "test_t30_no_written_cell_is_a_formula_and_each_is_read_back"),
     ),
 )
