@@ -34,6 +34,7 @@ from gateway.facts import Facts, Operation, Say
 from security.errors import BadInput, Broken, Fault, Refused, Unavailable
 from security.gatekeeper import Routes, policed
 from security.policy import NOBODY, Action, Subject, Zone
+from security.runner import Runner
 
 log = structlog.get_logger()
 
@@ -74,7 +75,7 @@ async def listening(place: Path, operations: Mapping[str, Operation]) -> AsyncIt
         return lines
 
     app.router.add_post("/{operation}", answer)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    runner = Runner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     bound = _bind(place)
     try:

@@ -86,6 +86,7 @@ from security.outbox import jobs
 from security.outbox.engine import Engine
 from security.outbox.states import TERMINAL
 from security.policy import Action
+from security.runner import Runner
 from security.seal import Vault
 from security.secrets import read_kek
 from security.store.opening import open_store
@@ -324,7 +325,7 @@ class Gateway:
             hosts={host, *ops.names},
             clock=self._clock,
         )
-        runner = web.AppRunner(
+        runner = Runner(
             app,
             access_log=None,
             shutdown_timeout=_OPS_DRAIN_S,

@@ -16,6 +16,7 @@ Invariants:
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ from security.parse.dataset import Identifiers
 from security.store.port import ReadTx, Row, Tx
 
 ZONE = "pacs"
+_UID = re.compile(r"[0-9.]{1,64}", re.ASCII)  # its characters alone: forms are judged elsewhere
 QUIET_MS = 30_000
 """How long no object of a study must have come before its exam is told and the PACS is asked for them."""
 
@@ -91,7 +93,7 @@ def record(tx: Tx, tenant: str, arrivals: Sequence[Arrival]) -> list[News]:
         is_kept_well = arrival.keeping is Keeping.STORED
         counts[
             arrival.peer,
-            _shown(arrival.identifiers.study) if is_kept_well else "",
+            _uid(arrival.identifiers.study) if is_kept_well else "",
             "dicom.received" if is_kept_well else "dicom.quarantined",
             arrival.reason or (what.value if what is News.REVISION else ""),
         ] += 1
@@ -131,9 +133,9 @@ def _record(tx: Tx, tenant: str, arrival: Arrival) -> News:
     )
     if known:
         if arrival.keeping is Keeping.STORED and arrival.kind is ObjectKind.OBJECT:
-            _look_later(tx, tenant, _shown(said.study), now=now, is_new=False)
+            _look_later(tx, tenant, _uid(said.study), now=now, is_new=False)
         return News.SAME
-    sop = _shown(said.sop)
+    sop = _uid(said.sop)
     before = tx.rows(
         "SELECT MAX(revision) AS last FROM received_object"
         " WHERE tenant = :tenant AND sop_uid = :sop AND sop_uid <> ''",
@@ -152,10 +154,10 @@ def _record(tx: Tx, tenant: str, arrival: Arrival) -> News:
         file=file_name(tenant, arrival),
         keeping=arrival.keeping.value,
         reason=arrival.reason,
-        study=_shown(said.study),
-        series=_shown(said.series),
+        study=_uid(said.study),
+        series=_uid(said.series),
         sop=sop,
-        sop_class=_shown(said.sop_class),
+        sop_class=_uid(said.sop_class),
         syntax=_shown(arrival.transfer_syntax),
         size=arrival.size,
         revision=(before or 0) + 1,
@@ -166,7 +168,7 @@ def _record(tx: Tx, tenant: str, arrival: Arrival) -> News:
         kind=arrival.kind.value,
     )
     if arrival.keeping is Keeping.STORED and arrival.kind is ObjectKind.OBJECT:
-        _look_later(tx, tenant, _shown(said.study), now=now, is_new=True)
+        _look_later(tx, tenant, _uid(said.study), now=now, is_new=True)
     return News.REVISION if before else News.NEW
 
 
@@ -525,6 +527,12 @@ def oldest(tx: ReadTx) -> dict[tuple[str, str], tuple[int, datetime]]:
         " WHERE kind <> 'done' GROUP BY tenant, keeping"
     )
     return {(row["tenant"], row["keeping"]): (int(row["number"]), from_ms(row["since"])) for row in rows}
+
+
+def _uid(text: str) -> str:
+    """A UID as a row names it, "" for what is none: the words that stand in its place may be a patient's (T34); which
+    object it is says its key."""
+    return text if _UID.fullmatch(text) else ""
 
 
 def _shown(text: str) -> str:

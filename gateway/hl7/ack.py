@@ -4,20 +4,26 @@ Form: MSH, MSA and one ERR per problem in their HL7 2.5 shape; segments end with
 table 0357; ERR-5 speaks the application codes 900–906 of the national transmission volet, which defines them for
 the consumer of a report (drim-m §2): reusing them here is our reading of it; ERR-7 holds our own stable code.
 
-Nothing of the patient is ever echoed: of the request only MSH fields come back. Framing is ``gateway.hl7.mllp``'s.
+Nothing of the patient is ever echoed: of the request only MSH fields come back, those of a table only as a word of
+its form (a sender whose fields are shifted has anything there, T34). Framing is ``gateway.hl7.mllp``'s.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 
 from security.errors import BadInput
-from security.parse.hl7 import Message, Problem, Segment, escape
+from security.parse.hl7 import CHARSETS, Message, Problem, Segment, escape
 
 _ECHO_MAX = 199  # characters of one echoed component: longer than any identifier of MSH
 _PROBLEMS_MAX = 100
+_TRIGGER = re.compile(r"[A-Z][A-Z0-9]{2}")  # table 0003
+_PROCESSING = re.compile(r"[A-Z](\^[A-Z])?")  # tables 0103 and 0207
+_VERSION = re.compile(r"[0-9](\.[0-9]){1,2}(\^[A-Z]{3}(\^[0-9.]{1,8})?)?")  # table 0104, and a national extension
+_COUNTRY = re.compile(r"[A-Z]{3}")  # ISO 3166
 _UNREADABLE_ID = "UNKNOWN"  # MSA-2 is required, also when the request has no control id we could read
 
 
@@ -117,7 +123,7 @@ def fault_problem(fault: BadInput) -> Problem:
 
 def _msh(header: Segment | None, control_id: str, at: datetime) -> str:
     """MSH of the answer: sender and receiver change places, version, country and character set stay."""
-    trigger = _first(header, 9, 2)
+    trigger = _word(_TRIGGER, _first(header, 9, 2))
     fields = [
         "MSH",
         r"^~\&",
@@ -129,16 +135,16 @@ def _msh(header: Segment | None, control_id: str, at: datetime) -> str:
         "",
         f"ACK^{trigger}^ACK",
         escape(control_id),
-        _echo(header, 11) or "P",
-        _echo(header, 12) or "2.5",
+        _word(_PROCESSING, _echo(header, 11)) or "P",
+        _word(_VERSION, _echo(header, 12)) or "2.5",
         "",
         "",
         "",
         "",
-        _echo(header, 17) or "FRA",
+        _word(_COUNTRY, _echo(header, 17)) or "FRA",
     ]
     charset = _echo(header, 18)
-    true_as_declared = charset and all(field.isascii() for field in fields)
+    true_as_declared = charset and charset.upper() in CHARSETS and all(field.isascii() for field in fields)
     return "|".join([*fields, charset if true_as_declared else "UNICODE UTF-8"])
 
 
@@ -164,6 +170,11 @@ def _err(problem: Problem) -> str:
 def _first(header: Segment | None, number: int, component: int = 1) -> str:
     """One component of the request's MSH, escaped again for ours."""
     return escape(header.text(number, component)[:_ECHO_MAX]) if header is not None else ""
+
+
+def _word(form: re.Pattern[str], text: str) -> str:
+    """The text where it is of that form, else ""."""
+    return text if form.fullmatch(text) else ""
 
 
 def _echo(header: Segment | None, number: int) -> str:

@@ -10,6 +10,7 @@ Invariants:
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
@@ -23,6 +24,7 @@ from security.seal import Vault
 from security.store.port import ReadTx, Tx
 
 ZONE = "pacs"
+_KIND = re.compile(r"[A-Z]{3}\^[A-Z][A-Z0-9]{2}", re.ASCII)  # MSH-9: tables 0076 and 0003
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +102,7 @@ def received(raw: bytes, message: Message | None, at: datetime, *, job_class: Jo
         message=message,
         sender=_shown(f"{header.text(3)}|{header.text(4)}") if header else "",
         control_id=_shown(header.text(10)) if header else "",
-        message_type=_shown(f"{header.text(9)}^{header.text(9, 2)}") if header else "",
+        message_type=_kind(f"{header.text(9)}^{header.text(9, 2)}") if header else "",
         digest=hashlib.sha256(raw).digest(),
         job_class=job_class,
     )
@@ -182,6 +184,11 @@ class Inbox:
             ),
         )
         return Answered(code=outcome.code.value, reason=reason, ack=ack)
+
+
+def _kind(text: str) -> str:
+    """A message type, "" for what has not its form: with shifted fields anything stands there (T34)."""
+    return text if _KIND.fullmatch(text) else ""
 
 
 def _shown(text: str) -> str:

@@ -106,8 +106,7 @@ class Intake:
                 tenant=self._tenant,
                 code=answered.code,
                 reason=answered.reason,
-                sender=arrived.sender,
-                control_id=arrived.control_id,
+                hint="poterne queue refused names sender and message",  # not here: a header may hold anything (T34)
             )
         return answered
 

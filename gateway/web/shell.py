@@ -232,7 +232,7 @@ class Shell:
             request,
             "problem.html",
             status=status,
-            at="" if request.method in {"GET", "HEAD"} else f"{self.prefix}/",
+            at=f"{self.prefix}/",  # the address that failed may quote anything (T34)
             section="",
             problem=told,
             detail=detail,

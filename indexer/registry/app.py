@@ -47,6 +47,7 @@ from security.gatekeeper import HEALTH_ROUTES, Routes, peer, policed
 from security.listener import listening
 from security.parse.mime import Limits
 from security.policy import Action, Role, Zone
+from security.runner import Runner
 
 log = logging.getLogger(__name__)
 
@@ -265,7 +266,7 @@ class Running:
     """A listening node."""
 
     port: int
-    runner: web.AppRunner
+    runner: Runner
 
     async def close(self) -> None:
         """Stop listening, let requests in flight finish for a while, then close. Idempotent."""
@@ -297,7 +298,7 @@ async def start(
             hint="give ca_file, certificate_file and key_file, or use 127.0.0.1 or ::1",
         )
     app = application(node, body_bytes_max=body_bytes_max, middlewares=middlewares, credentials=credentials)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S, auto_decompress=False)
+    runner = Runner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S, auto_decompress=False)
     await runner.setup()
     try:
         await web.SockSite(runner, listening(host, port, interface=interface), ssl_context=tls).start()

@@ -296,6 +296,17 @@ def _damaged() -> dict[str, tuple[tuple[str, str, bytes], str, int]]:
     return {name: ((CT, sop, body), reason, status) for name, (body, reason, status) in wrong.items()}
 
 
+async def test_t34_words_in_the_place_of_a_uid_reach_no_row(tmp_path: Path) -> None:
+    body = data_set(1, study="FANTOME^ODETTE", series="FANTOME", sop="ODETTE", sop_class="ODETTE^1961")
+    async with door(tmp_path / "d") as opened:
+        assert await send(opened, [(CT, "ODETTE", body), named(7)]) == [0xA900, 0]
+        (row, _) = await opened.rows()
+        assert row["keeping"] == "quarantined"
+        assert [row[column] for column in ("study_uid", "series_uid", "sop_uid", "sop_class")] == [""] * 4
+        assert not [word for word in ("FANTOME", "ODETTE") if word in str(dict(row) | {"file": ""})]
+        assert data_set_of(opened.bytes_of(row)) == body
+
+
 @pytest.mark.parametrize("name", [name for name in _damaged() if name != "evil-7"])
 async def test_ff08_a_wrong_object_is_kept_with_its_reason_and_disturbs_no_neighbour(
     tmp_path: Path, name: str

@@ -89,6 +89,22 @@ def test_t31_what_is_echoed_cannot_forge_a_segment() -> None:
     assert parse_message(answer).segments("MSA")[0].text(2) == "1\rMSA|AA|2\x1c\r\x0b"
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("ORU^R01^ORU_R01", "ORU^FANTÔME^ODETTE", b"|ACK^^ACK|"),
+        ("|P|2.5|", "|FANTÔME|ODETTE|", b"|ACK^R01^ACK|ANSWER-1|P|2.5|"),
+        ("|P|2.5|", "|T|2.3.1|", b"|ACK^R01^ACK|ANSWER-1|T|2.3.1|"),
+        ("|FRA|UNICODE UTF-8|", "|FANTOME|ODETTE|", b"|FRA|UNICODE UTF-8\r"),
+        ("|FRA|", "|ODETTE|", b"|FRA|UNICODE UTF-8\r"),
+    ],
+)
+def test_t34_where_a_table_is_echoed_words_are_not(old: str, new: str, expected: bytes) -> None:
+    answer = _ack(parse_message(changed(build_oru(LabExam()), old, new)), AckCode.ERROR)
+    assert expected in answer
+    assert not {word for word in ("FANTÔME", "FANTOME", "ODETTE") if word.encode() in answer}
+
+
 def test_an_endless_sender_name_is_cut() -> None:
     raw = changed(build_oru(LabExam()), "|RIS-LAB|", "|" + "R" * 100_000 + "|")
     assert len(_ack(parse_message(raw))) < 1_000

@@ -80,14 +80,14 @@ def read_search(asked: Sequence[tuple[str, str]], known: Mapping[str, Parameter]
     """
     filters: list[tuple[str, tuple[str, ...]]] = []
     control: dict[str, str] = {}
-    for name, value in asked:
+    for number, (name, value) in enumerate(asked, start=1):
         if name in {"_count", "_format"} and name not in control:
             control[name] = value
         elif name in known:
             filters.append((name, _alternatives(name, value)))
         else:
-            shown = name if re.fullmatch(r"[A-Za-z_:.-]{1,40}", name) else "of another name"
-            raise _refused("XDSRegistryError", f"the parameter {shown} is not one of this search, or is repeated")
+            # Its name is not quoted: where an ampersand was not escaped it is the rest of a value (T34).
+            raise _refused("XDSRegistryError", f"parameter {number} is not one of this search, or is repeated")
     if sum(len(alternatives) for _, alternatives in filters) > VALUES_MAX:
         raise _refused("XDSStoredQueryParamNumber", f"more than {VALUES_MAX} values")
     if control.get("_format", "json") not in {"json", mhd.FHIR_JSON, "application/json"}:

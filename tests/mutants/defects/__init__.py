@@ -25,6 +25,7 @@ from tests.mutants.defects import (
     index,
     keys,
     kos,
+    leaks,
     lives,
     manifests,
     mhd,
@@ -75,6 +76,7 @@ _ROOMS = (
     campaign,
     trust,
     keys,
+    leaks,
 )
 
 DEFECTS: tuple[Defect, ...] = tuple(defect for room in _ROOMS for defect in room.DEFECTS)
