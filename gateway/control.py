@@ -33,7 +33,7 @@ from aiohttp import web
 from gateway.facts import Facts, Operation, Say
 from security.errors import BadInput, Broken, Fault, Refused, Unavailable
 from security.gatekeeper import Routes, policed
-from security.policy import NOBODY, Action, Subject, Zone
+from security.policy import NOBODY, Action, Subject, Tell, Zone, untold
 from security.runner import Runner
 
 log = structlog.get_logger()
@@ -47,13 +47,13 @@ _PEER = struct.Struct("3i")  # pid, uid, gid: unix(7), SO_PEERCRED
 
 
 @asynccontextmanager
-async def listening(place: Path, operations: Mapping[str, Operation]) -> AsyncIterator[None]:
-    """Answer commands at ``place`` until the end of the block.
+async def listening(place: Path, operations: Mapping[str, Operation], *, tell: Tell = untold) -> AsyncIterator[None]:
+    """Answer commands at ``place`` until the end of the block. ``tell``: of each caller who is refused.
 
     Raises:
         Broken: ``control-place`` the socket cannot be made there.
     """
-    gatekeeper = policed(ROUTES, zone=Zone.HOST, who=_caller)
+    gatekeeper = policed(ROUTES, zone=Zone.HOST, who=_caller, tell=tell)
     app = web.Application(client_max_size=REQUEST_BYTES_MAX, middlewares=[gatekeeper])
 
     async def answer(request: web.Request) -> web.StreamResponse:

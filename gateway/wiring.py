@@ -75,6 +75,7 @@ from indexer.registry.node import REGISTRY, IndexNode
 from indexer.timeline import SHADOW
 from security import rotation
 from security.accounts import SEALED_UNDER
+from security.audit.refusals import Refusals
 from security.clock import Clock, SystemClock, to_ms
 from security.errors import Broken, Fault, Unavailable
 from security.flood import Measure, throttled
@@ -85,7 +86,7 @@ from security.listener import listening, opening
 from security.outbox import jobs
 from security.outbox.engine import Engine
 from security.outbox.states import TERMINAL
-from security.policy import Action
+from security.policy import Action, Refusal, Tell, Zone
 from security.runner import Runner
 from security.seal import Vault
 from security.secrets import read_kek
@@ -115,6 +116,7 @@ class Gateway:
         trail: TrailKeeper,
         feeds: Feeds,
         reception: Reception,
+        refusals: Refusals,
         white_list: WhiteListWatch | None = None,
     ) -> None:
         self._ground = ground
@@ -131,6 +133,7 @@ class Gateway:
         self._inventory = Inventory(trail, self._storages, ground.clock)
         self._feeds = feeds
         self._reception = reception
+        self._refusals = refusals
         self._sealing = Sealing(
             store=ground.store,
             vault=ground.vault,
@@ -165,6 +168,7 @@ class Gateway:
             tasks.create_task(self._go_live(stop), name="go-live")
             tasks.create_task(self._watch.run(stop), name="alerts")
             tasks.create_task(self._trail.run(stop), name="audit-trail")
+            tasks.create_task(self._refusals.run(stop), name="refusals")
             tasks.create_task(self._feeds.run(stop), name="audit-feed")
             tasks.create_task(self._forget(stop), name="exchanges")
             tasks.create_task(self._ground.links.run(stop, self._certificate_changed), name="certificates")
@@ -258,7 +262,9 @@ class Gateway:
                     bound[f"dicom:{name}"] = await self._open_dicom(stack, tenant)
             if self._settings.ops.listen:
                 bound["ops"] = await self._open_ops(stack)
-            await stack.enter_async_context(control.listening(control_place(self._settings), self.orders()))
+            await stack.enter_async_context(
+                control.listening(control_place(self._settings), self.orders(), tell=self._refusals.tell)
+            )
             for door, where in bound.items():
                 log.info("door-open", door=door, address=where)
             yield bound
@@ -276,7 +282,13 @@ class Gateway:
         senders = Senders(tenant=tenant.name, networks=hl7.networks)
         with opening(f"tenants.{tenant.name}.hl7.listen", hl7.listen, hl7.interface):
             server = await serve_mllp(
-                host, port, tenant.intake.handle, limits=limits, senders=senders, interface=hl7.interface
+                host,
+                port,
+                tenant.intake.handle,
+                limits=limits,
+                senders=senders,
+                interface=hl7.interface,
+                tell=self._refusals.tell,
             )
         stack.push_async_callback(server.close)
         return _shown(server.sockets[0].getsockname())
@@ -302,10 +314,11 @@ class Gateway:
         return _shown(listener.address)
 
     async def _open_ops(self, stack: AsyncExitStack) -> str:
-        app = build_ops_app(ready=self._ready, metrics=self._ground.metrics, snapshot=self._snapshot)
+        tell = self._refusals.tell
+        app = build_ops_app(ready=self._ready, metrics=self._ground.metrics, snapshot=self._snapshot, tell=tell)
         ops = self._settings.ops
         host, port = address(ops.listen)
-        app.middlewares.insert(0, _measured())
+        app.middlewares.insert(0, _measured(Zone.OPS, tell))
         app.add_routes(
             [
                 nudge_route(
@@ -324,6 +337,7 @@ class Gateway:
             idle_s=ops.session_idle_s,
             hosts={host, *ops.names},
             clock=self._clock,
+            tell=tell,
         )
         runner = Runner(
             app,
@@ -459,8 +473,11 @@ async def house(settings: Settings) -> AsyncIterator[Gateway]:
             alarm=lambda tenant, account: watch.happened(Kind.BREAK_GLASS, tenant=tenant, subject=account),
             issuer=partial(_issuer, settings),
         )
+        refusals = Refusals(store=store, clock=clock)
+        stack.push_async_callback(refusals.close)
         yield Gateway(
             ground=ground,
+            refusals=refusals,
             tenants=tenants,
             engine=engine,
             watch=watch,
@@ -524,7 +541,9 @@ class IndexHouse:
         trail: TrailKeeper,
         feeds: Feeds,
         engine: Engine,
+        refusals: Refusals,
     ) -> None:
+        self._refusals = refusals
         self._trail = trail
         self._feeds = feeds
         self._engine = engine
@@ -538,6 +557,7 @@ class IndexHouse:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._links.run(stop, _note_certificate), name="certificates")
             tasks.create_task(self._trail.run(stop), name="audit-trail")
+            tasks.create_task(self._refusals.run(stop), name="refusals")
             if self._feeds.kinds:
                 tasks.create_task(self._feeds.run(stop), name="audit-feed")
                 tasks.create_task(self._engine.run(stop), name="engine")
@@ -546,6 +566,7 @@ class IndexHouse:
     async def doors(self) -> AsyncIterator[Mapping[str, str]]:
         """Open the node's listener."""
         host, port = address(self._settings.listen)
+        tell = self._refusals.tell
         link = self._links.link("index_node")
         context = link.context if link else None
         with opening("index_node.listen", self._settings.listen, self._settings.interface):
@@ -555,8 +576,12 @@ class IndexHouse:
                 port=port,
                 interface=self._settings.interface,
                 tls=context,
-                middlewares=(_measured(), *((still_believed(link.trust),) if link else ())),
+                middlewares=(
+                    _measured(Zone.PEERS, tell),
+                    *((still_believed(link.trust, zone=Zone.PEERS, tell=tell),) if link else ()),
+                ),
                 credentials=self._credentials,
+                tell=tell,
             )
         try:
             where = f"{host}:{running.port}"
@@ -598,7 +623,18 @@ async def index_house(
             configuration=_digest(settings),
         )
         believed = _credentials(settings, clock)
-        yield IndexHouse(node, settings, believed, links=links, trail=trail, feeds=feeds, engine=bell.engine)
+        refusals = Refusals(store=store, clock=clock)
+        stack.push_async_callback(refusals.close)
+        yield IndexHouse(
+            node,
+            settings,
+            believed,
+            links=links,
+            trail=trail,
+            feeds=feeds,
+            engine=bell.engine,
+            refusals=refusals,
+        )
 
 
 def _feeds(
@@ -628,9 +664,13 @@ def _digest(settings: Settings | IndexNodeSettings) -> str:
     return hashlib.sha256(settings.model_dump_json().encode()).hexdigest()
 
 
-def _measured() -> Middleware:
+def _measured(zone: Zone, tell: Tell) -> Middleware:
     """Holds each requester of a listener to a measure that no honest one reaches (T33)."""
-    return throttled(_PRINCIPAL, _ADDRESS, SystemClock().monotonic)
+
+    def over(address: str) -> None:
+        tell(Refusal(zone=zone, reason="too-many-requests", address=address))
+
+    return throttled(_PRINCIPAL, _ADDRESS, SystemClock().monotonic, over)
 
 
 def _credentials(settings: IndexNodeSettings, clock: Clock) -> Credentials | None:

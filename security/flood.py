@@ -66,15 +66,22 @@ class Buckets:
         return 0.0
 
 
-def throttled(principal: Measure, address: Measure, monotonic: Callable[[], float]) -> Middleware:
-    """The middleware that holds every requester of one application to these measures."""
+def throttled(
+    principal: Measure, address: Measure, monotonic: Callable[[], float], over: Callable[[str], None] | None = None
+) -> Middleware:
+    """The middleware that holds every requester of one application to these measures. ``over``: told of the address
+    of each request that was refused."""
     principals, addresses = Buckets(principal), Buckets(address)
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         now, where = monotonic(), _address_of(request)
         wait = principals.wait(f"{where} {_principal_of(request)}", now) or addresses.wait(where, now)
-        return too_many(wait) if wait else await handler(request)
+        if not wait:
+            return await handler(request)
+        if over is not None:
+            over(where)
+        return too_many(wait)
 
     return middleware
 

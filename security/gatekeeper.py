@@ -25,7 +25,21 @@ from typing import Any, Final
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from security.policy import NOBODY, Action, Allow, Purpose, Reason, Resource, Role, Subject, Zone, decide
+from security.policy import (
+    NOBODY,
+    Action,
+    Allow,
+    Purpose,
+    Reason,
+    Refusal,
+    Resource,
+    Role,
+    Subject,
+    Tell,
+    Zone,
+    decide,
+    untold,
+)
 
 log = logging.getLogger(__name__)
 
@@ -79,8 +93,8 @@ def peer(role: Role) -> Who:
     return who
 
 
-def policed(routes: Routes, *, zone: Zone, who: Who = lambda _request: NOBODY) -> Middleware:
-    """The middleware that asks the policy before every handler of one application."""
+def policed(routes: Routes, *, zone: Zone, who: Who = lambda _request: NOBODY, tell: Tell = untold) -> Middleware:
+    """The middleware that asks the policy before every handler of one application. ``tell``: of each refusal."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -88,13 +102,13 @@ def policed(routes: Routes, *, zone: Zone, who: Who = lambda _request: NOBODY) -
         if found.http_exception is not None or len(found.apps) > 1:
             return await handler(request)
         action = action_of(request, routes)
-        judged = (
-            decide(who(request), Purpose.OPERATION, action, resource_of(request), zone) if action else Reason.NO_RULE
-        )
+        subject = who(request)
+        judged = decide(subject, Purpose.OPERATION, action, resource_of(request), zone) if action else Reason.NO_RULE
         if isinstance(judged, Allow):
             return await handler(request)
         reason = judged if isinstance(judged, Reason) else judged.reason
         log.warning("request-denied", extra={"zone": zone, "action": action or "", "reason": reason})
+        tell(Refusal(zone=zone, reason=reason, action=action or "", actor=subject.name, address=request.remote or ""))
         return denied()
 
     return middleware

@@ -16,7 +16,7 @@ Leaves to others: who the subject is (accounts, certificates, tokens), what is t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -174,6 +174,31 @@ class Deny:
     """It may not be done."""
 
     reason: Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Who was not let in, for the audit trail.
+
+    ``reason``: a code of ours; ``actor``: the name of a subject that proved it, "" for nobody; ``action``: "" when
+    nothing was asked for yet; ``event``: under which the trail keeps it.
+    """
+
+    zone: Zone
+    reason: str
+    action: str = ""
+    actor: str = ""
+    address: str = ""
+    tenant: str = ""
+    event: str = "access.denied"
+
+
+Tell = Callable[[Refusal], None]
+"""Takes a refusal on its way into the audit trail."""
+
+
+def untold(_refusal: Refusal) -> None:
+    """Of a door without a trail: of tests and of the laboratory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,14 +10,15 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from security.keys.tls import Judge
+from security.policy import Refusal, Tell, Zone, untold
 
 log = structlog.get_logger()
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def still_believed(judge: Judge) -> Middleware:
-    """Refuses (403, and the connection ends) a request whose TLS peer is no longer believed."""
+def still_believed(judge: Judge, *, zone: Zone = Zone.PEERS, tell: Tell = untold) -> Middleware:
+    """Refuses (403, and the connection ends) a request whose TLS peer is no longer believed. ``tell``: of it."""
 
     @web.middleware
     async def judged(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -25,6 +26,7 @@ def still_believed(judge: Judge) -> Middleware:
         if not why:
             return await handler(request)
         log.warning("peer-no-longer-believed", address=request.remote, why=why)
+        tell(Refusal(zone=zone, reason=f"certificate-{why}", address=request.remote or ""))
         refused = web.Response(status=403, text=f"the certificate of this connection is refused: {why}\n")
         refused.force_close()
         return refused

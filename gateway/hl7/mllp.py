@@ -37,6 +37,7 @@ from security.crash import crash_point
 from security.errors import BadInput, Fault, Unavailable
 from security.listener import BACKLOG, listening
 from security.parse.hl7 import parse_message
+from security.policy import Action, Refusal, Tell, Zone, untold
 
 _log = structlog.get_logger(__name__)
 
@@ -154,15 +155,20 @@ async def serve_mllp(
     clock: Clock | None = None,
     senders: Senders | None = None,
     interface: str = "",
+    tell: Tell = untold,
 ) -> MllpServer:
     """Listen on ``host``:``port`` (0: any free port) until ``close``. ``senders``: who may send, else this machine;
-    ``interface``: the only one on which they reach us, "" for any.
+    ``interface``: the only one on which they reach us, "" for any; ``tell``: of each refusal.
 
     Raises:
         OSError: the address cannot be bound.
     """
     server = MllpServer(
-        handle, limits=limits or MllpLimits(), clock=clock or SystemClock(), senders=senders or Senders()
+        handle,
+        limits=limits or MllpLimits(),
+        clock=clock or SystemClock(),
+        senders=senders or Senders(),
+        tell=tell,
     )
     await server.start(listening(host, port, interface=interface))
     return server
@@ -171,11 +177,14 @@ async def serve_mllp(
 class MllpServer:
     """A listener and its connections; ``serve_mllp`` makes it, ``close`` or ``async with`` ends it."""
 
-    def __init__(self, handle: Handler, *, limits: MllpLimits, clock: Clock, senders: Senders) -> None:
+    def __init__(
+        self, handle: Handler, *, limits: MllpLimits, clock: Clock, senders: Senders, tell: Tell = untold
+    ) -> None:
         self._handle = handle
         self._limits = limits
         self._clock = clock
         self._senders = senders
+        self._tell = tell
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._busy: set[asyncio.Task[None]] = set()  # between a complete message and its written answer
@@ -238,6 +247,8 @@ class MllpServer:
         )
         if full or self._closing or not self._senders.admit(address):
             _log.warning("mllp connection refused", address=address, open=len(self._tasks), full=full)
+            if not self._closing:
+                self._refused(peer, "connections" if full else "other-network")
             writer.transport.abort()
             return
         task.set_name(f"mllp {address}:{port}")
@@ -265,6 +276,7 @@ class MllpServer:
                 message = await self._next(reader, framer, peer)
             except BadInput as fault:
                 _log.warning("mllp frame refused", address=peer.address, code=fault.code)
+                self._refused(peer, fault.code)
                 await self._write(writer, self._refusal(framer.head, fault))
                 await self._linger(reader, writer)
                 return
@@ -311,6 +323,18 @@ class MllpServer:
             async with asyncio.timeout(self._limits.write_s):
                 while await reader.read(_READ):
                     pass
+
+    def _refused(self, peer: Peer, reason: str) -> None:
+        """Into the audit trail."""
+        self._tell(
+            Refusal(
+                zone=Zone.PACS,
+                reason=reason,
+                action=Action.HL7_SEND,
+                address=peer.address,
+                tenant=self._senders.tenant,
+            )
+        )
 
     def _refusal(self, head: bytes, fault: BadInput) -> bytes:
         """AR for a frame that never was a message, to its control id when its MSH can be read."""

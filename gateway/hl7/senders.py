@@ -15,7 +15,7 @@ class Senders:
     """The senders of one tenant. ``networks``: as the configuration names them."""
 
     def __init__(self, *, tenant: str = "", networks: Sequence[str] = ()) -> None:
-        self._tenant = tenant
+        self.tenant = tenant
         self._networks = tuple(ip_network(network) for network in networks)
 
     def admit(self, address: str) -> bool:
@@ -30,5 +30,5 @@ class Senders:
             roles=frozenset({Role.SERVICE} if known else ()),
             is_local=place.is_loopback,
         )
-        resource = Resource(tenant=self._tenant)
+        resource = Resource(tenant=self.tenant)
         return isinstance(decide(subject, Purpose.OPERATION, Action.HL7_SEND, resource, Zone.PACS), Allow)

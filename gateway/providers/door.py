@@ -26,8 +26,8 @@ from gateway.certificates.http import peer_certificate
 from gateway.providers.signin import RelyingParty
 from gateway.providers.tokens import ResourceServer, mark
 from security.errors import Fault, Refused, Unavailable
-from security.gatekeeper import Routes, action_of, denied, resource_of
-from security.policy import Allow, Deny, Reason, Zone, decide
+from security.gatekeeper import Routes, action_of, denied, fingerprint_of, resource_of
+from security.policy import Allow, Deny, Reason, Refusal, Tell, Zone, decide, untold
 from security.tokens.bearer import Bearer
 from security.tokens.issuer import refused
 from security.tokens.signin import PENDING_S, Identified
@@ -41,8 +41,9 @@ Admit = Callable[[web.Request, Identified, str], Awaitable[web.StreamResponse]]
 """Answers for who came back, and the page they wanted: opens the session, or refuses."""
 
 
-def tokened(routes: Routes, *, zone: Zone, server: ResourceServer) -> Middleware:
-    """The middleware that asks for a token, then the policy, before every handler of one application."""
+def tokened(routes: Routes, *, zone: Zone, server: ResourceServer, tell: Tell = untold) -> Middleware:
+    """The middleware that asks for a token, then the policy, before every handler of one application. ``tell``: of
+    each refusal, an issuer's (introspection) and the policy's too."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -54,6 +55,16 @@ def tokened(routes: Routes, *, zone: Zone, server: ResourceServer) -> Middleware
             bearer = await server.judge(token, peer_certificate(request))
         except (Refused, Unavailable) as fault:
             log.warning("token-refused", zone=zone, code=fault.code, token=mark(token) if token else "")
+            tell(
+                Refusal(
+                    zone=zone,
+                    reason=fault.code,
+                    action=action_of(request, routes) or "",
+                    actor=_shown(request),
+                    address=request.remote or "",
+                    event="token.refused",
+                )
+            )
             return _unauthorised(fault) if isinstance(fault, Refused) else _unavailable(fault)
         action = action_of(request, routes)
         judged = (
@@ -65,9 +76,24 @@ def tokened(routes: Routes, *, zone: Zone, server: ResourceServer) -> Middleware
             request[BEARER] = bearer
             return await handler(request)
         log.warning("request-denied", zone=zone, action=action or "", reason=judged.reason, token=mark(token))
+        tell(
+            Refusal(
+                zone=zone,
+                reason=judged.reason,
+                action=action or "",
+                actor=bearer.subject.name,
+                address=request.remote or "",
+            )
+        )
         return denied()
 
     return middleware
+
+
+def _shown(request: web.Request) -> str:
+    """The certificate behind a token that was refused: what the token says of anybody counts for nothing."""
+    shown = fingerprint_of(request)
+    return f"certificate {shown[:16]}" if shown else ""
 
 
 def _token(request: web.Request) -> str:
@@ -82,7 +108,7 @@ def _token(request: web.Request) -> str:
 
 class SignInPages:
     """The two addresses of a login, for each provider: one leaves, one comes back. ``prefix``: of the pages;
-    ``admit``: told of who came back; ``turned_away``: answers a login that failed."""
+    ``admit``: told of who came back; ``turned_away``: answers a login that failed; ``tell``: of it, for the trail."""
 
     def __init__(
         self,
@@ -91,11 +117,15 @@ class SignInPages:
         prefix: str,
         admit: Admit,
         turned_away: Callable[[web.Request, Fault], Awaitable[web.StreamResponse]],
+        zone: Zone = Zone.OPS,
+        tell: Tell = untold,
     ) -> None:
         self._parties = parties
         self._path = f"{prefix}/login"
         self._admit = admit
         self._turned_away = turned_away
+        self._zone = zone
+        self._tell = tell
 
     async def leave(self, request: web.Request) -> web.StreamResponse:
         """``GET {prefix}/login/{provider}``: to the provider. The caller has judged ``back``."""
@@ -119,7 +149,17 @@ class SignInPages:
                 list(request.query.items()), request.cookies.get(BROWSER_COOKIE, "")
             )
         except (Refused, Unavailable) as fault:
-            log.warning("signin-refused", provider=request.match_info["provider"], code=fault.code)
+            provider = request.match_info["provider"]
+            log.warning("signin-refused", provider=provider, code=fault.code)
+            self._tell(
+                Refusal(
+                    zone=self._zone,
+                    reason=fault.code,
+                    actor=f"provider {provider}",
+                    address=request.remote or "",
+                    event="signin.refused",
+                )
+            )
             response = await self._turned_away(request, fault)
         else:
             response = await self._admit(request, who, back)

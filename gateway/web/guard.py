@@ -21,7 +21,7 @@ from gateway.web.session import Session, Sessions, carries, comes_from_us, cooki
 from gateway.web.shell import ALLOWED, SESSION, Problem, Shell, see_other
 from security.accounts.account import Account
 from security.gatekeeper import Routes, action_of, resource_of
-from security.policy import NOBODY, TABLE, Deny, Opens, Purpose, Reason, Zone, decide
+from security.policy import NOBODY, TABLE, Deny, Opens, Purpose, Reason, Refusal, Tell, Zone, decide, untold
 
 _OVER = Problem(
     title=N_("Your session is over"),
@@ -61,18 +61,34 @@ def guard(
     zone: Zone,
     standing: Standing,
     emergency: Emergency,
+    tell: Tell = untold,
 ) -> Middleware:
-    """The checks of one zone. ``hosts``: names it answers to; ``routes``: what each address is."""
+    """The checks of one zone. ``hosts``: names it answers to; ``routes``: what each address is; ``tell``: of each
+    refusal but the ways to the login and to a fresh proof."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+
+        def refused(reason: str) -> None:
+            session = request.get(SESSION)
+            tell(
+                Refusal(
+                    zone=zone,
+                    reason=reason,
+                    action=action_of(request, routes) or "",
+                    actor=f"account:{session.name}" if session else "",
+                    address=request.remote or "",
+                )
+            )
+
         if not names_our_host(request, hosts):
+            refused("other-host")
             return shell.problem(request, 421)
         session = await _session(request, sessions, standing)
         if session:
             request[SESSION] = session
         if request.match_info.http_exception is None:  # else the router has its own refusal
-            refusal = await _refusal(shell, request, routes, zone, emergency)
+            refusal = await _refusal(shell, request, routes, zone, emergency, refused)
             if refusal:
                 return refusal
         return await handler(request)
@@ -93,13 +109,21 @@ async def _session(request: web.Request, sessions: Sessions, standing: Standing)
     return session
 
 
-async def _refusal(
-    shell: Shell, request: web.Request, routes: Routes, zone: Zone, emergency: Emergency
+async def _refusal(  # noqa: PLR0917
+    shell: Shell,
+    request: web.Request,
+    routes: Routes,
+    zone: Zone,
+    emergency: Emergency,
+    refused: Callable[[str], None],
 ) -> web.Response | None:
     """Why the request may not pass; None when it may."""
     changes = request.method not in _READING
     action = action_of(request, routes)
-    if action is None or (changes and not comes_from_us(request)) or _is_ahead_of_a_click(request):
+    if _is_ahead_of_a_click(request):
+        return shell.problem(request, 403)
+    if action is None or (changes and not comes_from_us(request)):
+        refused(Reason.NO_RULE if action is None else "other-origin")
         return shell.problem(request, 403)
     session = request.get(SESSION)
     subject = session.subject if session else NOBODY
@@ -108,12 +132,15 @@ async def _refusal(
     if isinstance(judged, Deny) and judged.reason is Reason.ROLE and await emergency(subject.name, about.tenant):
         judged = decide(subject, Purpose.BREAK_GLASS, action, about, zone)
     if isinstance(judged, Deny):
+        if judged.reason is not Reason.STEP_UP and (changes or judged.reason is not Reason.NOT_SIGNED_IN):
+            refused(judged.reason)
         return _denied(shell, request, judged.reason)
     request[ALLOWED] = judged
     if changes:
         await _read_form(request)
         is_open = TABLE[action].opens is Opens.EVERYBODY  # its form has a token of its own
         if session is not None and not is_open and not await _has_token(request, session):
+            refused("form-token")
             return shell.problem(request, 403)
     return None
 

@@ -26,7 +26,7 @@ from aiohttp.typedefs import Handler
 from gateway.telemetry import Metrics, Snapshot
 from security.errors import Fault
 from security.gatekeeper import HEALTH_ROUTES, Routes, Who, peer, policed
-from security.policy import Action, Role, Zone
+from security.policy import Action, Role, Tell, Zone, untold
 
 Ready = Callable[[], Awaitable[Mapping[str, str]]]
 TakeSnapshot = Callable[[], Awaitable[Snapshot]]
@@ -69,6 +69,7 @@ def build_ops_app(
     snapshot: TakeSnapshot,
     answer_s: float = _ANSWER_S,
     who: Who = _SERVICES,
+    tell: Tell = untold,
 ) -> web.Application:
     """The application of the ``ops`` listener.
 
@@ -77,6 +78,7 @@ def build_ops_app(
         ready: name of each dependency → "" when it is ready, else the reason why not.
         snapshot: the queue's figures, read from the database now (I18).
         who: whose request it is.
+        tell: told of each refusal.
         answer_s: seconds either of them may take before the answer is "not ready" or "not readable".
     """
 
@@ -103,7 +105,7 @@ def build_ops_app(
             taken = None
         return web.Response(body=metrics.page(taken), headers={"Content-Type": METRICS_TYPE})
 
-    gatekeeper = policed(ROUTES, zone=Zone.OPS, who=who)
+    gatekeeper = policed(ROUTES, zone=Zone.OPS, who=who, tell=tell)
     app = web.Application(middlewares=[_problems, gatekeeper], client_max_size=_REQUEST_BYTES_MAX)
     app.on_response_prepare.append(_add_headers)
     app.router.add_get("/live", live)

@@ -46,7 +46,7 @@ from security.errors import BadInput, Fault, Refused
 from security.gatekeeper import HEALTH_ROUTES, Routes, peer, policed
 from security.listener import listening
 from security.parse.mime import Limits
-from security.policy import Action, Role, Zone
+from security.policy import Action, Role, Tell, Zone, untold
 from security.runner import Runner
 
 log = logging.getLogger(__name__)
@@ -103,10 +103,11 @@ def application(
     body_bytes_max: int = BODY_BYTES_MAX,
     middlewares: Sequence[Middleware] = (),
     credentials: Credentials | None = None,
+    tell: Tell = untold,
 ) -> web.Application:
     """The node's routes. ``middlewares``: only a laboratory has any. ``credentials``: demands an assertion, and shuts
-    the FHIR door, which knows none."""
-    gatekeeper = policed(ROUTES, zone=Zone.PEERS, who=peer(Role.GATEWAY_PEER))
+    the FHIR door, which knows none. ``tell``: of each refusal."""
+    gatekeeper = policed(ROUTES, zone=Zone.PEERS, who=peer(Role.GATEWAY_PEER), tell=tell)
     app = web.Application(client_max_size=body_bytes_max, middlewares=[gatekeeper, *middlewares])
     transactions = _transactions(node)
     for path, actions in (
@@ -283,6 +284,7 @@ async def start(
     body_bytes_max: int = BODY_BYTES_MAX,
     middlewares: Sequence[Middleware] = (),
     credentials: Credentials | None = None,
+    tell: Tell = untold,
 ) -> Running:
     """Listen. ``port`` 0 takes a free one, told by the result; ``interface``: the only one on which peers reach us,
     "" for any. The store stays the caller's to close.
@@ -297,7 +299,9 @@ async def start(
             code="index-not-loopback",
             hint="give ca_file, certificate_file and key_file, or use 127.0.0.1 or ::1",
         )
-    app = application(node, body_bytes_max=body_bytes_max, middlewares=middlewares, credentials=credentials)
+    app = application(
+        node, body_bytes_max=body_bytes_max, middlewares=middlewares, credentials=credentials, tell=tell
+    )
     runner = Runner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S, auto_decompress=False)
     await runner.setup()
     try:

@@ -2,7 +2,7 @@
 
 ``record`` one row per state change or read, in its transaction · ``tree`` RFC 6962 hashes and proofs, pure ·
 ``heads`` signed tree heads and their keys · ``witness`` heads written down outside the database · ``verifying`` what
-was done to the trail since · ``trail`` who saw what.
+was done to the trail since · ``trail`` who saw what · ``refusals`` who was not let in, counted.
 """
 
 from security.audit.record import AuditRecord, append, canonical, leaf, note, record_of_row

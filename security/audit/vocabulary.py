@@ -134,6 +134,8 @@ TABLE: Final[Mapping[str, Row]] = MappingProxyType(
         "audit.head": _row(ACTIVITY, "E", words=True),
         "audit.erased": _row(LOG_USED, "D", words=True),
         # people
+        "signin.refused": _row(AUTHENTICATION, "E", _LOGIN, words=True),
+        "token.refused": _row(AUTHENTICATION, "E", _LOGIN, words=True),
         "session.opened": _row(AUTHENTICATION, "E", _LOGIN, words=True),
         "session.refused": _row(AUTHENTICATION, "E", _LOGIN, words=True),
         "session.proved": _row(AUTHENTICATION, "E", _LOGIN, words=True),

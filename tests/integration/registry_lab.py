@@ -18,6 +18,7 @@ from indexer.registry.node import REGISTRY, IndexNode
 from indexer.xds import soap
 from indexer.xds import vocabulary as v
 from security.clock import SystemClock
+from security.policy import Tell, untold
 from security.seal import Vault
 from security.store.opening import StorePlace, open_store
 from security.store.port import GROUND, Store
@@ -146,7 +147,7 @@ def ids(body: etree._Element, kind: str = "ExtrinsicObject") -> list[str]:
 
 @asynccontextmanager
 async def running(
-    place: StorePlace, *, credentials: Credentials | None = None, **settings: Any
+    place: StorePlace, *, credentials: Credentials | None = None, tell: Tell = untold, **settings: Any
 ) -> AsyncIterator[Peer]:
     """A node on the database at ``place`` (a directory: on a file in it) and a peer to ask it; the same place again
     holds what it held."""
@@ -155,7 +156,7 @@ async def running(
     vault = await Vault.load(store, KEK, ["region"], SystemClock())
     store.statements.clear()
     node = IndexNode(store, vault, SystemClock(), tenant="region", repository_unique_id=REPOSITORY, **settings)
-    server = await start(node, host="127.0.0.1", port=0, credentials=credentials)
+    server = await start(node, host="127.0.0.1", port=0, credentials=credentials, tell=tell)
     try:
         async with aiohttp.ClientSession() as session:
             yield Peer(session, server.port, store)

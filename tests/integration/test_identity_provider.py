@@ -27,7 +27,7 @@ from gateway.providers.door import BEARER, BROWSER_COOKIE, SignInPages, tokened
 from gateway.providers.tokens import ResourceServer
 from gateway.settings import Settings
 from security.errors import Fault, Refused, Unavailable
-from security.policy import Action, Purpose, Role, Zone
+from security.policy import Action, Purpose, Refusal, Role, Tell, Zone, untold
 from security.tokens.bearer import thumbprint
 from security.tokens.signin import Identified
 from tests.support.pki import der
@@ -46,14 +46,14 @@ async def place(tmp_path) -> AsyncIterator[Stage]:
         yield found
 
 
-def images(server: ResourceServer) -> web.Application:
+def images(server: ResourceServer, tell: Tell = untold) -> web.Application:
     """An application as a capability that serves images builds it."""
 
     async def shown(request: web.Request) -> web.Response:
         bearer = request[BEARER]
         return web.json_response({"who": bearer.subject.name, "purpose": bearer.purpose})
 
-    app = web.Application(middlewares=[tokened(ROUTES, zone=Zone.PEERS, server=server)])
+    app = web.Application(middlewares=[tokened(ROUTES, zone=Zone.PEERS, server=server, tell=tell)])
     for method, path in [*ROUTES, ("GET", "/stated-by-nobody")]:
         app.router.add_route(method, path, shown)
     return app
@@ -167,6 +167,27 @@ async def test_t44_while_the_provider_is_down_nobody_reads_and_afterwards_everyb
         assert {headers["Retry-After"] for _, _, headers in answers} == {"5"}
         await place.provider.start()
         assert (await place.get(f"{url}/studies/1", held))[0] == 200
+
+
+async def test_what_the_token_door_refuses_is_told_to_the_trail_with_the_certificate_and_no_token(place):
+    told: list[Refusal] = []
+    thief, peer = (f"certificate {hashlib.sha256(der(one)).hexdigest()[:16]}" for one in (place.thief, place.peer))
+    async with place.door(images(place.server(), told.append)) as url:
+        await place.get(f"{url}/studies/1", place.token(), who=place.thief)
+        await place.get(f"{url}/stated-by-nobody", place.token())
+    given_up = place.token(cnf=None)
+    place.provider.revoke(PERSON)
+    async with place.door(images(place.server(binding="introspection"), told.append)) as url:
+        await place.get(f"{url}/studies/1", given_up)
+        await place.provider.stop()
+        await place.get(f"{url}/studies/1", place.token(cnf=None))
+    assert [(one.event, one.reason, one.actor) for one in told] == [
+        ("token.refused", "token-of-another", thief),
+        ("access.denied", "no-rule", f"psc:{PERSON}"),
+        ("token.refused", "token-inactive", peer),
+        ("token.refused", "fetch-failed", peer),
+    ]
+    assert {one.zone for one in told} == {Zone.PEERS}
 
 
 @pytest.mark.parametrize(
@@ -437,7 +458,8 @@ async def test_the_pages_of_a_login_lead_there_and_back_and_tell_the_account_sid
         told.append(fault.code)
         return web.Response(status=403, text="out")
 
-    pages = SignInPages({"psc": party}, prefix="/console", admit=admit, turned_away=turned_away)
+    refusals: list[Refusal] = []
+    pages = SignInPages({"psc": party}, prefix="/console", admit=admit, turned_away=turned_away, tell=refusals.append)
     app = web.Application()
     app.router.add_get("/console/login/{provider}", pages.leave)
     app.router.add_get("/console/login/{provider}/back", pages.come_back)
@@ -461,6 +483,8 @@ async def test_the_pages_of_a_login_lead_there_and_back_and_tell_the_account_sid
         async with session.get(f"{url}/console/login/another") as unknown:
             assert unknown.status == 404
     assert told == [(place.provider.issuer, PERSON, "/console/held"), "signin-state"]
+    where = {"zone": Zone.OPS, "address": "127.0.0.1", "event": "signin.refused"}
+    assert refusals == [Refusal(reason="signin-state", actor="provider psc", **where)]
 
 
 async def test_signing_out_leads_to_the_provider_when_it_has_a_page_for_it(place):

@@ -34,7 +34,7 @@ from indexer.timeline import WAITING_FOR_IMAGES, ExamState
 from security.clock import Clock
 from security.errors import BadInput, Refused
 from security.gatekeeper import Routes, resource_of
-from security.policy import Action, Allow, Purpose, Zone, decide
+from security.policy import Action, Allow, Purpose, Tell, Zone, decide, untold
 
 log = structlog.get_logger()
 
@@ -60,7 +60,14 @@ DONE: Final[Mapping[str, str]] = {
 
 
 def mount_console(
-    app: web.Application, desk: Desk, reception: Reception, *, idle_s: float, hosts: Collection[str], clock: Clock
+    app: web.Application,
+    desk: Desk,
+    reception: Reception,
+    *,
+    idle_s: float,
+    hosts: Collection[str],
+    clock: Clock,
+    tell: Tell = untold,
 ) -> Routes:
     """Serve the console under ``/console`` of the ``ops`` listener; what each of its addresses is for the policy.
 
@@ -70,6 +77,7 @@ def mount_console(
         clock: measures sessions and tries, and says now.
         reception: the accounts that may sign in.
         idle_s: seconds without a click after which a session closes.
+        tell: told of each refusal.
         hosts: names and addresses of the listener, beside those of this machine.
     """
     shell = Shell(prefix=PREFIX, packages=["gateway.web.console"], facts={"idle_s": idle_s})
@@ -95,6 +103,7 @@ def mount_console(
         zone=Zone.OPS,
         standing=reception.entry.standing,
         emergency=reception.glass.holding,
+        tell=tell,
     )
     console.middlewares.append(gatekeeper)
     console.on_response_prepare.append(add_page_headers)

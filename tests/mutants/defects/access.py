@@ -6,6 +6,7 @@ from tests.mutants.defects.defect import access, integration, unit
 
 _POLICY = "security/policy.py"
 _GATE = "security/gatekeeper.py"
+_REFUSALS = "security/audit/refusals.py"
 _UNIT = "policy"
 
 DEFECTS = (
@@ -113,6 +114,63 @@ DEFECTS = (
         "                interface=self._settings.interface,\n",
         "",
         integration("zones", "test_t63_each_zone_reaches_its_own_listeners_and_no_other_at_whatever_address"),
+    ),
+    access(
+        "refusals-told-one-by-one",
+        _REFUSALS,
+        "if ends or one not in self._told})",
+        "if count or one not in self._told})",
+        integration(
+            "refusals",
+            "test_t33_the_first_refusal_is_recorded_at_once_and_the_same_again_once_a_minute_with_its_number",
+        ),
+    ),
+    access(
+        "refusals-of-many-addresses-told-apart",
+        _REFUSALS,
+        "        if refusal not in self._apart and len(self._apart) >= TOLD_MAX:",
+        "        if refusal not in self._apart and len(self._apart) >= 1_000 * TOLD_MAX:",
+        integration(
+            "refusals", "test_t33_a_flood_from_a_hundred_thousand_addresses_is_told_in_few_records_and_counted_whole"
+        ),
+    ),
+    access(
+        "refusals-lost-when-the-disk-is-full",
+        _REFUSALS,
+        "            self._counts += due\n",
+        "",
+        integration("refusals", "test_what_cannot_be_recorded_now_is_recorded_later"),
+    ),
+    access(
+        "refused-request-not-told",
+        _GATE,
+        "        tell(\n",
+        "        untold(\n",
+        integration("refusals", "test_each_refusal_of_the_policy_over_http_is_told_with_who_where_and_what"),
+    ),
+    access(
+        "refused-mllp-connection-not-told",
+        "gateway/hl7/mllp.py",
+        "        self._tell(\n",
+        "        untold(\n",
+        integration("refusals", "test_a_refused_mllp_connection_is_told_by_reason_and_legal_entity"),
+    ),
+    access(
+        "refusals-of-the-console-not-told",
+        "gateway/wiring.py",
+        "            clock=self._clock,\n            tell=tell,\n",
+        "            clock=self._clock,\n",
+        integration("refusals", "test_a_running_gateway_keeps_the_refusals_of_its_doors_in_its_trail"),
+    ),
+    access(
+        "refused-token-not-told",
+        "gateway/providers/door.py",
+        "            tell(\n                Refusal(\n                    zone=zone,\n                    reason=fault.code,",
+        "            untold(\n                Refusal(\n                    zone=zone,\n                    reason=fault.code,",
+        integration(
+            "identity_provider",
+            "test_what_the_token_door_refuses_is_told_to_the_trail_with_the_certificate_and_no_token",
+        ),
     ),
     access(
         "hl7-from-any-network",
