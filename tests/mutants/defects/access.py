@@ -144,8 +144,8 @@ DEFECTS = (
     access(
         "refused-request-not-told",
         _GATE,
-        "        tell(\n",
-        "        untold(\n",
+        "        tell(Refusal(",
+        "        untold(Refusal(",
         integration("refusals", "test_each_refusal_of_the_policy_over_http_is_told_with_who_where_and_what"),
     ),
     access(
