@@ -104,8 +104,8 @@ DEFECTS = (
     access(
         "interface-of-the-mllp-listener-not-applied",
         "gateway/wiring.py",
-        "senders=senders, interface=hl7.interface\n",
-        "senders=senders\n",
+        "                interface=hl7.interface,\n",
+        "",
         integration("zones", "test_t63_each_zone_reaches_its_own_listeners_and_no_other_at_whatever_address"),
     ),
     access(
