@@ -78,8 +78,8 @@ DEFECTS = (
     access(
         "role-of-a-session-not-asked",
         _GUARD,
-        "    if isinstance(judged, Deny):\n        return",
-        "    if isinstance(judged, Deny) and judged.reason is not Reason.ROLE:\n        return",
+        "    if isinstance(judged, Deny):\n        if",
+        "    if isinstance(judged, Deny) and judged.reason is not Reason.ROLE:\n        if",
         integration("guard", "test_t46_a_session_reaches_what_its_roles_allow_and_nothing_else"),
     ),
     access(
