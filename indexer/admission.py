@@ -24,10 +24,10 @@ from datetime import UTC, datetime
 from indexer import gate, knowledge, presence, sightings, standing, withdrawal
 from indexer.assemble import strictest
 from indexer.consent import Consent, Consents, with_issuer
-from indexer.decision import ANNOUNCING, ENDING, Arrival, Do, decide
+from indexer.decision import ANNOUNCING, ENDING, MOVING, Arrival, Do, decide
 from indexer.imaging.rejections import Rejections
 from indexer.ledger import HeldReport, Ledger, StatedReport, digest
-from indexer.persons import Persons, Statement
+from indexer.persons import Persons, Statement, is_recognisable
 from indexer.publication import job_kind
 from indexer.report import Report
 from security.identity import PatientIdentity, Uid
@@ -72,7 +72,7 @@ class Admission:
         self._ledger = ledger
         self._rules = rules
         self._consents = Consents(ledger)
-        self._persons = Persons(ledger)
+        self._persons = Persons(ledger, domain=rules.domain)
         self._rejections = Rejections(tenant=tenant, ledger=ledger, rules=rules)
 
     @property
@@ -178,7 +178,7 @@ class Admission:
         An exam that the index shows is withdrawn; when the patient takes it back, it is published anew.
         """
         tied = self._persons.current(tx, self._tenant, patient)
-        known = replace(patient, local_ids=with_issuer(tied.local_ids))
+        known = replace(patient, local_ids=with_issuer((*tied.local_ids, *tied.tied)))
         reports = self._ledger.reports_of_patient(tx, self._tenant, known) if consent.opposition else []
         before = self._opposed(tx, reports)
         self._consents.record(tx, self._tenant, consent, patient, control_id=by.control_id, now=by.at)
@@ -239,7 +239,8 @@ class Admission:
 
     def _weighed(self, tx: ReadTx, content: StatedReport, came_at: datetime | None) -> gate.Verdict:
         """What the gate says. Where the register spoke of the patient, the message is weighed as it is, and as the
-        register has the patient now against everybody who has the same identifiers, the register itself included."""
+        register has the patient now against everybody who has the same identifiers, the register itself included.
+        What the register says without an INS need not be the same in every trait, but of a person known by them."""
         envelope, report = content.envelope, content.report
         person = self._persons.person(tx, self._tenant, content.local_ids)
         if person is None:
@@ -253,7 +254,8 @@ class Admission:
         if person.stated is not None:
             ins, theirs = report.patient.ins, person.stated.ins
             is_same = ins is not None and theirs is not None and ins.matricule == theirs.matricule
-            shares: frozenset[gate.Share] = frozenset({"local-id", "ins"} if is_same else {"local-id"})
+            is_unsure = (ins is None or theirs is None) and not is_recognisable(report.patient, person.stated)
+            shares: frozenset[gate.Share] = frozenset({"local-id", "ins"} if is_same or is_unsure else {"local-id"})
             witnesses.append(gate.Held(patient=person.stated, source="identity register", shares=shares))
         itself = gate.before_ack(envelope=envelope, report=report, held=(), rules=self._rules)
         others = gate.before_ack(envelope=now.envelope, report=now.report, held=witnesses, rules=self._rules)
@@ -281,7 +283,7 @@ class Admission:
         held = known[0]
         if held.status == "withdrawn":
             return ""
-        if not _is_same_patient(held.stated, content):
+        if not _is_same_patient(*(self.as_known(tx, one, None) for one in (held.stated, content))):
             return "ins-conflict"
         if held.status == "replaced":
             return "wrong-version"
@@ -321,7 +323,12 @@ class Admission:
     def correct(self, tx: Tx, stated: Statement, by: Carrier) -> None:
         """The register of patients merges two identities, undoes that, or corrects one: every report of theirs is
         judged again. One that turns out to be another person's leaves the index first (P0) and is held; one of the
-        same person goes out again as the register has them now (FF-28)."""
+        same person goes out again as the register has them now (FF-28).
+
+        Reports under an identifier that was merged are judged first: where the two persons differ, these are in
+        doubt, and no witness any more against those of the person whose identifier it always was."""
+        if not self._persons.counts(stated):
+            return
         tied = dict.fromkeys((*self._persons.tied(tx, self._tenant, stated), *stated.local_ids))
         patient = PatientIdentity(traits=stated.patient.traits, local_ids=tuple(tied))
         reports = [
@@ -332,7 +339,11 @@ class Admission:
         before = {held.report_id: self.as_known(tx, held.stated, held.received_at) for held in reports}
         if not self._persons.record(tx, self._tenant, stated, control_id=by.control_id):
             return
-        for held in reports:
+        stays = {
+            held.report_id: self._persons.is_survivor(tx, self._tenant, held.stated.report.patient)
+            for held in reports
+        }
+        for held in sorted(reports, key=lambda one: stays[one.report_id]):
             is_changed = self.as_known(tx, held.stated, held.received_at) != before[held.report_id]
             self._corrected(tx, by, held, stated, is_changed=is_changed)
 
@@ -402,7 +413,7 @@ class Admission:
                     now=by.at,
                 )
                 stops = facts.held
-                if not stops or facts.is_opposed or facts.is_kept_out:
+                if facts.is_opposed or facts.is_kept_out or not (stops or said.reason in MOVING):
                     continue
             elif said.do is Do.NOTHING and arrived is Arrival.PERSON_WITHDREW:
                 self._drop(tx, study, by, actor=actor)

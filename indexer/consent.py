@@ -147,7 +147,9 @@ class Consents:
 
     def _blinds(self, tenant: str, patient: PatientIdentity) -> list[bytes]:
         found = [self._ledger.ins_blind(tenant, patient.ins)] if patient.ins else []
-        return found + [self._ledger.local_blind(tenant, local) for local in with_issuer(patient.local_ids)]
+        return found + [
+            self._ledger.local_blind(tenant, local) for local in with_issuer((*patient.local_ids, *patient.tied))
+        ]
 
 
 def with_issuer(local_ids: Iterable[LocalId]) -> tuple[LocalId, ...]:

@@ -29,6 +29,10 @@ ABSENT_MAX = 20
 that was emptied or restored (FF-54)."""
 
 
+MOVING = frozenset({"wrong-patient", "patient-moved"})
+"""Reasons for which an entry goes because the exam belongs under another identifier: it is published anew there."""
+
+
 class Do(StrEnum):
     """The effect."""
 
@@ -87,6 +91,7 @@ class Index(StrEnum):
     SAME = "same"  # approved, with this content
     VISIBILITY = "visibility"  # approved, and only whom it is hidden from differs
     OTHER = "other"  # approved, with other content
+    ELSEWHERE = "elsewhere"  # approved, under another identifier of the patient
     DEPRECATED = "deprecated"  # by somebody else
     MISSING = "missing"  # shown once, lastingly not any more
 
@@ -98,7 +103,8 @@ class Facts:
     ``valid``: reports that count. ``held``: why the newest report in doubt is, "" for none. ``contested``: why the
     PACS contradicts a valid report about another of its studies. ``is_opposed``: the patient of a report opposes.
     ``is_for_index``: every valid report allows it (DESTDMP). ``is_kept_out``: a person took the exam out.
-    ``may_be_shown``: the index may show an entry of ours. ``pacs_reason``: why the PACS is UNKNOWN.
+    ``may_be_shown``: the index may show an entry of ours. ``is_misplaced``: under an identifier that is not the
+    patient's any more. ``pacs_reason``: why the PACS is UNKNOWN.
     ``is_announced``: somebody announced the end of the exam and no PACS was seen to hold it since. ``absent_for``:
     since the first clean absence that no FOUND followed; None before it. ``absent``: how many exams of the tenant
     are so. ``contradiction``: why the PACS contradicts a valid report about this study. ``incomplete``: why its
@@ -113,6 +119,7 @@ class Facts:
     is_for_index: bool = True
     is_kept_out: bool = False
     may_be_shown: bool = False
+    is_misplaced: bool = False
     pacs: Pacs = Pacs.UNASKED
     pacs_reason: str = ""
     is_announced: bool = False
@@ -178,6 +185,12 @@ WORDS: tuple[Row, ...] = (
         reason="wrong-patient",
         words="the register says that the exam is another person's: the entry goes first",
         when=lambda f, a: a is Arrival.IDENTITY and bool(f.held) and f.may_be_shown,
+    ),
+    Row(
+        do=Do.WITHDRAW,
+        reason="wrong-patient",
+        words="the index shows the exam under an identifier that is not its patient's any more: the entry goes first",
+        when=lambda f, _: f.is_misplaced and f.may_be_shown,
     ),
     Row(
         do=Do.WITHDRAW,
@@ -342,6 +355,12 @@ ENTRIES: tuple[Row, ...] = (
         reason="entry-missing",
         words="the index no longer shows the entry we published",
         when=lambda f, _: f.index is Index.MISSING,
+    ),
+    Row(
+        do=Do.WITHDRAW,
+        reason="patient-moved",
+        words="the index shows it under an identifier that was merged: that entry goes, then it is published anew",
+        when=lambda f, _: f.index is Index.ELSEWHERE,
     ),
     Row(
         do=Do.UPDATE,

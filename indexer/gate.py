@@ -146,7 +146,7 @@ def _against_person(report: Report, patient: PacsPatient, rules: Rules) -> list[
     """What speaks against the patient: identifier first, then name, birth date, sex."""
     traits = report.patient.traits
     found: list[Conflict | None] = [None]
-    ids = in_domain(report.patient, rules.domain) if rules.domain else report.patient.local_ids
+    ids = _naming_or_tied(report.patient, rules.domain) if rules.domain else report.patient.local_ids
     if not _is_one_of(patient.patient_id, patient.issuer, ids):
         ours, theirs = _as_compared(ids, patient.patient_id, patient.issuer)
         # what names the patient in the index is never a person's to accept; a mere local identifier is
@@ -253,6 +253,11 @@ def _agrees_in_domain(cda: PatientIdentity, known: Held, rules: Rules) -> Iterat
 def in_domain(patient: PatientIdentity, domain: str) -> tuple[LocalId, ...]:
     """The patient's identifiers of one register."""
     return tuple(local for local in patient.local_ids if local.issuer == domain)
+
+
+def _naming_or_tied(patient: PatientIdentity, domain: str) -> tuple[LocalId, ...]:
+    """The same, and those that the register merged into them: who still uses one of these means the same person."""
+    return (*in_domain(patient, domain), *(local for local in patient.tied if local.issuer == domain))
 
 
 def _named_in(patient: PatientIdentity, domain: str) -> str:

@@ -13,6 +13,7 @@ from datetime import datetime
 from indexer import hiding, presence, standing
 from indexer.consent import Consents
 from indexer.decision import Facts
+from indexer.gate import in_domain
 from indexer.imaging import rejections
 from indexer.ledger import HeldReport, Ledger
 from indexer.persons import Persons
@@ -25,14 +26,16 @@ from security.store.port import ReadTx
 class Known:
     """One study. ``reports``: whatever their status, the patient of each as the register has them now. ``waived``:
     marks of the conflicts with the PACS that a person accepted, by report. ``is_opposed``: the patient of a report
-    that counts or is held opposes the index. ``is_trial``: we invented it (``indexer.trial``). ``rejected``:
-    instances that notes we obeyed reject, with their titles."""
+    that counts or is held opposes the index. ``is_misplaced``: what the index may show stands under an identifier
+    that leads to none of the patients of the valid reports. ``is_trial``: we invented it (``indexer.trial``).
+    ``rejected``: instances that notes we obeyed reject, with their titles."""
 
     reports: Sequence[HeldReport]
     waived: Mapping[str, frozenset[bytes]]
     sendings: standing.Sendings
     next_version: int
     is_opposed: bool
+    is_misplaced: bool
     is_trial: bool
     presence: Presence
     rejected: Mapping[Uid, frozenset[str]]
@@ -73,6 +76,7 @@ class Known:
             is_for_index=all(one.stated.report.visibility.for_index for one in self.valid),
             is_kept_out=bool(self.presence.kept_out_by),
             may_be_shown=self.sendings.published is not None or bool(self.sendings.attempted),
+            is_misplaced=self.is_misplaced,
             is_announced=self.presence.announced_at is not None,
             absent_for=self.presence.absent_for(now),
             absent=self.presence.absent,
@@ -83,19 +87,50 @@ def read(tx: ReadTx, tenant: str, study: Uid, *, ledger: Ledger, consents: Conse
     """Everything the store says about the study."""
     stated = ledger.reports_of(tx, tenant, study)
     counting = [one for one in stated if one.status in {"valid", "held"}]
+    reports = [as_known(tx, persons, tenant, one) if one in counting else one for one in stated]
+    sendings = standing.sendings(tx, ledger, tenant, study)
     return Known(
-        reports=[as_known(tx, persons, tenant, one) if one in counting else one for one in stated],
+        reports=reports,
         waived={one.report_id: ledger.waivers(tx, tenant, one.report_id, study, "pacs") for one in stated},
-        sendings=standing.sendings(tx, ledger, tenant, study),
+        sendings=sendings,
         next_version=ledger.next_version(tx, tenant, study),
         is_opposed=any(
             consents.is_opposed(tx, tenant, (*one.stated.patients, persons.current(tx, tenant, one.stated.envelope)))
             for one in counting
         ),
+        is_misplaced=_is_misplaced(tx, tenant, study, sendings, reports, ledger=ledger, persons=persons),
         is_trial=ledger.is_trial(tx, tenant, study),
         presence=presence.of(tx, tenant, study),
         rejected=rejections.rejected(tx, tenant, study),
     )
+
+
+def _is_misplaced(
+    tx: ReadTx,
+    tenant: str,
+    study: Uid,
+    sendings: standing.Sendings,
+    reports: Sequence[HeldReport],
+    *,
+    ledger: Ledger,
+    persons: Persons,
+) -> bool:
+    """Whether the index may show the exam under an identifier of the patient domain that now leads to nobody the
+    valid reports speak of: only the register can part the two, and where it never spoke nothing is opened."""
+    domain = persons.domain
+    patients = [one.stated.report.patient for one in reports if one.status == "valid"]
+    if not domain or not any(persons.has_spoken(tx, tenant, one.local_ids) for one in patients):
+        return False
+    meant = {local for one in patients for local in in_domain(one, domain)}
+    versions = [version.version for version, _ in sendings.attempted]
+    versions += [sendings.published.version] if sendings.published else []
+    for stored in (ledger.manifest_at(tx, tenant, study, version) for version in versions):
+        under = in_domain(stored[0].patient, domain)[:1] if stored else ()
+        if stored and under:
+            now = persons.current(tx, tenant, replace(stored[0].patient, local_ids=under))
+            if meant.isdisjoint(now.local_ids):
+                return True
+    return False
 
 
 def as_known(tx: ReadTx, persons: Persons, tenant: str, held: HeldReport) -> HeldReport:

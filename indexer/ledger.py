@@ -50,9 +50,10 @@ class StatedReport:
     @property
     def local_ids(self) -> tuple[LocalId, ...]:
         """By what the patient is known locally: every identifier of the report, and those of the envelope that name
-        their issuer."""
-        stated = (*self.report.patient.local_ids, *(local for local in self.envelope.local_ids if local.issuer))
-        return tuple(dict.fromkeys(stated))
+        their issuer; then what the register ties to them."""
+        envelope, patient = self.patients
+        stated = (*patient.local_ids, *(local for local in envelope.local_ids if local.issuer))
+        return tuple(dict.fromkeys((*stated, *patient.tied, *envelope.tied)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

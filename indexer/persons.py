@@ -11,19 +11,23 @@ Invariants:
 * the register corrects names, birth date and sex of who has the *same* qualified INS, in what came before it spoke;
   what comes after must agree with it. Another INS is another person: the gate says both (``admission`` makes the
   register its witness), nothing is renamed here;
+* where an identifier of one register names the patient instead (``domain``), the same identifier takes the place of
+  the INS, and the person must stay recognisable: whoever shares neither the name nor birth date and sex is another
+  person. What was merged leads to one identifier, which alone names the patient from then on;
 * only identifiers whose issuer is named count: a bare number may be anybody's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
 from pydantic import TypeAdapter
 
 from indexer.consent import with_issuer
+from indexer.gate import folded, in_domain
 from indexer.ledger import Ledger
 from security.clock import to_ms
 from security.identity import Ins, LocalId, PatientIdentity, Traits
@@ -60,11 +64,17 @@ class Statement:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
     """What counts now for one local identifier. ``stated``: by the register, None when it only ever merged without
-    saying who; ``stated_at``: when we learnt it; ``local_ids``: of this person, the surviving one first."""
+    saying who; ``stated_at``: when we learnt it; ``local_ids``: of this person, the surviving one first; ``merged``:
+    what each merged identifier leads to."""
 
     stated: PatientIdentity | None
     stated_at: datetime | None
     local_ids: tuple[LocalId, ...]
+    merged: Mapping[LocalId, LocalId] = field(default_factory=dict)
+
+    def survivor(self, local: LocalId) -> LocalId:
+        """What the identifier leads to after every merge; itself when it was never merged."""
+        return _root(local, self.merged)
 
 
 _STATEMENT = TypeAdapter(Statement)
@@ -73,10 +83,25 @@ _COMPONENT_MAX = 1000
 
 
 class Persons:
-    """The rows of the register's word; each call names its tenant."""
+    """The rows of the register's word; each call names its tenant. ``domain``: as ``gate.Rules.domain``."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, *, domain: str = "") -> None:
         self._ledger = ledger
+        self._domain = domain
+
+    @property
+    def domain(self) -> str:
+        """OID of the register whose identifier names the patient, "" where the INS does."""
+        return self._domain
+
+    def counts(self, stated: Statement) -> bool:
+        """Whether it may change anything here: a correction must say for sure whom it corrects, by a qualified INS
+        or by the one identifier that names the patient."""
+        if stated.kind is not Kind.CORRECTED:
+            return True
+        if self._domain:
+            return len(set(in_domain(stated.patient, self._domain))) == 1
+        return is_qualified(stated.patient.ins)
 
     def record(self, tx: Tx, tenant: str, stated: Statement, *, control_id: str) -> bool:
         """Store what one message says; False when it says nothing new: a correction to what counts already."""
@@ -114,6 +139,17 @@ class Persons:
             for local in stated.local_ids
         )
 
+    def has_spoken(self, tx: ReadTx, tenant: str, local_ids: Iterable[LocalId]) -> bool:
+        """Whether the register ever named one of these identifiers, be it to take back what it had said."""
+        return any(
+            tx.row(
+                "SELECT number FROM person_statement_id WHERE tenant = :tenant AND local_blind = :blind LIMIT 1",
+                tenant=tenant,
+                blind=self._ledger.local_blind(tenant, local),
+            )
+            for local in with_issuer(local_ids)
+        )
+
     def person(self, tx: ReadTx, tenant: str, local_ids: Iterable[LocalId]) -> Person | None:
         """Who it is that has these identifiers; None when the register never spoke of any."""
         asked = with_issuer(local_ids)
@@ -126,7 +162,12 @@ class Persons:
         """The patient as the register has them now: corrected when it is the same person, else as stated. ``since``:
         when this statement of the patient came: what the register had said before corrects nothing in it."""
         person = self.person(tx, tenant, patient.local_ids)
-        return corrected(patient, person, since=since) if person else patient
+        return corrected(patient, person, since=since, domain=self._domain) if person else patient
+
+    def is_survivor(self, tx: ReadTx, tenant: str, patient: PatientIdentity) -> bool:
+        """Whether every identifier of the patient still names them: none was merged into another."""
+        person = self.person(tx, tenant, patient.local_ids)
+        return person is None or all(person.survivor(local) == local for local in patient.local_ids)
 
     def tied(self, tx: ReadTx, tenant: str, stated: Statement) -> tuple[LocalId, ...]:
         """Every identifier that merges ever tied to those of the statement."""
@@ -176,6 +217,7 @@ def derive(local_ids: Sequence[LocalId], stated: Sequence[Statement]) -> Person 
         stated=last.patient if last else None,
         stated_at=last.received_at if last else None,
         local_ids=tuple(dict.fromkeys((*roots, *others))),
+        merged=into,
     )
 
 
@@ -184,10 +226,14 @@ def is_qualified(ins: Ins | None) -> bool:
     return ins is not None and ins.status == "VALI" and check_key(ins.matricule)
 
 
-def corrected(patient: PatientIdentity, person: Person, *, since: datetime | None = None) -> PatientIdentity:
+def corrected(
+    patient: PatientIdentity, person: Person, *, since: datetime | None = None, domain: str = ""
+) -> PatientIdentity:
     """The patient with the register's traits and identifiers, when the register means the same person: the same INS,
-    qualified. Otherwise as stated, save the identifiers that a merge without an INS ties to it. ``since``: what the
-    register had said before then corrects no trait."""
+    qualified; in a ``domain``, the same identifier of it. Otherwise as stated, save the identifiers that a merge
+    without an INS ties to it. ``since``: what the register had said before then corrects no trait."""
+    if domain:
+        return _corrected_in(domain, patient, person, since=since)
     ins, theirs = patient.ins, person.stated.ins if person.stated else None
     if theirs is None or ins is None:
         return replace(patient, local_ids=tuple(dict.fromkeys((*person.local_ids, *patient.local_ids))))
@@ -198,6 +244,40 @@ def corrected(patient: PatientIdentity, person: Person, *, since: datetime | Non
     if not is_qualified(theirs) or person.stated is None or is_older:
         return replace(patient, local_ids=local_ids)
     return replace(patient, traits=_traits(patient.traits, person.stated.traits), local_ids=local_ids)
+
+
+def _corrected_in(
+    domain: str, patient: PatientIdentity, person: Person, *, since: datetime | None
+) -> PatientIdentity:
+    """The same where an identifier names the patient: what it was merged into names them, and nothing else does."""
+    naming = tuple(dict.fromkeys(person.survivor(local) for local in patient.local_ids))
+    tied = (local for local in (*person.local_ids, *patient.local_ids) if local not in naming)
+    moved = replace(patient, local_ids=naming, tied=tuple(dict.fromkeys(tied)))
+    stated = person.stated
+    is_older = since is not None and person.stated_at is not None and person.stated_at <= since
+    if stated is None or is_older or not _is_named_alike(moved, stated, person, domain):
+        return moved
+    if not is_recognisable(patient, stated):
+        return moved
+    return replace(moved, traits=_traits(patient.traits, stated.traits))
+
+
+def _is_named_alike(patient: PatientIdentity, stated: PatientIdentity, person: Person, domain: str) -> bool:
+    """Whether both have the one identifier of the domain, as merges left it, and no INS parts them."""
+    ours = set(in_domain(patient, domain))
+    theirs = {person.survivor(local) for local in in_domain(stated, domain)}
+    is_parted = patient.ins is not None and stated.ins is not None and patient.ins.matricule != stated.ins.matricule
+    return len(ours) == 1 and ours == theirs and not is_parted
+
+
+def is_recognisable(patient: PatientIdentity, stated: PatientIdentity) -> bool:
+    """Whether enough of a person stays in what the register states to know them by: birth name and first given name,
+    or birth date and sex. One that shares neither is somebody else under the same number."""
+    ours, theirs = patient.traits, stated.traits
+    names = ((ours.birth_name, theirs.birth_name), (ours.first_given_name, theirs.first_given_name))
+    is_named = all(folded(left) == folded(right) != "" for left, right in names)
+    is_born = ours.birth_date == theirs.birth_date is not None and ours.sex == theirs.sex
+    return is_named or is_born
 
 
 def _traits(ours: Traits, theirs: Traits) -> Traits:
@@ -222,7 +302,7 @@ def _merged(stated: Sequence[Statement]) -> dict[LocalId, LocalId]:
         if one.kind is Kind.MERGED and surviving:
             for local in surviving:
                 into.pop(local, None)
-            into |= {prior: surviving[0] for prior in with_issuer(one.prior) if prior not in surviving}
+            into |= {prior: _heir(prior, surviving) for prior in with_issuer(one.prior) if prior not in surviving}
         elif one.kind is Kind.UNLINKED:
             first, second = set(surviving), set(with_issuer(one.prior))
             pairs = [(prior, now) for prior, now in into.items() if {prior, now} <= first | second]
@@ -232,7 +312,12 @@ def _merged(stated: Sequence[Statement]) -> dict[LocalId, LocalId]:
     return into
 
 
-def _root(local: LocalId, into: dict[LocalId, LocalId]) -> LocalId:
+def _heir(prior: LocalId, surviving: Sequence[LocalId]) -> LocalId:
+    """What takes the place of a merged identifier: that of its own register where the survivor has one."""
+    return next((local for local in surviving if local.issuer == prior.issuer), surviving[0])
+
+
+def _root(local: LocalId, into: Mapping[LocalId, LocalId]) -> LocalId:
     while local in into:
         local = into[local]
     return local

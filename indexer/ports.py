@@ -149,12 +149,13 @@ EntryAnswer = EntryFound | EntryAbsent | EntryUnknown
 class Listed:
     """One entry of a search. ``created``: creationTime as stated (YYYYMMDDhhmmss, UTC); ``author``: identifier of the
     device that made it (XCN.1 of authorPerson), ``institution``: of the structure it acts for (XON.10 of
-    authorInstitution), "" when it states none or several authors."""
+    authorInstitution), "" when it states none or several authors; ``patient``: the CX it was searched by."""
 
     entry: EntryFound
     created: str
     author: str
     institution: str
+    patient: str = ""
 
 
 class IndexSearch(Protocol):

@@ -44,7 +44,7 @@ from indexer import (
 )
 from indexer.assemble import Site, assemble
 from indexer.consent import Consents
-from indexer.decision import ABSENCE_APART, Decision, Do, Facts, Index, Pacs, decide
+from indexer.decision import ABSENCE_APART, MOVING, Decision, Do, Facts, Index, Pacs, decide
 from indexer.hiding import Marks
 from indexer.imaging import rejections
 from indexer.knowledge import Known
@@ -69,7 +69,7 @@ from indexer.revision import Content, Revision, Revisions, compared, target
 from indexer.study import Absent, Found, Study, StudyAnswer, Unknown
 from indexer.timeline import SHADOW
 from indexer.xds.dialect import DIALECTS, FormName
-from indexer.xds.metadata import Publisher, submission
+from indexer.xds.metadata import Publisher, patient_id, patient_named, submission
 from indexer.xds.setsignature import SetSigner
 from security.clock import Clock
 from security.errors import BadInput, Broken
@@ -154,10 +154,11 @@ class Publication:
         self.name = job_kind(policy.tenant)
         self.endpoint = f"index:{policy.tenant}"
         self._policy = policy
+        self._dialect = DIALECTS[policy.profile]
         self._store = store
         self._ledger = ledger
         self._consents = Consents(ledger)
-        self._persons = Persons(ledger)
+        self._persons = Persons(ledger, domain=policy.rules.domain)
         self._revisions = Revisions(terms=policy, store=store, ledger=ledger, clock=clock, kind=self.name)
         self._sources = sources
         self._trial = trial
@@ -238,6 +239,10 @@ class Publication:
         withdrawal.request(
             tx, self._ledger, tenant=job.tenant, study=job.lane, actor=jobs.ENGINE, reason=said.words, now=now
         )
+        if said.reason in MOVING:  # behind the withdrawal, in the lane's order
+            jobs.enqueue(
+                tx, tenant=job.tenant, lane=job.lane, kind=self.name, job_class=job.job_class, now=now, deadline=now
+            )
 
     def _without_images(self, job: Job, known: Known, said: Decision, facts: Facts, detail: str) -> Answer:
         """The PACS gave nothing to publish. A proven absence of what is in the index is remembered: the second one
@@ -274,6 +279,7 @@ class Publication:
                 self._policy.site,
                 domain=self._policy.rules.domain,
             )
+            patient = patient_id(manifest, self._dialect)
         except BadInput as fault:
             return Answer(event=Event.HELD, reason=fault.code, detail=str(fault), effects=judge)
         digest = content_hash(manifest, context)
@@ -286,7 +292,7 @@ class Publication:
             document=document_hash(manifest, context),
             outlined=outline(manifest, context) if known.is_linked else "",
         )
-        predecessor = await self._predecessor(job, known, content, facts)
+        predecessor = await self._predecessor(job, known, content, facts, patient=patient)
         if isinstance(predecessor, Answer):
             if predecessor.event is Event.NOT_YET:
                 return predecessor
@@ -341,10 +347,10 @@ class Publication:
         return gate.accepting(found, lambda one: self._ledger.mark(self._policy.tenant, one) in waived)
 
     async def _predecessor(  # noqa: PLR0911 - one return an effect of the table
-        self, job: Job, known: Known, content: Content, facts: Facts
+        self, job: Job, known: Known, content: Content, facts: Facts, *, patient: str
     ) -> _Predecessor | Answer:
         """What the index shows of the versions it may hold; new metadata for it where they are enough; or why not to
-        go on (FF-22). In shadow mode, what it showed last."""
+        go on (FF-22). ``patient``: CX under which it would be published. In shadow mode, what it showed last."""
         if self._is_silent(known):
             return _as_recorded(known.sendings, content)
         found = await standing.newest(
@@ -352,7 +358,7 @@ class Publication:
         )
         if isinstance(found, Answer):
             return found
-        index = compared(found, content)
+        index = await self._compared(job, found, content, patient)
         base = None
         if index is Index.VISIBILITY and isinstance(found, standing.Shown):
             base = await self._revisions.base(job, found, content)
@@ -366,10 +372,23 @@ class Publication:
         if said.do is Do.REPLACE and isinstance(found, standing.Shown):
             hidden = hiding.hidden_further(content.context, target(found, content.own))
             return _Predecessor(entry_uuid=found.entry.entry_uuid, context=hidden, effects=learn)
-        answer = replace(self._stopping(job, known, said), effects=learn)
+        stopped = self._stopping(job, known, said)
+        answer = replace(stopped, effects=_all(learn, stopped.effects))
         if said.reason == "already-indexed" and isinstance(found, standing.Shown) and not found.known.job_id:
             return replace(answer, event=Event.FOUND)  # it was adopted or imported: no job has said so yet
         return answer
+
+    async def _compared(
+        self, job: Job, found: standing.Shown | standing.Missing | None, content: Content, patient: str
+    ) -> Index:
+        """What the index shows, beside what would be published. An entry is replaced by one of the same patient
+        identifier only (ITI TF-3 4.2.2.2.3)."""
+        index = compared(found, content)
+        if not isinstance(found, standing.Shown) or index is Index.DEPRECATED:
+            return index
+        version = found.version
+        sent = await self._store.read(lambda tx: self._ledger.submission_at(tx, job.tenant, job.lane, version))
+        return index if sent is None or patient_named(sent.metadata) == patient else Index.ELSEWHERE
 
     def _learn(
         self,
@@ -423,7 +442,7 @@ class Publication:
                 version,
                 document,
                 policy.publisher,
-                dialect=DIALECTS[policy.profile],
+                dialect=self._dialect,
                 form=policy.form,
                 sign=policy.signer() if policy.signer else None,
             )

@@ -113,8 +113,13 @@ class Traits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PatientIdentity:
-    """One patient as one source states them."""
+    """One patient as one source states them.
+
+    ``tied``: what no source states: further identifiers that the identity register ties to ``local_ids``. They tell
+    whose something is; they name nobody and are never published.
+    """
 
     traits: Traits
     ins: Ins | None = None
     local_ids: tuple[LocalId, ...] = ()
+    tied: tuple[LocalId, ...] = ()

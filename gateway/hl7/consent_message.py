@@ -8,7 +8,8 @@ Invariants:
 * a statement without a date of its own is as old as its message. One that forbids counts from the end of the day or
   hour it is dated to, one that permits from its start and never at a date that cannot be read;
 * a merge or an undo names both patients by a local identifier with its issuer, or it is refused: whom it concerns
-  must not be guessed. A correction counts only under a qualified INS (PID-32 VALI, a right key).
+  must not be guessed. Whether a correction says for sure whom it corrects is asked where it is taken
+  (``indexer.persons``): the tenant's profile decides.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import TypeVar
 from gateway.hl7.reading import Reading
 from indexer import consent
 from indexer.consent import Consent, Opposition
-from indexer.persons import Kind, Statement, is_qualified
+from indexer.persons import Kind, Statement
 from security.identity import LocalId, PatientIdentity, Traits
 from security.parse.hl7 import Message, Segment
 
@@ -102,12 +103,7 @@ class _ConsentReading(Reading):
         patient = self.patient() if self.message.segment("PID") is not None else None
         is_clear = len(self.problems) == before
         del self.problems[before:]
-        if (
-            patient is None
-            or not is_clear
-            or not consent.with_issuer(patient.local_ids)
-            or not is_qualified(patient.ins)
-        ):
+        if patient is None or not is_clear or not consent.with_issuer(patient.local_ids):
             return None
         return Statement(kind=Kind.CORRECTED, at=said_at, received_at=self.received_at, patient=patient)
 

@@ -73,6 +73,7 @@ REASONS: Final[Mapping[str, str]] = {
     "shadow-mode-ended": N_("shadow mode ended"),
     "still-in-index": N_("still in the index"),
     "wrong-patient": N_("another person's exam"),
+    "patient-moved": N_("the patient's identifier was merged: published anew under the surviving one"),
     "index-XDSPatientIdDoesNotMatch": N_("the index refused: patients do not match"),
     "index-XDSUnknownPatientId": N_("the index refused: patient unknown there"),
     "index-contradictory-answer": N_("the index contradicts itself"),

@@ -19,7 +19,7 @@ class Identity:
     def __init__(self, *, tenant: str, ledger: Ledger, rules: gate.Rules) -> None:
         self._tenant = tenant
         self._ledger = ledger
-        self._persons = Persons(ledger)
+        self._persons = Persons(ledger, domain=rules.domain)
         self._rules = rules
 
     def judge(self, tx: ReadTx, study: Uid, patient: PacsPatient) -> gate.Verdict | None:

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from indexer import gate, revision, standing
+from indexer import gate, knowledge, revision, standing
 from indexer.admission import WITHDRAWN_ELSEWHERE
 from indexer.assemble import assemble
 from indexer.consent import Consents
@@ -27,6 +27,7 @@ from indexer.decision import Index
 from indexer.imaging import rejections
 from indexer.ledger import HeldReport, Ledger, Prepared, Published
 from indexer.manifest import Context, StudyManifest, content_hash, document_hash, edition, outline
+from indexer.persons import Persons
 from indexer.ports import EntryAbsent, EntryFound, EntryUnknown, IndexSearch, Listed, NationalIndex, StudySource
 from indexer.publication import Policy
 from indexer.questions import Disagreeing, combine
@@ -136,6 +137,7 @@ class Lookout:
         self._index = index
         self._search = search
         self._consents = Consents(ledger)
+        self._persons = Persons(ledger, domain=policy.rules.domain)
         self._slots = asyncio.Semaphore(PARALLEL)
         self.asked = {"pacs": 0, "index": 0}
 
@@ -186,7 +188,11 @@ class Lookout:
     def _ours(self, tx: ReadTx, study: Uid) -> Ours:
         tenant = self.policy.tenant
         in_lane = [job for job in jobs.lane_jobs(tx, tenant=tenant, lane=study) if job.state not in TERMINAL]
-        reports = self.ledger.reports_of(tx, tenant, study)
+        counting = {"valid", "held"}
+        reports = [
+            knowledge.as_known(tx, self._persons, tenant, one) if one.status in counting else one
+            for one in self.ledger.reports_of(tx, tenant, study)
+        ]
         sent = jobs.last_attempts(tx, tenant=tenant, lane=study)
         attempted = [one for one in self.ledger.prepared_since(tx, tenant, study) if one.job_id in sent]
         valid = [one for one in reports if one.status == "valid"]
@@ -302,7 +308,7 @@ class Lookout:
             if isinstance(found, EntryUnknown):
                 facts = replace(picture.facts, shown=Shown.UNKNOWN)
                 return replace(picture, facts=facts, is_searched=False)
-            listed |= {one.entry.unique_id: one for one in found if self._is_ours(one)}
+            listed |= {one.entry.unique_id: replace(one, patient=patient) for one in found if self._is_ours(one)}
         picture = replace(picture, is_searched=True)
         forgotten = sorted(
             (one for uid, one in listed.items() if uid not in picture.ours.uids),
@@ -386,7 +392,6 @@ class Lookout:
         )
         version = same if same >= first else first - 1 + len(picture.forgotten)
         digest = content.digest if same else f"adopted:{entry.unique_id}"
-        patient = self._patients(picture.ours.reports)[0]
         self.ledger.add_manifest(
             tx,
             job_id=0,
@@ -394,7 +399,9 @@ class Lookout:
             context=content.context,
             edition=made(version=version, content=digest),
             content_hash=digest,
-            submission=adopted(unique_id=entry.unique_id, patient=patient, source_id=self.policy.publisher.source_id),
+            submission=adopted(
+                unique_id=entry.unique_id, patient=newest.patient, source_id=self.policy.publisher.source_id
+            ),
         )
         self.ledger.add_entry(tx, tenant, picture.study, version=version, entry=entry, now=now)
         self.note(tx, picture.study, "entry-adopted", f"version {version} is {entry.status} in the index")

@@ -91,7 +91,7 @@ def submission(
         Broken: ``certificate-expired``, ``certificate-not-yet-valid`` of the certificate that signs.
     """
     entry_id, set_id, signature_id = (_urn(edition, role) for role in ("entry", "submission-set", "signature"))
-    patient_id = _patient_id(manifest, dialect)
+    subject = patient_id(manifest, dialect)
     request, objects = submit_objects()
     documents = {entry_id: document}
     try:
@@ -102,7 +102,7 @@ def submission(
                 created_at=edition.created_at,
                 title=dialect.title,
                 comments=f"Version {edition.version}",
-                patient_id=patient_id,
+                patient_id=subject,
                 source_id=publisher.source_id,
                 publisher=publisher,
             )
@@ -395,7 +395,7 @@ def _settings(parts: Parts, about: _About) -> None:
 
 
 def _identifiers(parts: Parts, about: _About, unique_id: str) -> None:
-    parts.identifier("XDSDocumentEntry.patientId", xds.ENTRY_PATIENT_ID, _patient_id(about.manifest, about.dialect))
+    parts.identifier("XDSDocumentEntry.patientId", xds.ENTRY_PATIENT_ID, patient_id(about.manifest, about.dialect))
     parts.identifier("XDSDocumentEntry.uniqueId", xds.ENTRY_UNIQUE_ID, unique_id)
 
 
@@ -449,7 +449,12 @@ def _patient(manifest: StudyManifest, dialect: Dialect) -> tuple[str, str]:
     )
 
 
-def _patient_id(manifest: StudyManifest, dialect: Dialect) -> str:
+def patient_id(manifest: StudyManifest, dialect: Dialect) -> str:
+    """The CX under which the network knows the patient.
+
+    Raises:
+        BadInput: ``metadata-ins-not-qualified``, ``metadata-no-patient-id``.
+    """
     return cx(*_patient(manifest, dialect), dialect.patient_id_type)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 from hypothesis import given
@@ -89,6 +90,46 @@ def test_what_came_after_the_register_spoke_is_not_corrected_by_it() -> None:
     before, after = START - timedelta(seconds=1), START + timedelta(seconds=1)
     assert corrected(patient(A, ins=INS), person, since=before).traits.birth_name == "REVENANT"
     assert corrected(patient(A, ins=INS), person, since=after).traits.birth_name == "FANTÔME"
+
+
+def _in_domain(stated: PatientIdentity, ours: PatientIdentity) -> PatientIdentity:
+    person = derive((A,), [Statement(kind=Kind.CORRECTED, at=START, received_at=START, patient=stated)])
+    assert person is not None
+    return corrected(ours, person, domain=ISSUER)
+
+
+def test_in_a_domain_the_same_number_is_corrected_without_an_ins() -> None:
+    assert _in_domain(patient(A, name="REVENANT"), patient(A)).traits.birth_name == "REVENANT"
+
+
+def test_who_shares_neither_name_nor_birth_is_another_person_under_the_same_number() -> None:
+    stranger = PatientIdentity(
+        traits=Traits(birth_name="FANTÔME", first_given_name="PAUL", sex="M", birth_date=date(1961, 4, 12)),
+        local_ids=(A,),
+    )
+    assert _in_domain(stranger, patient(A)).traits == patient(A).traits
+    born_later = replace(patient(A).traits, birth_date=date(1962, 4, 12), birth_name="FANTOME")
+    assert _in_domain(replace(patient(A), traits=born_later), patient(A)).traits.birth_date == date(1962, 4, 12)
+
+
+def test_in_a_domain_two_ins_are_two_persons_whatever_the_number() -> None:
+    other = Ins(matricule="154036219301261", oid=INS.oid, status="VALI")
+    assert _in_domain(patient(A, ins=other, name="REVENANT"), patient(A, ins=INS)).traits == patient(A).traits
+
+
+def test_in_a_domain_what_was_merged_names_nobody_and_is_remembered() -> None:
+    person = derive((A,), [merge(A, B)])
+    assert person is not None
+    now = corrected(patient(A), person, domain=ISSUER)
+    assert (now.local_ids, now.tied) == ((B,), (A,))
+
+
+def test_a_merged_number_leads_to_the_survivor_s_number_of_the_same_register() -> None:
+    here, there = (LocalId(value="7", issuer=ISSUER), LocalId(value="9", issuer="1.2.250.1.999.77"))
+    stated = Statement(kind=Kind.MERGED, at=START, received_at=START, patient=patient(there, here), prior=(A,))
+    person = derive((A,), [stated])
+    assert person is not None
+    assert person.survivor(A) == here
 
 
 def test_a_bare_number_leads_nowhere() -> None:
