@@ -3,7 +3,8 @@
 Invariants:
 
 * read page by page in the order of their making, so that memory holds one exam at a time however many there are;
-* documents and metadata are the bytes that were sent; what is not a KOS or has no bytes here (an adopted entry) is
+* documents are the bytes that were sent, and so are their metadata, save whom the index hides the exam from now
+  (``metadata.Stamp.hidden``); what is not a KOS or has no bytes here (an adopted entry) is
   named in ``LeftOut``, never passed over;
 * a trial exam of ours is nobody's and stays out.
 """
@@ -14,6 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from indexer import hiding
+from indexer.hiding import Marks
 from indexer.ledger import HeldReport, Ledger
 from indexer.ports import Submission
 from indexer.xdm import layout, metadata
@@ -45,7 +48,8 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """One version to write. ``made_at``: aware UTC. ``is_newest``: no later one was shown."""
+    """One version to write. ``made_at``: aware UTC. ``is_newest``: no later one was shown. ``revised_hash``: as
+    ``metadata.Stamp``; ``hidden``: from whom, as told and shown last, where that is not what was sent with it."""
 
     study: str
     version: int
@@ -54,6 +58,8 @@ class Published:
     status: str
     content_hash: str
     is_newest: bool
+    revised_hash: str = ""
+    hidden: Marks | None = None
 
     @property
     def place(self) -> tuple[int, str, int]:
@@ -83,6 +89,7 @@ def _rows(tx: ReadTx, wanted: Wanted, study: str, after: tuple[int, str, int] | 
     at, last, version = after or (-1, "", 0)
     return tx.rows(
         "SELECT e.study_uid, e.version, e.entry_uuid, e.status, m.created_at, m.content_hash,"
+        " e.content_hash AS revised_hash, e.shown, COALESCE(e.told, m.marks) AS told, m.marks,"
         " NOT EXISTS (SELECT 1 FROM entry later WHERE later.tenant = e.tenant AND later.study_uid = e.study_uid"
         " AND later.version > e.version) AS is_newest"
         " FROM entry e JOIN manifest m ON m.tenant = e.tenant AND m.study_uid = e.study_uid"
@@ -105,6 +112,8 @@ def _rows(tx: ReadTx, wanted: Wanted, study: str, after: tuple[int, str, int] | 
 
 
 def _published(row: Row) -> Published:
+    told, shown, revised = hiding.read(row["told"]), hiding.read(row["shown"]), row["revised_hash"] or ""
+    hidden = None if told is None else told | (shown or frozenset())
     return Published(
         study=row["study_uid"],
         version=row["version"],
@@ -113,6 +122,8 @@ def _published(row: Row) -> Published:
         status=row["status"],
         content_hash=row["content_hash"],
         is_newest=bool(row["is_newest"]),
+        revised_hash=revised if revised != row["content_hash"] else "",
+        hidden=hidden if hidden != hiding.read(row["marks"]) else None,
     )
 
 
@@ -147,6 +158,8 @@ def _laid_out(one: Published, sent: Submission, links: bytes, number: int) -> di
             entry_uuid=one.entry_uuid if is_manifest else "",
             status=_STATUSES.get(one.status, "") if is_manifest else "",
             content_hash=one.content_hash if is_manifest else "",
+            revised_hash=one.revised_hash if is_manifest else "",
+            hidden=one.hidden if is_manifest else None,
         )
     found = {layout.METADATA: metadata.stamped(sent.metadata, stamps), **made}
     return found | ({layout.REPORTS: links} if links else {})

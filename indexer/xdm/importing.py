@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from indexer import hiding
 from indexer.admission import ARCHIVE_LINK, WITHDRAWN_ELSEWHERE, Admission, Carrier
 from indexer.decision import Arrival
 from indexer.ledger import HeldReport, StatedReport
@@ -129,6 +130,11 @@ def take(tx: Tx, admission: Admission, found: Chain, *, source: str, actor: str,
         )
         entry = EntryFound(entry_uuid=one.entry_uuid, unique_id=str(one.imprint.unique_id), status=status)
         ledger.add_entry(tx, tenant, study, version=number, entry=entry, now=now)
+        if one.revised_hash and _is_proven(tenant, number, one):
+            hidden = hiding.of(one.context)
+            ledger.note_shown(
+                tx, tenant, study, version=number, shown=hidden, content_hash=one.revised_hash, told=hidden
+            )
     told = f"{len(missing)} versions from {source}"
     notes = sorted({note for _, _, one in missing for note in one.notes})
     ledger.note(tx, tenant, study, kind="imported", summary="; ".join([told, *notes]), now=now)
@@ -156,9 +162,12 @@ def _edition(tenant: str, number: int, one: Version) -> Edition:
 def _content(tenant: str, number: int, one: Version) -> str:
     """The content hash that the archive claims, where the document's identifier proves it: it derives from the hash.
     Else a mark that is no hash, so that the report, once it has come, publishes its own content."""
+    return one.content_hash if _is_proven(tenant, number, one) else f"adopted:{one.imprint.unique_id}"
+
+
+def _is_proven(tenant: str, number: int, one: Version) -> bool:
     proven = derived_uid("document", tenant, str(one.manifest.study), str(number), one.content_hash)
-    is_ours = one.content_hash != "" and proven == one.imprint.unique_id
-    return one.content_hash if is_ours else f"adopted:{one.imprint.unique_id}"
+    return one.content_hash != "" and proven == one.imprint.unique_id
 
 
 # -- the reports -------------------------------------------------------------------------------------------------

@@ -5,6 +5,8 @@ Invariants:
 * what was sent stands unchanged between what is added: a Slot ``URI``, an external identifier with the entryUUID that
   the index gave (scheme ``1.2.3``, as the national sample has it), the availabilityStatus as last shown, and for our
   own reading the content hash; ``bare`` takes exactly these away again;
+* one thing is never as it was sent where the index shows otherwise: whom the exam is hidden from (ITI-57 since, by us
+  or by others). An archive must not show to its reader what the index hides;
 * children stand in the order of rim.xsd;
 * read is also what other boxes write: a SOAP envelope around the request, no namespaces at all, a prefix that nobody
   declared, slots behind classifications.
@@ -18,10 +20,14 @@ from dataclasses import dataclass
 
 from lxml import etree
 
+from indexer import hiding
+from indexer.hiding import Marks
+from indexer.report import Visibility
 from indexer.xds import vocabulary as xds
 from indexer.xds.ebrim import rim, slot
 from indexer.xds.ebrim import text as named
 from indexer.xds.objects import Submission, read_submission
+from indexer.xds.update import reclassify
 from security.errors import BadInput
 from security.parse.xml import parse_xml
 
@@ -35,12 +41,16 @@ _ROOT = re.compile(rb"<((?P<prefix>[A-Za-z_][\w.-]{0,30}):)?SubmitObjectsRequest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stamp:
-    """What is added to one entry. ``entry_uuid``, ``content_hash``: "" for none."""
+    """What is added to one entry. ``entry_uuid``, ``content_hash``: "" for none; ``revised_hash``: of the content as
+    its metadata stand now, "" where they are those that came with the document; ``hidden``: whom the index hides the
+    exam from where that is not what was sent."""
 
     uri: str
     entry_uuid: str = ""
     status: str = ""
     content_hash: str = ""
+    revised_hash: str = ""
+    hidden: Marks | None = None
 
 
 def stamped(sent: bytes, stamps: Mapping[str, Stamp]) -> bytes:
@@ -54,7 +64,9 @@ def stamped(sent: bytes, stamps: Mapping[str, Stamp]) -> bytes:
             entry.set("status", stamp.status)
         slots = [slot(SLOT_URI, stamp.uri)]
         if stamp.content_hash:
-            slots.append(slot(SLOT_CONTENT, stamp.content_hash))
+            slots.append(slot(SLOT_CONTENT, *filter(None, (stamp.content_hash, stamp.revised_hash))))
+        if stamp.hidden is not None:
+            reclassify(entry, hiding.level_of(stamp.hidden), hiding.visibility_of(stamp.hidden, Visibility()))
         at = len(entry.findall(rim("Slot")))
         for made in reversed(slots):
             entry.insert(at, made)

@@ -54,8 +54,8 @@ class Version:
 
     ``regions``: as the metadata name them. ``number``: as the set states it, None when it does not. ``status``:
     ``Approved``, ``Deprecated``, ``Deleted``, or "" when the archive does not say. ``content_hash``: as claimed, ""
-    for none. ``metadata``: the request of the set, as it was sent. ``documents``: by entry id. ``notes``: what is
-    missing, for people.
+    for none; ``revised_hash``: of the content as its metadata stand now, "" where they came so. ``metadata``: the
+    request of the set, as it was sent. ``documents``: by entry id. ``notes``: what is missing, for people.
     """
 
     manifest: StudyManifest
@@ -69,6 +69,7 @@ class Version:
     entry_uuid: str
     status: str
     content_hash: str
+    revised_hash: str
     metadata: bytes
     documents: Mapping[str, bytes]
     notes: tuple[str, ...]
@@ -163,6 +164,7 @@ def _version(
         entry_uuid=f"urn:uuid:{entry_uuid}" if entry_uuid else "",
         status=entry.status.rpartition(":")[2],
         content_hash=entry.value(metadata.SLOT_CONTENT),
+        revised_hash=next(iter(entry.values(metadata.SLOT_CONTENT)[1:]), ""),
         metadata=request,
         documents={one: documents[one] for one in documents if one == entry.id or _is_beside(one, submission)},
         notes=(*notes, *([] if entry_uuid else ["no-entry-uuid"])),

@@ -56,7 +56,7 @@ def metadata_update(
     entry.set("lid", current.logical_id)
     last_slot = entry.findall(rim("Slot"))[-1]
     last_slot.addnext(slot("repositoryUniqueId", current.repository))
-    _reclassify(entry, level, visibility)
+    reclassify(entry, level, visibility)
     objects.append(entry)
     objects.append(
         association(
@@ -84,8 +84,8 @@ def _published_entry(published: Submission) -> etree._Element:
     )
 
 
-def _reclassify(entry: etree._Element, level: str, visibility: Visibility) -> None:
-    """Other confidentiality codes in the place of the old ones; every owner named by the new id."""
+def reclassify(entry: etree._Element, level: str, visibility: Visibility) -> None:
+    """Other confidentiality codes in the place of the old ones; every owner named by the entry's id."""
     entry_id = entry.get("id", "")
     for old in list(entry.iterchildren(rim("Classification"))):
         old.set("classifiedObject", entry_id)

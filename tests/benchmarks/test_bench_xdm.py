@@ -1,4 +1,5 @@
-"""An XDM archive of many exams written and read: time for each exam, and memory that does not grow with their number."""
+"""An XDM archive of many exams written and read, into a file and into PostgreSQL: time for each exam, and memory that
+does not grow with their number."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from indexer.manifest import content_hash, edition, imprint
 from indexer.ports import EntryFound
 from indexer.study import Study
 from indexer.xds.metadata import submission
+from security.store.place import PostgresPlace
 from security.store.port import Tx
 from tests.benchmarks.figures import Figure, publish
 from tests.support import archives
@@ -47,7 +49,7 @@ def shown(w: World, tx: Tx, exam: LabExam, study: Study) -> None:
     w.ledger.add_entry(tx, TENANT, study.uid, version=1, entry=entry, now=now)
 
 
-async def test_an_archive_of_many_exams(tmp_path: Path) -> None:
+async def test_an_archive_of_many_exams(tmp_path: Path, postgres_place: PostgresPlace) -> None:
     process = psutil.Process()
 
     def rss_mib() -> float:
@@ -71,6 +73,11 @@ async def test_an_archive_of_many_exams(tmp_path: Path) -> None:
             taken = await archives.bring_in(b, tmp_path / "many.zip")
             import_s, import_mib = time.perf_counter() - began, rss_mib() - before
             assert taken.counts == {"imported": EXAMS}
+        async with another_box(w, tmp_path / "c", place=postgres_place) as c:
+            before, began = rss_mib(), time.perf_counter()
+            taken = await archives.bring_in(c, tmp_path / "many.zip")
+            postgres_s, postgres_mib = time.perf_counter() - began, rss_mib() - before
+            assert taken.counts == {"imported": EXAMS}
     publish(
         "XDM archives",
         [
@@ -81,6 +88,8 @@ async def test_an_archive_of_many_exams(tmp_path: Path) -> None:
             Figure(what="memory that the export added", value=export_mib, unit="MiB"),
             Figure(what="import", value=import_s / EXAMS * 1000, unit="ms per exam"),
             Figure(what="memory that the import added", value=import_mib, unit="MiB"),
+            Figure(what="import into PostgreSQL", value=postgres_s / EXAMS * 1000, unit="ms per exam"),
+            Figure(what="memory that this import added", value=postgres_mib, unit="MiB"),
         ],
-        conditions="20 instances an exam, one version each, SQLite, one process",
+        conditions="20 instances an exam, one version each, SQLite unless it says otherwise, one process",
     )

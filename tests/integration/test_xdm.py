@@ -66,7 +66,11 @@ async def everything(w: World) -> list[int]:
     return [await w.count(table) for table in tables]
 
 
-async def test_a_box_that_imports_goes_on_where_the_other_one_stopped(w: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["sqlite", "postgres"])
+async def test_a_box_that_imports_goes_on_where_the_other_one_stopped(
+    w: World, tmp_path: Path, engine: str, request: pytest.FixtureRequest
+) -> None:
+    place = request.getfixturevalue("postgres_place") if engine == "postgres" else None
     exams = [lab_exam(n) for n in range(1, 21)]
     for exam in exams:
         await publish(w, exam)
@@ -78,7 +82,7 @@ async def test_a_box_that_imports_goes_on_where_the_other_one_stopped(w: World, 
     gone = exams[3]
     await withdraw(w, gone)  # after the export: only the index knows
 
-    async with another_box(w, tmp_path / "b") as b:
+    async with another_box(w, tmp_path / "b", place=place) as b:
         planned = await bring_in(b, archive, apply=False)
         assert (planned.counts, await b.count("exam")) == ({"new": 20}, 0)
         taken = await bring_in(b, archive)
@@ -152,6 +156,37 @@ async def test_export_import_export_gives_the_same_documents_and_metadata(w: Wor
     assert list(first) == list(second)
     assert {name for name in first if first[name] != second[name]} == set()
     assert sum(name.endswith(".DCM") for name in first) == 4
+
+
+@pytest.mark.parametrize("hides", ["Y", "N"])
+async def test_an_archive_hides_an_exam_from_whom_the_index_hides_it_now(tmp_path: Path, hides: str) -> None:
+    """After a metadata update (ITI-57) the bytes once submitted say otherwise."""
+    exam = replace(lab_exam(1), flags={**lab_exam(1).flags, "INVISIBLE_PATIENT": "N" if hides == "Y" else "Y"})
+    flags = {**exam.flags, "INVISIBLE_PATIENT": hides, "MODIF_CONF_CODE": "Y"}
+    revised = replace(exam, document_id=f"{exam.document_id}.2", replaces=exam.document_id, flags=flags)
+    async with world(tmp_path, updates_metadata=True) as w:
+        await publish(w, exam)
+        assert "MSA|AA" in await w.report(revised, order_control="RO")
+        await w.settle()
+        assert await w.count("manifest") == 1
+        sent = await w.store.read(lambda tx: w.ledger.submission_at(tx, TENANT, exam.studies[0], 1))
+        assert sent is not None
+        assert (b"INVISIBLE_PATIENT" in sent.metadata) is (hides == "N")
+        await export(w, tmp_path / "a.zip")
+        (stated,) = [data for name, data in taken_apart(tmp_path / "a.zip").items() if name.endswith("METADATA.XML")]
+        assert (b"INVISIBLE_PATIENT" in stated) is (hides == "Y")
+        async with another_box(w, tmp_path / "b") as b:
+            assert (await bring_in(b, tmp_path / "a.zip")).refused == ()
+            await export(b, tmp_path / "b.zip")
+            assert taken_apart(tmp_path / "b.zip") == taken_apart(tmp_path / "a.zip")
+            reconciler = reconciler_of(b)
+            await b.settle()
+            assert (await reconciler.run(None)).counts == {"in-step": 1}
+            assert "MSA|AA" in await b.report(revised)
+            await b.settle()
+            assert await b.count("manifest") == 1, "the report itself sends nothing"
+            assert await b.count("revision") == 0
+            assert [status for _, status in await b.entries(exam)].count("Approved") == 1
 
 
 async def one_exported(w: World, tmp_path: Path, exam: LabExam) -> Path:

@@ -24,7 +24,7 @@ from indexer.study import CalendarAnswer, ListedStudy, Unknown
 from security.outbox.engine import Engine, EngineSettings
 from security.outbox.retry import RetrySettings
 from security.seal import Vault
-from security.store.opening import open_store
+from security.store.opening import StorePlace, open_store
 from tests.support.world import MemoryPacs, World, kinds_of
 
 
@@ -112,10 +112,11 @@ async def restored(w: World, copy: Path, folder: Path) -> AsyncIterator[World]:
 
 
 @asynccontextmanager
-async def another_box(w: World, folder: Path) -> AsyncIterator[World]:
-    """A box with a fresh database and a key of its own, under the same tenant, before the same index and PACS."""
+async def another_box(w: World, folder: Path, *, place: StorePlace | None = None) -> AsyncIterator[World]:
+    """A box with a fresh database and a key of its own, under the same tenant, before the same index and PACS.
+    ``place``: where its database is, None for a file in ``folder``."""
     folder.mkdir()
-    store = await open_store(folder / "gateway.db", COMPONENTS)
+    store = await open_store(place or folder / "gateway.db", COMPONENTS)
     vault = await Vault.load(store, b"b" * 32, [w.policy.tenant], w.clock)
     other = replace(w, store=store, vault=vault, ledger=Ledger(vault))
     other.intake = _intake(other)

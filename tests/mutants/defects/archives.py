@@ -12,7 +12,23 @@ _ADMISSION = "indexer/admission.py"
 _LEDGER = "indexer/ledger.py"
 _HOSTILE = unit("zip_parse", "test_t07_t08_a_hostile_archive_is_refused_by_its_rule")
 
+_REVISED = integration("xdm", "test_an_archive_hides_an_exam_from_whom_the_index_hides_it_now")
+
 DEFECTS = (
+    access(
+        "archive-shows-what-the-index-hides",
+        "indexer/xdm/export.py",
+        "hidden=one.hidden if is_manifest else None",
+        "hidden=None",
+        _REVISED,
+    ),
+    loss(
+        "revised-content-forgotten-by-an-import",
+        _IMPORTING,
+        "if one.revised_hash and _is_proven(tenant, number, one):",
+        'if one.revised_hash == "?":',
+        _REVISED,
+    ),
     loss(
         "archived-document-hash-not-checked",
         _READING,
