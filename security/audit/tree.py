@@ -73,19 +73,35 @@ def _split(size: int) -> int:
 
 def inclusion_path(leaves: Sequence[bytes], index: int) -> list[bytes]:
     """PATH(index, leaves), RFC 6962 §2.1.1. Raises IndexError when there is no such leaf."""
-    if not 0 <= index < len(leaves):
-        raise IndexError(f"no leaf {index} in a tree of {len(leaves)}")
-    path: list[bytes] = []
-    low, high = 0, len(leaves)
-    while high - low > 1:
+    return inclusion_paths(leaves, (index,))[index]
+
+
+def inclusion_paths(leaves: Sequence[bytes], indexes: Iterable[int]) -> dict[int, list[bytes]]:
+    """PATH of each index; every leaf is hashed once, however many they are. Raises IndexError as above."""
+    wanted = sorted(set(indexes))
+    if wanted and not 0 <= wanted[0] <= wanted[-1] < len(leaves):
+        raise IndexError(f"no leaf {wanted[0]} or {wanted[-1]} in a tree of {len(leaves)}")
+    paths: dict[int, list[bytes]] = {index: [] for index in wanted}
+
+    def below(low: int, high: int, inside: list[int]) -> bytes:
+        """The root of leaves low … high − 1, having told those inside what stands beside them."""
+        if not inside:
+            return root_of(leaves[low:high])
+        if high - low == 1:
+            return leaves[low]
         middle = low + _split(high - low)
-        if index < middle:
-            path.append(root_of(leaves[middle:high]))
-            high = middle
-        else:
-            path.append(root_of(leaves[low:middle]))
-            low = middle
-    return path[::-1]
+        lefts = [index for index in inside if index < middle]
+        rights = [index for index in inside if index >= middle]
+        left, right = below(low, middle, lefts), below(middle, high, rights)
+        for index in lefts:
+            paths[index].append(right)
+        for index in rights:
+            paths[index].append(left)
+        return node(left, right)
+
+    if wanted:
+        below(0, len(leaves), wanted)
+    return paths
 
 
 def consistency_path(leaves: Sequence[bytes], older: int) -> list[bytes]:
