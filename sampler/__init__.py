@@ -1,1 +1,1 @@
-"""Peer audit: frame, draw, pseudonymised case, grid, indicators. Not there yet: see docs/status.md."""
+"""Peer audit: frame, draw, pseudonymised case, grid, indicators. What is there: docs/status.md."""

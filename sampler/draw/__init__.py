@@ -1,6 +1,7 @@
 """The verifiable draw ``drim-draw/1``: a sample that nobody steers or predicts alone, and that a stranger rechecks.
 
     canonical     the bytes of a JSON value that are hashed and signed
+    table         FRAME.csv
     units         what can be drawn: tokens, order, leaves, root, inclusion proofs
     protocol      what was agreed before the frame: strata, sizes, modes, who signs replacements
     seed          commitments, beacon, seed

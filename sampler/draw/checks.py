@@ -80,12 +80,13 @@ class _Unchecked(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Given:
-    """What is checked. ``rows``: the frame as shown, or None. ``previous``: transcripts of the draws before."""
+    """What is checked. ``rows``: the frame as shown, or None."""
 
     document: Mapping[str, Any]
     body: Mapping[str, Any]
     rows: Sequence[Unit] | None
     previous: Sequence[Any]
+    key: str
 
     def stated(self, name: str) -> Any:
         return self.body.get(name)
@@ -98,10 +99,21 @@ class _Given:
         return protocol_of(self.stated("protocol"))
 
 
-def check(document: Any, *, rows: Iterable[Unit] | None = None, previous: Sequence[Any] = ()) -> Verdict:
-    """What each step says about a transcript. Raises BadInput ``json-shape`` when it has no body at all."""
+def check(
+    document: Any, *, rows: Iterable[Unit] | None = None, previous: Sequence[Any] = (), key: str = ""
+) -> Verdict:
+    """What each step says about a transcript.
+
+    ``rows``: the frame, where it was shown. ``previous``: transcripts of the draws before, newest first. ``key``: the
+    announced public key in hexadecimal digits, or nothing.
+
+    Raises:
+        BadInput: ``json-shape`` there is no body at all.
+    """
     body = member(document, "body", dict, what="transcript")
-    given = _Given(document=document, body=body, rows=None if rows is None else list(rows), previous=previous)
+    given = _Given(
+        document=document, body=body, rows=None if rows is None else list(rows), previous=previous, key=key
+    )
     frame, steps = _frame(given)
     judge: dict[str, Callable[[], None]] = {
         "form": lambda: _form(given),
@@ -194,10 +206,19 @@ def _seed(given: _Given) -> None:
         protocol_hash=bytes.fromhex(str(protocol_hash)),
         draw_no=member(given.body, "draw_no", int, what="body"),
         contributions=contributions_of(given.stated("contributions")),
-        beacon=beacon_of(given.stated("beacon")),
+        randomness=_randomness(given),
     )
     if found.hex() != given.stated("seed"):
         raise _wrong("what was revealed gives another seed")
+
+
+def _randomness(given: _Given) -> bytes | None:
+    if given.stated("beacon") is None:
+        return None
+    stated = member(member(given.body, "beacon", dict, what="body"), "randomness", str, what="beacon")
+    if not is_hash(stated):
+        raise _wrong("the beacon's randomness is not 64 hexadecimal digits")
+    return bytes.fromhex(stated)
 
 
 def _frame(given: _Given) -> tuple[Frame | None, dict[str, Step]]:
@@ -373,5 +394,7 @@ def _signature(given: _Given) -> None:
         is_valid = is_signed(bytes.fromhex(key), bytes.fromhex(signature), signed_bytes(given.body))
     except ValueError:
         is_valid = False
+    if given.key not in {"", key}:
+        raise _wrong("the transcript was signed by another key than the announced one")
     if not is_valid:
         raise _wrong("the signature is not that of the public key over this body")

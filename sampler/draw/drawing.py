@@ -51,7 +51,11 @@ def draw(
         BadInput: ``E_N_GT_STRATUM``, ``E_REASON``, ``E_REPLACEMENT``, ``E_NO_RESERVE`` or ``E_SIGNATURE``.
     """
     seed = seed_of(
-        root=frame.root, protocol_hash=protocol.hash, draw_no=draw_no, contributions=contributions, beacon=beacon
+        root=frame.root,
+        protocol_hash=protocol.hash,
+        draw_no=draw_no,
+        contributions=contributions,
+        randomness=beacon.randomness if beacon else None,
     )
     selected = {one.id: select(frame.of(one.id), seed=seed, stratum=one) for one in protocol.strata}
     made, final = replace(frame, protocol, seed=seed, selected=selected, replacements=replacements)

@@ -108,10 +108,13 @@ def beacon_of(stated: Any) -> Beacon | None:
 
 
 def seed_of(
-    *, root: bytes, protocol_hash: bytes, draw_no: int, contributions: Mapping[str, bytes], beacon: Beacon | None
+    *, root: bytes, protocol_hash: bytes, draw_no: int, contributions: Mapping[str, bytes], randomness: bytes | None
 ) -> bytes:
-    """The seed: SHA-256 over all that the draw stands on, roles in alphabetical order, the beacon among them."""
-    given = dict(contributions) | ({"beacon": beacon.randomness} if beacon else {})
+    """The seed: SHA-256 over all that the draw stands on, roles in alphabetical order.
+
+    ``randomness``: that of the beacon, which counts as one role more.
+    """
+    given = dict(contributions) | ({"beacon": randomness} if randomness else {})
     message = labelled("seed") + root + protocol_hash + draw_no.to_bytes(4, "big")
     for role, value in sorted(given.items()):
         message += _counted(role.encode("ascii")) + _counted(value)

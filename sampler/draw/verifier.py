@@ -223,7 +223,7 @@ class Given:
         proofs = self.transcript.get("proofs")
         if proofs is None:
             raise NotShown("the transcript brings no proofs")
-        found = proofs.get(unit) if isinstance(proofs, dict) else None
+        found: Any = proofs.get(unit) if isinstance(proofs, dict) else None
         need(isinstance(found, dict) and isinstance(found.get("leaf"), str), "a drawn unit has no proof")
         cells = found["leaf"][:-1].split("|")
         need(found["leaf"].endswith("\n") and len(cells) == 3, "a leaf has not three cells")

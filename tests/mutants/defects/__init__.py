@@ -15,6 +15,7 @@ from tests.mutants.defects import (
     completeness,
     dimse,
     doors,
+    draws,
     exams,
     exchanges,
     feed,
@@ -79,6 +80,7 @@ _ROOMS = (
     trust,
     keys,
     leaks,
+    draws,
 )
 
 DEFECTS: tuple[Defect, ...] = tuple(defect for room in _ROOMS for defect in room.DEFECTS)
