@@ -278,7 +278,8 @@ def _leaf(proof: Any) -> Unit | None:
 
 
 def _is_proved(unit: str, proof: Any, *, root: bytes, size: Any) -> bool:
-    found, index, path = _leaf(proof), proof.get("index"), proof.get("path")
+    found = _leaf(proof)
+    index, path = (proof.get("index"), proof.get("path")) if isinstance(proof, dict) else (None, None)
     if found is None or found.unit != unit or not isinstance(index, int) or not isinstance(path, list):
         return False
     if proof.get("tree_size") != size or not isinstance(size, int) or not 0 <= index < size:
