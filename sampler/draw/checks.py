@@ -150,9 +150,10 @@ def _form(given: _Given) -> None:
     signed_bytes(body)
     if body.get("spec") != SPEC:
         raise _wrong(f"spec is not {SPEC}")
-    draw_no, size = member(body, "draw_no", int, what="body"), member(_frame_of(given), "size", int, what="frame")
-    if not 1 <= draw_no < 2**32 or not is_hash(_frame_of(given).get("root")):
-        raise _wrong("draw_no or the frame's root has not the form of one")
+    _number(body)
+    size = member(_frame_of(given), "size", int, what="frame")
+    if not is_hash(_frame_of(given).get("root")):
+        raise _wrong("the frame's root is not 64 hexadecimal digits")
     strata = member(_frame_of(given), "strata", dict, what="frame")
     if any(not isinstance(one, int) or one < 1 for one in strata.values()) or sum(strata.values()) != size:
         raise _wrong("the sizes of the strata do not add up to the frame's")
@@ -204,7 +205,7 @@ def _seed(given: _Given) -> None:
     found = seed_of(
         root=bytes.fromhex(str(root)),
         protocol_hash=bytes.fromhex(str(protocol_hash)),
-        draw_no=member(given.body, "draw_no", int, what="body"),
+        draw_no=_number(given.body),
         contributions=contributions_of(given.stated("contributions")),
         randomness=_randomness(given),
     )
@@ -385,7 +386,10 @@ def _chain(given: _Given) -> None:
 
 
 def _number(body: Mapping[str, Any]) -> int:
-    return member(body, "draw_no", int, what="body")
+    found = member(body, "draw_no", int, what="body")
+    if not 1 <= found < 2**32:
+        raise _wrong("draw_no is no number from 1")
+    return found
 
 
 def _signature(given: _Given) -> None:

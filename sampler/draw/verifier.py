@@ -528,7 +528,7 @@ def verify(given: Given) -> Iterator[tuple[str, str, str]]:
             yield step, "failed", str(cause)
         except NotShown as cause:
             yield step, "unchecked", str(cause)
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError) as cause:
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as cause:
             yield step, "failed", "the transcript has not the form of one (" + type(cause).__name__ + ")"
         else:
             yield step, "ok", ""
