@@ -12,12 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
 
 from security.errors import BadInput
 
-Verdict = Literal["C", "NC", "NA", "NE"]
-VERDICTS: tuple[Verdict, ...] = ("C", "NC", "NA", "NE")
 NONCONFORMITY_OUT = "withdrawn"
 """The only state in which a finding does not count."""
 
@@ -46,9 +43,9 @@ class Counts:
         return self.evaluated + self.not_applicable + self.not_evaluated
 
 
-def count(verdicts: Iterable[Verdict]) -> Counts:
-    """How often each answer was given."""
-    seen = dict.fromkeys(VERDICTS, 0)
+def count(verdicts: Iterable[str]) -> Counts:
+    """How often each of C, NC, NA and NE was given. Raises KeyError for another answer."""
+    seen = {"C": 0, "NC": 0, "NA": 0, "NE": 0}
     for verdict in verdicts:
         seen[verdict] += 1
     return Counts(conform=seen["C"], nonconform=seen["NC"], not_applicable=seen["NA"], not_evaluated=seen["NE"])

@@ -6,7 +6,10 @@ from tests.mutants.defects.defect import access, unit
 
 _ANSWERS = "sampler/grids/answers.py"
 _BLANKING = "sampler/figures/blanking.py"
+_CONFLICT = "sampler/campaign/conflict.py"
+_LIFECYCLE = "sampler/campaign/lifecycle.py"
 _RATE = "sampler/figures/rate.py"
+_RESULTS = "sampler/campaign/results.py"
 
 DEFECTS = (
     access(
@@ -57,5 +60,68 @@ DEFECTS = (
         "return GUARD + cell if cell.startswith((*FORMULA, GUARD)) else cell",
         "return cell",
         unit("grids", "test_t30_no_written_cell_is_a_formula_and_each_is_read_back"),
+    ),
+    access(
+        "linked-auditor-sees-the-case",
+        _CONFLICT,
+        "    if any(one.touches(site=site, practitioner=practitioner) for one in theirs):",
+        "    if any(one.touches(site=site) for one in theirs):",
+        unit("campaign", "test_t52_nobody_sees_a_case_they_have_a_link_with_or_declared_nothing_for"),
+    ),
+    access(
+        "silence-taken-for-no-link",
+        _CONFLICT,
+        "    if not theirs:\n        raise",
+        "    if theirs is None:\n        raise",
+        unit("campaign", "test_t52_nobody_sees_a_case_they_have_a_link_with_or_declared_nothing_for"),
+    ),
+    access(
+        "linked-member-votes",
+        _CONFLICT,
+        " - {one.person for one in declarations if one.touches(site=site)}",
+        "",
+        unit("campaign", "test_a_member_linked_to_the_site_neither_votes_nor_counts"),
+    ),
+    access(
+        "case-opened-after-the-review",
+        _LIFECYCLE,
+        "lambda facts: facts.campaign in SHOWN",
+        "lambda facts: facts.campaign is not State.DRAFT",
+        unit("campaign", "test_cases_are_shown_in_review_and_in_the_contradictory_step_alone"),
+    ),
+    access(
+        "case-opened-before-the-transcript",
+        _LIFECYCLE,
+        "(CaseState.OPENED, lambda facts: facts.is_transcript_signed,",
+        "(CaseState.OPENED, lambda facts: bool(facts.campaign),",
+        unit("campaign", "test_a_case_waits_for_what_guards_its_step"),
+    ),
+    access(
+        "seed-revealed-before-both-committed",
+        _LIFECYCLE,
+        "lambda facts: facts.committed >= PARTIES and facts.revealed >= facts.committed,",
+        "lambda facts: facts.revealed >= facts.committed,",
+        unit("campaign", "test_a_step_whose_guard_is_open_is_refused_with_what_is_missing"),
+    ),
+    access(
+        "protocol-frozen-with-one-signature",
+        _LIFECYCLE,
+        'return {"site-lead", "lead-auditor"} <= facts.signatures',
+        'return "site-lead" in facts.signatures',
+        unit("campaign", "test_a_step_whose_guard_is_open_is_refused_with_what_is_missing"),
+    ),
+    access(
+        "open-cases-counted",
+        _RESULTS,
+        "return self.state is CaseState.LOCKED and bool(self.reviews)",
+        "return bool(self.reviews)",
+        unit("campaign_results", "test_only_locked_cases_count"),
+    ),
+    access(
+        "stratum-of-few-practitioners-shown",
+        _RESULTS,
+        "is_hidden = (stratum, code) in hidden",
+        "is_hidden = not answered[stratum]",
+        unit("campaign_results", "test_a_stratum_of_few_practitioners_is_blanked_with_another"),
     ),
 )
