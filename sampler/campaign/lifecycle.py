@@ -108,6 +108,10 @@ def _is_reviewed(facts: Facts) -> bool:
     return bool(facts.cases) and all(state in DONE for state in facts.cases)
 
 
+def _resumes(target: State) -> Callable[[Facts], bool]:
+    return lambda facts: facts.suspended_from is target
+
+
 def _step(source: State, target: State, right: Right, guard: Callable[[Facts], bool], missing: str) -> Step:
     return Step(source=source, target=target, right=right, guard=guard, missing=missing)
 
@@ -165,7 +169,7 @@ STEPS: Final[tuple[Step, ...]] = (
     _step(_S.DRAW_VOIDED, _S.FRAME_COMMITTED, Right.CONDUCT, _always, ""),
     *(_step(source, _S.SUSPENDED, Right.CONDUCT, _always, "") for source in _ACTIVE),
     *(
-        _step(_S.SUSPENDED, target, Right.CONDUCT, lambda facts, target=target: facts.suspended_from is target,
+        _step(_S.SUSPENDED, target, Right.CONDUCT, _resumes(target),
               "it resumes where it was suspended")
         for target in _ACTIVE
     ),
