@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from sampler.campaign.terms import StratumPlan
+from sampler.draw.protocol import Stratum
 from sampler.figures import inclusion
 
 
@@ -21,7 +21,7 @@ class Chance:
     error: float
 
 
-def chances(plan: StratumPlan, sizes: Mapping[str, int], *, replays: int = inclusion.REPLAYS) -> dict[str, Chance]:
+def chances(plan: Stratum, sizes: Mapping[str, int], *, replays: int = inclusion.REPLAYS) -> dict[str, Chance]:
     """By practitioner, the chance of each case of theirs. ``sizes``: cases of each practitioner in the stratum.
 
     Raises:
@@ -40,7 +40,7 @@ def chances(plan: StratumPlan, sizes: Mapping[str, int], *, replays: int = inclu
     }
 
 
-def _found(plan: StratumPlan, counts: list[int], replays: int) -> inclusion.Inclusion:
+def _found(plan: Stratum, counts: list[int], replays: int) -> inclusion.Inclusion:
     is_one_round = plan.n <= len(counts)
     if plan.mode == "two_stage" and is_one_round:
         return inclusion.two_stage(counts, plan.n)

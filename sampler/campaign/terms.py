@@ -11,22 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
+from sampler.draw.protocol import Stratum, protocol_of
 from sampler.figures.rate import Objective
 from security.errors import BadInput
 
 Source = Literal["PERFORMED", "REQUESTED"]
-Mode = Literal["srs", "cap", "two_stage"]
 FRAME_NAMES: Mapping[Source, str] = {"PERFORMED": "performed exams", "REQUESTED": "requested exams"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StratumPlan:
-    """``n`` cases of a stratum. ``cap``: cases of one practitioner in a round, 0 for no limit."""
-
-    id: str
-    n: int
-    mode: Mode
-    cap: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +27,7 @@ class Terms:
     source: Source
     site: str
     grid: str
-    strata: tuple[StratumPlan, ...]
+    strata: tuple[Stratum, ...]
     na_counts_as_evaluated: bool
     double_review_percent: int
     has_refusal_register: bool
@@ -52,11 +42,8 @@ def terms_of(document: Mapping[str, Any]) -> Terms:
     """The terms that a protocol states.
 
     Raises:
-        BadInput: ``protocol-terms`` which member, and what it must be.
+        BadInput: ``protocol-terms`` which member, and what it must be; ``E_PROTOCOL`` as the draw says.
     """
-    strata = document.get("strata")
-    if not isinstance(strata, list) or not strata:
-        raise _bad("strata", "a list of at least one stratum")
     share = document.get("double_review_percent", 0)
     if not isinstance(share, int) or isinstance(share, bool) or not 0 <= share <= 100:
         raise _bad("double_review_percent", "a whole number from 0 to 100")
@@ -65,24 +52,11 @@ def terms_of(document: Mapping[str, Any]) -> Terms:
         source=cast("Source", _one_of(document, "source", get_args(Source), "PERFORMED")),
         site=_text(document, "site"),
         grid=_text(document, "grid"),
-        strata=tuple(_plan(one) for one in strata),
+        strata=protocol_of(document).strata,
         na_counts_as_evaluated=_flag(document, "na_counts_as_evaluated"),
         double_review_percent=share,
         has_refusal_register=_flag(document, "has_refusal_register"),
     )
-
-
-def _plan(stated: Any) -> StratumPlan:
-    one = stated if isinstance(stated, dict) else {}
-    n, cap, name = one.get("n"), one.get("max_per_practitioner", 0), one.get("id")
-    if not isinstance(name, str) or not name:
-        raise _bad("strata", "objects with an id")
-    if not all(isinstance(number, int) and not isinstance(number, bool) and number >= 0 for number in (n, cap)):
-        raise _bad(f"strata: n or max_per_practitioner of {name[:64]}", "a whole number")
-    mode = cast("Mode", _one_of(one, "mode", get_args(Mode), ""))
-    if mode == "cap" and not cap:
-        raise _bad(f"strata: max_per_practitioner of {name[:64]}", "1 or more")
-    return StratumPlan(id=name, n=cast("int", n), mode=mode, cap=cast("int", cap) if mode == "cap" else 0)
 
 
 def _one_of(document: Mapping[str, Any], name: str, allowed: tuple[str, ...], default: str) -> str:

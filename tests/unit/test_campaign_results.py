@@ -9,7 +9,8 @@ import pytest
 from sampler.campaign.chances import chances
 from sampler.campaign.lifecycle import CaseState
 from sampler.campaign.results import DrawnCase, results
-from sampler.campaign.terms import StratumPlan, terms_of
+from sampler.campaign.terms import terms_of
+from sampler.draw.protocol import Stratum
 from sampler.figures.rate import Illustrative, Rate
 from sampler.grids.answers import Answer, complete
 from sampler.grids.findings import Finding
@@ -161,13 +162,11 @@ def test_cases_of_unequal_chances_are_weighted():
 
 def test_chances_follow_the_plan():
     sizes = {"a": 24, "b": 14, "c": 10, "d": 6, "e": 4, "f": 2}
-    plans = {
-        mode: StratumPlan(id="RT", n=4, mode=mode, cap=int(mode == "cap")) for mode in ("srs", "cap", "two_stage")
-    }
+    plans = {mode: Stratum(id="RT", n=4, mode=mode, cap=int(mode == "cap")) for mode in ("srs", "cap", "two_stage")}
     assert {one.probability for one in chances(plans["srs"], sizes).values()} == {Fraction(4, 60)}
     assert round(float(chances(plans["cap"], sizes)["a"].probability), 4) == 0.0401
     assert round(float(chances(plans["two_stage"], sizes)["f"].probability), 4) == 0.3333
-    raised = chances(StratumPlan(id="RT", n=8, mode="cap", cap=1), sizes, replays=400)
+    raised = chances(Stratum(id="RT", n=8, mode="cap", cap=1), sizes, replays=400)
     assert sum(one.probability * sizes[who] for who, one in raised.items()) == pytest.approx(8)
     assert all(one.error >= 0 for one in raised.values())
     assert max(one.error for one in raised.values()) > 0
@@ -180,8 +179,7 @@ def test_a_simulated_chance_is_said_beside_the_rate():
 @pytest.mark.parametrize(
     "change",
     [
-        {"objective": "prove"}, {"source": "ALL"}, {"site": ""}, {"grid": 7}, {"strata": []}, {"strata": [{"id": "CT"}]},
-        {"strata": [{"id": "CT", "n": 4, "mode": "cap"}]}, {"strata": [{"id": "CT", "n": True, "mode": "srs"}]},
+        {"objective": "prove"}, {"source": "ALL"}, {"site": ""}, {"grid": 7},
         {"na_counts_as_evaluated": "no"}, {"double_review_percent": 101},
     ],
 )  # fmt: skip
