@@ -201,6 +201,15 @@ def test_a_frame_that_is_none_is_refused(rows, code):
     assert refusal.value.code == code
 
 
+def test_more_cases_than_a_stratum_holds_are_refused():
+    frame = commit(units(plain_draw.frame(12)))
+    everybody = protocol({"id": "CT", "n": 12, "mode": "srs"})
+    assert len(draw(frame, everybody, draw_no=1, contributions=contributions_of(GIVEN)).selected["CT"]) == 12
+    with pytest.raises(BadInput) as refusal:
+        draw(frame, protocol({"id": "CT", "n": 13, "mode": "srs"}), draw_no=1, contributions=contributions_of(GIVEN))
+    assert refusal.value.code == "E_N_GT_STRATUM"
+
+
 def test_a_refusal_names_row_and_column_and_never_the_cell():
     with pytest.raises(BadInput, match="row 2: practitioner") as refusal:
         commit([Unit("a", "CT", "p"), Unit("b", "CT", "Dr Fantôme")])

@@ -7,6 +7,7 @@ from tests.mutants.defects.defect import access, unit
 _SEED, _SELECTION, _DRAWING = (f"sampler/draw/{name}.py" for name in ("seed", "selection", "drawing"))
 _TRANSCRIPT, _CHECKS, _VERIFIER = (f"sampler/draw/{name}.py" for name in ("transcript", "checks", "verifier"))
 _UNITS = "sampler/draw/units.py"
+_BUILDING, _STRATA, _COUNTS = (f"sampler/frame/{name}.py" for name in ("building", "strata", "counts"))
 
 DEFECTS = (
     access(
@@ -84,7 +85,7 @@ DEFECTS = (
         _DRAWING,
         "    if stratum.n > len(units):",
         "    if not units:",
-        unit("draw_command", "test_a_frame_that_cannot_be_drawn_from_ends_with_1_its_code_and_french_words"),
+        unit("draw", "test_more_cases_than_a_stratum_holds_are_refused"),
     ),
     access(
         "draw-duplicate-unit-taken",
@@ -141,5 +142,47 @@ DEFECTS = (
         "        need(path_sides(index, size) == [one[0] for one in path],",
         "        need(path_sides(index, size) is not None,",
         unit("draw_checks", "test_a_proof_that_was_changed_names_the_inclusion"),
+    ),
+    access(
+        "frame-objection-not-obeyed",
+        _BUILDING,
+        "    if one.opposes:\n        return Exclusion.PATIENT_OBJECTION\n",
+        "",
+        unit("frame", "test_ff52_what_is_left_out_is_counted_under_its_reason"),
+    ),
+    access(
+        "frame-exclusion-not-counted",
+        _BUILDING,
+        "            self._exclusions[excluded] += 1\n",
+        "",
+        unit("frame", "test_ff52_what_is_left_out_is_counted_under_its_reason"),
+    ),
+    access(
+        "frame-pseudonym-without-the-key",
+        _BUILDING,
+        "    return hmac.digest(key, _UNIT + name.encode(),",
+        "    return hmac.digest(_UNIT, name.encode(),",
+        unit("frame", "test_ff51_two_campaigns_of_one_site_share_no_unit_and_no_practitioner"),
+    ),
+    access(
+        "frame-small-stratum-kept",
+        _STRATA,
+        "        if size >= UNITS_MIN:",
+        "        if size >= UNITS_MIN - 1:",
+        unit("frame", "test_five_are_enough_and_four_are_not"),
+    ),
+    access(
+        "frame-source-without-answer-counts-as-nothing",
+        _COUNTS,
+        "        return Count(of=of, number=None, reasons={}, why=why)",
+        "        listed = ()",
+        unit("frame", "test_a_source_that_does_not_answer_counts_nothing_and_asks_for_words"),
+    ),
+    access(
+        "frame-study-that-nobody-explains-dropped",
+        _COUNTS,
+        "            reasons[left_out.get(study) or reason or NO_REPORT] += 1",
+        "            reasons[left_out.get(study) or reason or NO_REPORT] += study in left_out",
+        unit("frame", "test_every_study_that_a_source_lists_is_in_the_frame_or_named"),
     ),
 )
