@@ -137,6 +137,35 @@ def accounts_enrol(
     raise typer.Exit(asyncio.run(work))
 
 
+@app.command("link")
+def accounts_link(
+    name: Name,
+    provider: Annotated[str, typer.Option("--provider", help="Name of the [identity_providers] section.")],
+    subject: Annotated[
+        str, typer.Option("--subject", help="Their sub there, letter by letter: the page that refuses them shows it.")
+    ],
+    conf: Conf = None,
+    as_json: AsJson = False,
+    lang: Lang = None,
+) -> None:
+    """Whoever is this subject at an identity provider signs in as this account; its roles stay its own."""
+    from gateway import account_commands
+
+    work = account_commands.link(
+        settings_of(conf), words_of(lang), name=name, provider=provider, subject=subject, as_json=as_json
+    )
+    raise typer.Exit(asyncio.run(work))
+
+
+@app.command("unlink")
+def accounts_unlink(name: Name, conf: Conf = None, as_json: AsJson = False, lang: Lang = None) -> None:
+    """No identity provider speaks for this account any more; its sessions are over at once."""
+    from gateway import account_commands
+
+    work = account_commands.standing(settings_of(conf), words_of(lang), "unlink", name=name, as_json=as_json)
+    raise typer.Exit(asyncio.run(work))
+
+
 @app.command("revoke")
 def accounts_revoke(name: Name, conf: Conf = None, as_json: AsJson = False, lang: Lang = None) -> None:
     """A key or card is lost: no certificate stands for the account any more, and the authority lists it."""

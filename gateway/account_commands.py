@@ -26,6 +26,7 @@ _REQUEST_BYTES_MAX = 64 * 1024
 _DONE: dict[str, str] = {
     "lock": N_("{name} is locked: nobody signs in as this account, and its sessions are over."),
     "unlock": N_("{name} may sign in again."),
+    "unlink": N_("{name} is nobody at an identity provider any more, and its sessions are over."),
 }
 
 
@@ -115,7 +116,7 @@ async def roles(
 
 
 async def standing(settings: Settings, words: Words, what: str, *, name: str, as_json: bool) -> int:
-    """``lock`` or ``unlock`` an account."""
+    """``lock``, ``unlock`` or ``unlink`` an account."""
     async with orders.orders(settings) as order:
         changed = await order(f"account-{what}", {"name": name, "actor": actor()})
     typer.echo(json.dumps(changed, ensure_ascii=False) if as_json else words(_DONE[what], name=changed["name"]))
@@ -151,6 +152,21 @@ async def enrol(
         typer.echo(words("{name} may sign in with this certificate.", name=name))
         if made["certificate"] and not out:
             typer.echo(made["certificate"], nl=False)
+    return 0
+
+
+async def link(settings: Settings, words: Words, *, name: str, provider: str, subject: str, as_json: bool) -> int:
+    """An account is this ``sub`` at that identity provider."""
+    facts = {"name": name, "provider": provider, "subject": subject, "actor": actor()}
+    async with orders.orders(settings) as order:
+        linked = await order("account-link", facts)
+    told = words(
+        "{name} may sign in at {provider} as {subject}. Sessions it had are over.",
+        name=linked["name"],
+        provider=provider,
+        subject=subject,
+    )
+    typer.echo(json.dumps(linked, ensure_ascii=False) if as_json else told)
     return 0
 
 

@@ -26,7 +26,7 @@ OpenIssuer = Callable[[], Issuer | None]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reception:
     """``tenants``: the legal entities an account may belong to; ``issuer``: the authority that certifies people, None
-    when none is configured."""
+    when none is configured; ``providers``: the identity providers at which people sign in, with their ``iss``."""
 
     register: Register
     entry: Entry
@@ -34,6 +34,7 @@ class Reception:
     glass: BrokenGlass
     tenants: Collection[str]
     issuer: OpenIssuer
+    providers: Mapping[str, str]
 
     @classmethod
     def over(
@@ -45,6 +46,7 @@ class Reception:
         tenants: Collection[str],
         alarm: Callable[[str, str], None],
         issuer: OpenIssuer = lambda: None,
+        providers: Mapping[str, str] | None = None,
         passwords: Passwords | None = None,
     ) -> Reception:
         """The accounts of a store. ``alarm``: tells people of broken glass: tenant and account."""
@@ -56,6 +58,7 @@ class Reception:
             glass=BrokenGlass(store=store, clock=clock, alarm=alarm),
             tenants=tenants,
             issuer=issuer,
+            providers=providers or {},
         )
 
     def orders(self) -> Mapping[str, Operation]:
@@ -70,6 +73,8 @@ class Reception:
             "account-reset": self._reset,
             "account-enrol": self._enrol,
             "account-revoke": self._revoke,
+            "account-link": self._link,
+            "account-unlink": self._simple(self.register.unbind_provider),
             "consent-use": self._use_consent,
         }
 
@@ -122,6 +127,20 @@ class Reception:
     async def _revoke(self, facts: Facts, _say: Say) -> Facts:
         gone = await self.register.revoke(fact(facts, "name"), self.issuer(), actor=fact(facts, "actor"))
         return {"revoked": gone}
+
+    async def _link(self, facts: Facts, _say: Say) -> Facts:
+        """An account is somebody at an identity provider of this site."""
+        provider = fact(facts, "provider")
+        if provider not in self.providers:
+            raise Refused(
+                f"nobody signs in at an identity provider called {provider}",
+                code="unknown-provider",
+                hint="known: " + (", ".join(sorted(self.providers)) or "none: [identity_providers.NAME]"),
+            )
+        linked = await self.register.bind_provider(
+            fact(facts, "name"), self.providers[provider], fact(facts, "subject"), actor=fact(facts, "actor")
+        )
+        return account_facts(linked)
 
     async def _use_consent(self, facts: Facts, _say: Say) -> Facts:
         used = await self.agreed(facts, Action(fact(facts, "action")), tenant=str(facts.get("tenant", "")))

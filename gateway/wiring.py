@@ -46,6 +46,7 @@ from gateway.lifecycle import unless
 from gateway.nightly import Nightly
 from gateway.operations import Operations
 from gateway.pacs.changes import nudge_route
+from gateway.providers.signin import parties
 from gateway.reception import Reception
 from gateway.sealing import Sealing, rotated
 from gateway.settings import (
@@ -338,6 +339,7 @@ class Gateway:
             hosts={host, *ops.names},
             clock=self._clock,
             tell=tell,
+            parties=parties(self._settings.identity_providers, self._ground.links.context, self._clock),
         )
         runner = Runner(
             app,
@@ -472,6 +474,9 @@ async def house(settings: Settings) -> AsyncIterator[Gateway]:
             tenants=settings.tenants,
             alarm=lambda tenant, account: watch.happened(Kind.BREAK_GLASS, tenant=tenant, subject=account),
             issuer=partial(_issuer, settings),
+            providers={
+                name: one.issuer for name, one in settings.identity_providers.items() if one.authorization_url
+            },
         )
         refusals = Refusals(store=store, clock=clock)
         stack.push_async_callback(refusals.close)

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from html import escape
 from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import unquote, urlencode
@@ -30,6 +31,7 @@ from security.keys.authority import PemPair
 CODE_S: Final = 60
 TOKEN_S: Final = 300
 ELSEWHERE: Final = "https://another-provider.example"
+_ISS_SUPPORTED: Final = "authorization_response_iss_parameter_supported"
 _HUGE: Final = 4 * 1024 * 1024
 
 
@@ -47,9 +49,12 @@ class Switch(StrEnum):
     ALG_NONE = "alg-none"
     ALG_HS256 = "alg-hs256"
     OTHER_AT_HASH = "other-at-hash"
+    METADATA_OTHER = "metadata-other"  # another issuer's
+    OLD_PROOF = "old-proof"  # auth_time: nobody was asked again
     LOW_LEVEL = "low-level"  # acr
     OTHER_PERSON = "other-person"  # userinfo
     CODE_REPLAY = "code-replay"  # a used code is taken again
+    TOKEN_LINES = "token-lines"  # noqa: S105  a switch: the access token holds a line break
     TOKEN_DOWN = "token-down"  # noqa: S105  a switch
     KEYS_DOWN = "keys-down"
     KEYS_HUGE = "keys-huge"
@@ -80,6 +85,7 @@ class _Code:
     nonce: str
     subject: str
     level: str
+    asked_anew: bool
     until: float
     tokens: list[str] | None = None  # None: not used yet
 
@@ -93,7 +99,9 @@ class _Issued:
 @dataclass(kw_only=True)
 class LabProvider:
     """One provider. ``people``: what userinfo says, by ``sub``; ``counts``: requests by path; ``seconds``: of a slow
-    answer."""
+    answer; ``shows_page``: a person clicks there, as on a real page, before the browser is sent back;
+    ``states_support``: its metadata say that it states ``iss`` (None: they are silent about it,
+    a text: no yes and no no)."""
 
     pair: PemPair
     ca: Path
@@ -104,6 +112,8 @@ class LabProvider:
     switches: set[Switch] = field(default_factory=set)
     counts: Counter[str] = field(default_factory=Counter)
     seconds: float = 30.0
+    shows_page: bool = False
+    states_support: bool | str | None = True
     issuer: str = ""
     keys: list[LabKey] = field(default_factory=lambda: [LabKey.create("first")])
     _codes: dict[str, _Code] = field(default_factory=dict)
@@ -214,13 +224,18 @@ class LabProvider:
                 nonce=asked["nonce"],
                 subject=self.at_the_browser,
                 level=asked.get("acr_values", ""),
+                asked_anew=asked.get("prompt") == "login" and asked.get("max_age") == "0",
                 until=self.clock.monotonic() + CODE_S,
             )
         said |= {"iss": ELSEWHERE} if Switch.WRONG_ISS in self.switches else {}
         said |= {"state": "another"} if Switch.WRONG_STATE in self.switches else {}
         if Switch.NO_ISS in self.switches:
             del said["iss"]
-        return web.Response(status=302, headers={"Location": f"{client.redirect_uri}?{urlencode(said)}"})
+        back = f"{client.redirect_uri}?{urlencode(said)}"
+        if self.shows_page:
+            page = f'<!doctype html><html lang="en"><title>Lab</title><a id="go" href="{escape(back)}">Go back</a>'
+            return web.Response(text=page, content_type="text/html")
+        return web.Response(status=302, headers={"Location": back})
 
     async def _token(self, request: web.Request) -> web.StreamResponse:
         if Switch.TOKEN_DOWN in self.switches:
@@ -248,7 +263,7 @@ class LabProvider:
         held.tokens = [*(held.tokens or []), access]
         return web.json_response(
             {
-                "access_token": access,
+                "access_token": access + "\r\nX: y\ud800" * (Switch.TOKEN_LINES in self.switches),
                 "token_type": "Bearer",
                 "expires_in": TOKEN_S,
                 "id_token": self._id_token(held, access),
@@ -276,6 +291,8 @@ class LabProvider:
             "nonce": "of-another-login" if Switch.WRONG_NONCE in on else held.nonce,
             "at_hash": encoded(hashlib.sha256((access + "x" * (Switch.OTHER_AT_HASH in on)).encode()).digest()[:16]),
         }
+        if held.asked_anew:
+            claims["auth_time"] = now - (3600 if Switch.OLD_PROOF in on else 0)
         if held.level:
             claims["acr"] = "low" if Switch.LOW_LEVEL in on else held.level
         header = {"alg": "none"} if Switch.ALG_NONE in on else {"alg": "HS256"} if Switch.ALG_HS256 in on else {}
@@ -324,9 +341,11 @@ class LabProvider:
 
     async def _metadata(self, _request: web.Request) -> web.StreamResponse:
         at = self.issuer
+        stated = {} if self.states_support is None else {_ISS_SUPPORTED: self.states_support}
         return web.json_response(
             {
-                "issuer": at,
+                **stated,
+                "issuer": ELSEWHERE if Switch.METADATA_OTHER in self.switches else at,
                 "authorization_endpoint": f"{at}/authorize",
                 "token_endpoint": f"{at}/token",
                 "introspection_endpoint": f"{at}/introspect",
@@ -337,7 +356,6 @@ class LabProvider:
                 "subject_types_supported": ["public"],
                 "id_token_signing_alg_values_supported": [key.algorithm for key in self.keys],
                 "code_challenge_methods_supported": ["S256"],
-                "authorization_response_iss_parameter_supported": True,
                 "tls_client_certificate_bound_access_tokens": True,
                 "token_endpoint_auth_methods_supported": ["tls_client_auth", "client_secret_basic"],
             }

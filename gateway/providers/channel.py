@@ -9,6 +9,7 @@ Invariants:
 
 from __future__ import annotations
 
+import re
 import ssl
 from base64 import b64encode
 from collections.abc import Mapping
@@ -22,8 +23,11 @@ from security.parse.json import parse_json
 from security.secrets import read_secret
 from security.tokens.introspection import ANSWER_BYTES_MAX
 from security.tokens.keys import JWKS_BYTES_MAX, Keyring, read_keyring
+from security.tokens.signin import states_issuer
 
 TIMEOUT_S: Final = 5.0
+_TOKEN = re.compile(r"[!-~]+", re.ASCII)
+"""What may stand in a header after Bearer (RFC 6749 §A.12, without the blank)."""
 _FORM: Final = "application/x-www-form-urlencoded"
 
 
@@ -44,6 +48,19 @@ class Channel:
         answer = await self._ask(self._settings.jwks_url, bytes_max=JWKS_BYTES_MAX)
         try:
             return read_keyring(_good(answer))
+        except BadInput as fault:
+            raise _unusable(fault.code) from fault
+
+    async def states_issuer(self) -> bool:
+        """Whether its metadata say that ``iss`` is in what it sends back (OpenID Connect Discovery §4).
+
+        Raises:
+            Unavailable: ``provider-…``.
+        """
+        place = f"{self._settings.issuer.rstrip('/')}/.well-known/openid-configuration"
+        answer = await self._ask(place, bytes_max=ANSWER_BYTES_MAX)
+        try:
+            return states_issuer(_object(_good(answer)), self._settings.issuer)
         except BadInput as fault:
             raise _unusable(fault.code) from fault
 
@@ -71,7 +88,8 @@ class Channel:
         given = said.get("id_token"), said.get("access_token"), said.get("token_type")
         match given:
             case (str(id_token), str(access_token), str(kind)) if kind.lower() == "bearer":
-                return id_token, access_token
+                if _TOKEN.fullmatch(id_token) and _TOKEN.fullmatch(access_token):
+                    return id_token, access_token
         raise _unusable("no identity and no bearer token")
 
     async def userinfo(self, access_token: str) -> Mapping[str, Any]:

@@ -1,7 +1,4 @@
-"""Tokens and sign-in in front of HTTP.
-
-``tokened`` asks for a token before every handler of an application and then the one policy; ``SignInPages`` are the
-two addresses of a login at a provider. Who is let in as what account, and the session, belong to whoever is told.
+"""Tokens in front of HTTP: ``tokened`` asks for one before every handler of an application, then the one policy.
 
 Invariants:
 
@@ -15,7 +12,7 @@ Invariants:
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 import structlog
@@ -23,22 +20,17 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from gateway.certificates.http import peer_certificate
-from gateway.providers.signin import RelyingParty
 from gateway.providers.tokens import ResourceServer, mark
 from security.errors import Fault, Refused, Unavailable
 from security.gatekeeper import Routes, action_of, denied, fingerprint_of, resource_of
 from security.policy import Allow, Deny, Reason, Refusal, Tell, Zone, decide, untold
 from security.tokens.bearer import Bearer
 from security.tokens.issuer import refused
-from security.tokens.signin import PENDING_S, Identified
 
 log = structlog.get_logger()
 
 BEARER: Final = web.RequestKey("bearer", Bearer)
 """Where a handler finds what the token says, to hold its patient and document against what it serves."""
-BROWSER_COOKIE: Final = "poterne-away"
-Admit = Callable[[web.Request, Identified, str], Awaitable[web.StreamResponse]]
-"""Answers for who came back, and the page they wanted: opens the session, or refuses."""
 
 
 def tokened(routes: Routes, *, zone: Zone, server: ResourceServer, tell: Tell = untold) -> Middleware:
@@ -104,75 +96,6 @@ def _token(request: web.Request) -> str:
     if len(stated) != 1 or scheme.lower() != "bearer" or not token:
         raise refused("not one bearer token is shown", code="token-form")
     return token
-
-
-class SignInPages:
-    """The two addresses of a login, for each provider: one leaves, one comes back. ``prefix``: of the pages;
-    ``admit``: told of who came back; ``turned_away``: answers a login that failed; ``tell``: of it, for the trail."""
-
-    def __init__(
-        self,
-        parties: Mapping[str, RelyingParty],
-        *,
-        prefix: str,
-        admit: Admit,
-        turned_away: Callable[[web.Request, Fault], Awaitable[web.StreamResponse]],
-        zone: Zone = Zone.OPS,
-        tell: Tell = untold,
-    ) -> None:
-        self._parties = parties
-        self._path = f"{prefix}/login"
-        self._admit = admit
-        self._turned_away = turned_away
-        self._zone = zone
-        self._tell = tell
-
-    async def leave(self, request: web.Request) -> web.StreamResponse:
-        """``GET {prefix}/login/{provider}``: to the provider. The caller has judged ``back``."""
-        departure = self._party(request).begin(request.query.get("back", ""))
-        response = web.Response(status=303, headers={"Location": departure.url, "Cache-Control": "no-store"})
-        response.set_cookie(
-            BROWSER_COOKIE,
-            departure.browser,
-            path=self._path,
-            max_age=int(PENDING_S),
-            httponly=True,
-            secure=request.secure,
-            samesite="Lax",  # the way back is a link from another site
-        )
-        return response
-
-    async def come_back(self, request: web.Request) -> web.StreamResponse:
-        """``GET {prefix}/login/{provider}/back``: the redirect address of that provider."""
-        try:
-            who, back = await self._party(request).finish(
-                list(request.query.items()), request.cookies.get(BROWSER_COOKIE, "")
-            )
-        except (Refused, Unavailable) as fault:
-            provider = request.match_info["provider"]
-            log.warning("signin-refused", provider=provider, code=fault.code)
-            self._tell(
-                Refusal(
-                    zone=self._zone,
-                    reason=fault.code,
-                    actor=f"provider {provider}",
-                    address=request.remote or "",
-                    event="signin.refused",
-                )
-            )
-            response = await self._turned_away(request, fault)
-        else:
-            response = await self._admit(request, who, back)
-        response.del_cookie(BROWSER_COOKIE, path=self._path)
-        response.headers["Cache-Control"] = "no-store"
-        response.headers["Referrer-Policy"] = "no-referrer"
-        return response
-
-    def _party(self, request: web.Request) -> RelyingParty:
-        party = self._parties.get(request.match_info["provider"])
-        if party is None:
-            raise web.HTTPNotFound
-        return party
 
 
 def _unauthorised(fault: Refused) -> web.Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
@@ -26,6 +27,7 @@ TokenRole = Literal["radiologist", "gateway-peer"]
 class IdentityProviderSettings(Section):
     """An identity provider, asked over mutual TLS. Every address stands here; none is taken from a token."""
 
+    title: TextOrNone = Field(default="", description="Its name for people; empty = that of this section.")
     issuer: HttpsUrl = Field(description="Its iss, exactly as its tokens state it.")
     jwks_url: HttpsUrl = Field(description="Where it publishes its keys.")
     algorithms: list[Literal["PS256", "PS384", "ES256", "ES384", "RS256"]] = Field(
@@ -84,6 +86,10 @@ class IdentityProviderSettings(Section):
     redirect_uri: HttpsUrlOrNone = Field(
         default="", description="Address of ours to which it sends people back; no other provider's."
     )
+    answer_iss: Literal["metadata", "always"] = Field(
+        default="metadata",
+        description="When what it sends back must state iss (RFC 9207): if its metadata say that it does, or always.",
+    )
     login_scopes: list[Text] = Field(
         default_factory=lambda: ["openid"], min_length=1, max_length=16, description="Scopes asked for at a login."
     )
@@ -120,7 +126,8 @@ class IdentityProviderSettings(Section):
 
 
 def providers_apart(table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """The rules between providers: one issuer and one redirect address each (RFC 9700 §4.4), tenants that exist."""
+    """The rules between providers: one issuer and one redirect address each (RFC 9700 §4.4), which the console
+    serves over TLS; tenants that exist."""
     providers = table.get("identity_providers")
     known = table.get("tenants")
     seen: dict[tuple[str, object], str] = {}
@@ -132,6 +139,30 @@ def providers_apart(table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
             if isinstance(value, str) and value and seen.setdefault((key, value), name) != name:
                 where = f"identity_providers.{seen[key, value]}.{key}"
                 yield f"identity_providers.{name}.{key}", f"is that of {where}", "give each provider its own"
+        yield from _way_back(name, provider, table.get("ops"))
         tenant = provider.get("tenant")
         if tenant and tenant not in (known if isinstance(known, Mapping) else {}):
             yield f"identity_providers.{name}.tenant", "is no legal entity of this configuration", "name one, or none"
+
+
+def _way_back(name: str, provider: Mapping[str, Any], ops: object) -> Iterator[tuple[str, str, str]]:
+    """People come back to an address that the console has."""
+    stated = provider.get("redirect_uri")
+    if not provider.get("authorization_url") or not isinstance(stated, str) or not stated:
+        return
+    key, table = f"identity_providers.{name}", ops if isinstance(ops, Mapping) else {}
+    if not table.get("certificate_file"):
+        yield (
+            f"{key}.authorization_url",
+            "is set though the console speaks no TLS: nobody could come back from there",
+            "name [ops] certificate_file and key_file",
+        )
+    parts = urlsplit(stated)
+    names = table.get("names")
+    known = [*(names if isinstance(names, list) else []), str(table.get("listen", "")).rpartition(":")[0].strip("[]")]
+    if parts.path != f"/console/login/{name}/back" or parts.query or parts.hostname not in known:
+        yield (
+            f"{key}.redirect_uri",
+            "is no address of this console",
+            f"give https://NAME/console/login/{name}/back, with a NAME of [ops] names",
+        )

@@ -46,7 +46,8 @@ _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([0-9a-z.-]+))(?::[0-9]{1,5})?", re.AS
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
     """One person at work. ``name``: of the account; ``person``: for people; ``version``: of the account when it was
-    opened; ``csrf``: the token of every form of this session; ``is_fresh``: a proof is minutes old."""
+    opened; ``csrf``: the token of every form of this session; ``provider``: who vouched for the person, "" for
+    nobody; ``is_fresh``: a proof is minutes old."""
 
     name: str
     person: str
@@ -54,6 +55,7 @@ class Session:
     tenant: str
     version: int
     csrf: str
+    provider: str = ""
     is_fresh: bool = False
 
     @property
@@ -91,7 +93,7 @@ class Sessions:
         self._absolute_s = absolute_s
         self._open: OrderedDict[bytes, _Open] = OrderedDict()
 
-    def open(self, account: Account) -> str:
+    def open(self, account: Account, *, provider: str = "") -> str:
         """A new session; its id, for the cookie. The oldest session closes when there are too many."""
         now = self._clock.monotonic()
         while len(self._open) >= _SESSIONS_MAX:
@@ -103,6 +105,7 @@ class Sessions:
             tenant=account.tenant,
             version=account.version,
             csrf=secrets.token_urlsafe(32),
+            provider=provider,
         )
         return self._put(_Open(session=session, opened_at=now, clicked_at=now, proved_at=now))
 
@@ -146,12 +149,12 @@ def neighbourhood(address: str) -> str:
         return address
 
 
-def cookie_of(request: web.Request) -> str:
-    """The name of the session's cookie: ``__Host-`` wherever the page is not plain HTTP of this machine (T32). A
-    browser gives a cookie to every port of its host: consoles that are reached through tunnels from one desk would
-    close each other's sessions, were it one name."""
+def cookie_of(request: web.Request, what: str = COOKIE) -> str:
+    """The name of a cookie, the session's unless said otherwise: ``__Host-`` wherever the page is not plain HTTP of
+    this machine (T32). A browser gives a cookie to every port of its host: consoles that are reached through tunnels
+    from one desk would close each other's sessions, were it one name."""
     port = request.host.rpartition(":")[2]
-    name = f"{COOKIE}-{port}" if port.isdecimal() else COOKIE
+    name = f"{what}-{port}" if port.isdecimal() else what
     return f"__Host-{name}" if request.secure else name
 
 

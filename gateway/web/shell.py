@@ -223,8 +223,10 @@ class Shell:
         problem: Problem | None = None,
         detail: str = "",
         instance: uuid.UUID | None = None,
+        at: str = "",
     ) -> web.Response:
-        """The page of a failure. ``detail``: a sentence more, in English when no language has it."""
+        """The page of a failure. ``detail``: a sentence more, in English when no language has it; ``at``: where
+        another language is asked for, when the request is not to be made again."""
         told = problem or PROBLEMS.get(status) or PROBLEMS[400 if status < 500 else 500]
         reference = (instance or uuid.uuid4()).urn
         log.info("page-refused", status=status, instance=reference)
@@ -232,7 +234,7 @@ class Shell:
             request,
             "problem.html",
             status=status,
-            at=f"{self.prefix}/",  # the address that failed may quote anything (T34)
+            at=at or f"{self.prefix}/",  # the address that failed may quote anything (T34)
             section="",
             problem=told,
             detail=detail,

@@ -95,16 +95,40 @@ class Entry:
         return found
 
     async def by_provider(self, issuer: str, subject: str, place: Place) -> Account:
-        """The account that is this subject at this identity provider; the caller has verified the token.
+        """The account that was linked to this subject at this identity provider; the caller has verified the token.
 
         Raises:
+            TooManyTries: it was not looked at.
             Refused: ``not-admitted``.
         """
         identity = federated(issuer, subject)
-        found = await self._store.write(lambda tx: self._admit(tx, rows.by_federated(tx, identity), FEDERATED, place))
+        who = (self._vault.blind(SEALED_UNDER, "try", f"provider {place.counted_as}"),)  # passwords go on beside
+
+        def work(tx: Tx) -> Account | None:
+            self._count(tx, who, self._clock.now())
+            admitted = self._admit(tx, rows.by_federated(tx, identity), FEDERATED, place)
+            if admitted:
+                self._take_back(tx, who)
+            return admitted
+
+        found = await self._store.write(work)
         if found is None:
             raise _not_admitted()
         return found
+
+    async def prove_by_provider(self, name: str, issuer: str, subject: str, place: Place) -> None:
+        """A person who is signed in was asked again by the identity provider; the caller has verified that.
+
+        Raises:
+            Refused: ``not-admitted`` it is somebody else.
+        """
+
+        def work(tx: Tx) -> bool:
+            found = rows.by_federated(tx, federated(issuer, subject))
+            return self._note_proof(tx, name, place, good=found is not None and found.name == name)
+
+        if not await self._store.write(work):
+            raise _not_admitted()
 
     async def try_code(self, place: Place) -> None:
         """Count a try at a one-time code.
@@ -129,17 +153,7 @@ class Entry:
             good = self._takes_code(tx, name, code, now)
             if good:
                 self._forgive(tx, who)
-            trail.note(
-                tx,
-                "session.proved" if good else "session.not-proved",
-                actor=f"account:{name}",
-                about=place.address,
-                kind="address",
-                now=now,
-                outcome=trail.SUCCESS if good else trail.MINOR,
-                zone=place.zone,
-            )
-            return good
+            return self._note_proof(tx, name, place, good=good)
 
         if not await self._store.write(work):
             raise _not_admitted()
@@ -205,7 +219,12 @@ class Entry:
     def _forgive(self, tx: Tx, who: tuple[bytes, ...]) -> None:
         """The try was good: the account's are forgotten, the address's are one less."""
         rows.remember(tx, who[0], None)
-        for one in who[1:]:
+        self._take_back(tx, who[1:])
+
+    @staticmethod
+    def _take_back(tx: Tx, who: tuple[bytes, ...]) -> None:
+        """The last try counts no more."""
+        for one in who:
             held = rows.tries(tx, one)
             rows.remember(tx, one, backoff.forgiven(held) if held else None)
 
@@ -246,6 +265,19 @@ class Entry:
             zone=place.zone,
         )
         return admitted
+
+    def _note_proof(self, tx: Tx, name: str, place: Place, *, good: bool) -> bool:
+        trail.note(
+            tx,
+            "session.proved" if good else "session.not-proved",
+            actor=f"account:{name}",
+            about=place.address,
+            kind="address",
+            now=self._clock.now(),
+            outcome=trail.SUCCESS if good else trail.MINOR,
+            zone=place.zone,
+        )
+        return good
 
     def _open(self, name: str, what: str, sealed: bytes) -> bytes:
         return self._vault.open(SEALED_UNDER, sealing_context(name, what), sealed)

@@ -33,6 +33,8 @@ from security.seal import Vault
 from security.store.port import ReadTx, Store, Tx
 
 CERTIFICATE_DAYS: Final = 365
+_SUBJECT_MAX: Final = 255
+"""Characters of a ``sub`` (OpenID Connect Core §2)."""
 _BEFORE = timedelta(hours=1)
 
 
@@ -115,20 +117,13 @@ class Register:
         Raises:
             BadInput: ``account-name``, ``account-person``, ``account-roles``. Refused: ``account-exists``.
         """
-        now = self._clock.now()
-        made = Account(
-            name=login_name(name),
-            person=person_name(person),
+        made = _invited(
+            login_name(name),
+            person_name(person),
+            roles_of(roles),
+            now=self._clock.now(),
             tenant=tenant,
-            roles=roles_of(roles),
             profession=profession,
-            status=Status.INVITED,
-            version=1,
-            has_password=False,
-            certificates=(),
-            federated="",
-            created_at=now,
-            changed_at=now,
         )
         _check_profession(made.roles, profession)
 
@@ -177,12 +172,13 @@ class Register:
                 hint="take the code the authenticator shows now; if it never fits, look at the clocks",
             )
         hashed = await self._passwords.hashed(new_password)
+        officer = _invited(login, shown, frozenset({Role.SECURITY_OFFICER}), now=now)
 
         def work(tx: Tx) -> Account:
             refused = _officers(tx) if found.account is None else _is_locked(rows.account(tx, login))
             if refused or not rows.use_code(tx, codes.digest(code), now=now):
                 raise _code_not_good()
-            if found.account is None and not rows.add(tx, _first(login, shown, now)):
+            if found.account is None and not rows.add(tx, officer):
                 raise Refused(f"there is an account {login}", code="account-exists", hint="choose another name")
             sealed = rows.Proofs(
                 password=self._seal(login, "password", hashed),
@@ -325,17 +321,52 @@ class Register:
         return await self._change(name, "account.certificate-bound", actor, change)
 
     async def bind_provider(self, name: str, issuer: str, subject: str, *, actor: str) -> Account:
-        """Who the account is at an identity provider.
+        """The account is this subject at that identity provider from now on, and no other one anywhere.
 
         Raises:
-            Refused: ``unknown-account``.
+            Refused: ``unknown-account``, ``identity-taken``. BadInput: ``account-subject``.
         """
+        if not subject or len(subject) > _SUBJECT_MAX or not subject.isprintable():
+            raise BadInput(
+                "this is no sub of an identity provider",
+                code="account-subject",
+                hint="give it letter by letter: the page that refuses the person shows it",
+            )
 
         def change(tx: Tx, held: Account) -> str:
-            rows.bind_federated(tx, held.name, federated(issuer, subject), now=self._clock.now())
+            identity, now = federated(issuer, subject), self._clock.now()
+            other = rows.by_federated(tx, identity)
+            if other is not None and other.name != held.name:
+                raise Refused(
+                    f"this identity is linked to the account {other.name}",
+                    code="identity-taken",
+                    hint=f"poterne accounts unlink {other.name} first, if it is the same person",
+                )
+            rows.bind_federated(tx, held.name, identity, now=now)
+            status = Status.ACTIVE if held.status is Status.INVITED else held.status
+            rows.set_status(tx, held.name, status, now=now)
             return issuer
 
         return await self._change(name, "account.provider-bound", actor, change)
+
+    async def unbind_provider(self, name: str, *, actor: str) -> Account:
+        """No identity provider speaks for the account any more; its sessions are over.
+
+        Raises:
+            Refused: ``unknown-account``, ``last-security-officer``.
+        """
+
+        def change(tx: Tx, held: Account) -> str:
+            enters = held.has_password or bool(held.certificates)
+            now = self._clock.now()
+            if not enters:
+                _keep_an_officer(tx, held)
+            rows.bind_federated(tx, held.name, "", now=now)
+            status = Status.INVITED if held.status is Status.ACTIVE and not enters else held.status
+            rows.set_status(tx, held.name, status, now=now)
+            return held.federated.partition("|")[0]
+
+        return await self._change(name, "account.provider-unbound", actor, change)
 
     async def revoke(self, name: str, issuer: Issuer | None, *, actor: str) -> int:
         """No certificate stands for the account any more, and the authority is told of those; how many did.
@@ -394,13 +425,16 @@ def _held(tx: ReadTx, name: str) -> Account:
     return found
 
 
-def _first(name: str, person: str, now: datetime) -> Account:
+def _invited(
+    name: str, person: str, roles: frozenset[Role], *, now: datetime, tenant: str = "", profession: str = ""
+) -> Account:
+    """An account without proofs."""
     return Account(
         name=name,
         person=person,
-        tenant="",
-        roles=frozenset({Role.SECURITY_OFFICER}),
-        profession="",
+        tenant=tenant,
+        roles=roles,
+        profession=profession,
         status=Status.INVITED,
         version=1,
         has_password=False,

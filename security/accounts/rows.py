@@ -111,10 +111,9 @@ def take_step(tx: Tx, name: str, step: int) -> bool:
 
 
 def bind_federated(tx: Tx, name: str, federated: str, *, now: datetime) -> None:
-    """Who the account is at an identity provider."""
+    """Who the account is at an identity provider, "" for nobody; every session of the account is over."""
     tx.change(
-        "UPDATE account SET federated = :federated, status = 'active', version = version + 1, changed_at = :now"
-        " WHERE name = :name",
+        "UPDATE account SET federated = :federated, version = version + 1, changed_at = :now WHERE name = :name",
         name=name,
         federated=federated,
         now=to_ms(now),

@@ -148,7 +148,7 @@ TABLE: Final[Mapping[str, Row]] = MappingProxyType(
             f"account.{what}": _ACCOUNT
             for what in (
                 "added", "bootstrap", "certificate-bound", "certificates-revoked", "enrolled", "invited", "locked",
-                "password-changed", "provider-bound", "reset", "unlocked",
+                "password-changed", "provider-bound", "provider-unbound", "reset", "unlocked",
             )
         },
         "break-glass.identity-read": _row(PATIENT_RECORD, "R", _EMERGENCY),

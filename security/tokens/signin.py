@@ -2,9 +2,11 @@
 
 Invariants:
 
-* authorization code with PKCE S256, ``state``, ``nonce`` and ``iss``; no implicit flow, no password grant;
+* authorization code with PKCE S256, ``state`` and ``nonce``; no implicit flow, no password grant;
 * one redirect address for each issuer, compared as text; what comes back is taken once, within minutes, by the
-  browser that left, and only when its ``iss`` is the issuer it left for (RFC 9207);
+  browser that left;
+* its ``iss``, when it states one, is the issuer it left for; it states one whenever that issuer says it does
+  (RFC 9207 §2.4);
 * no parameter appears twice;
 * an identity is ``(iss, sub)`` of an ID token that names our client and the nonce of this very login.
 """
@@ -20,14 +22,17 @@ from datetime import datetime
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from security.errors import Refused
+from security.errors import BadInput, Refused
 from security.tokens.claims import Claims, Expected, read_claims, text_claim
 from security.tokens.header import Header
+from security.tokens.introspection import Introspected
 from security.tokens.issuer import Algorithm, refused
 from security.tokens.keys import Keyring
 from security.tokens.signature import signed_payload
 
 PENDING_S: Final = 300.0
+ANSWER: Final = frozenset({"state", "code", "iss", "error", "id_token", "access_token", "token_type"})
+"""Parameters of what comes back that are looked at; the last three must not be there."""
 Words = Callable[[], str]
 """Gives a new text of 256 unguessable bits in base64url, 43 characters."""
 
@@ -51,7 +56,8 @@ class Client:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pending:
     """A login that has left for the provider. ``until``: on the monotonic clock; ``browser``: what the cookie of the
-    browser that left holds."""
+    browser that left holds; ``since``: the moment after which the person must have proved to be there, None for any
+    time."""
 
     state: str
     nonce: str
@@ -59,6 +65,7 @@ class Pending:
     browser: str
     back: str
     until: float
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +77,20 @@ class Identified:
     claims: Mapping[str, Any]
 
 
-def begin(client: Client, *, back: str, now: float, new: Words) -> tuple[str, Pending]:
-    """The address to send the browser to, and what to remember of it."""
-    pending = Pending(state=new(), nonce=new(), verifier=new(), browser=new(), back=back, until=now + PENDING_S)
+def begin(
+    client: Client, *, back: str, now: float, new: Words, browser: str = "", since: datetime | None = None
+) -> tuple[str, Pending]:
+    """The address to send the browser to, and what to remember of it. ``browser``: what its cookie holds already,
+    from a login in another tab, "" for a new one; ``since``: the person must prove to be there after this moment."""
+    pending = Pending(
+        state=new(),
+        nonce=new(),
+        verifier=new(),
+        browser=browser or new(),
+        back=back,
+        until=now + PENDING_S,
+        since=since,
+    )
     asked = {
         "response_type": "code",
         "client_id": client.client_id,
@@ -85,6 +103,8 @@ def begin(client: Client, *, back: str, now: float, new: Words) -> tuple[str, Pe
     }
     if client.acr:
         asked["acr_values"] = client.acr
+    if since is not None:
+        asked |= {"prompt": "login", "max_age": "0"}
     return f"{client.authorization_url}?{urlencode(asked)}", pending
 
 
@@ -115,13 +135,43 @@ def returned_code(
         raise _refused("this login was not begun here, is over, or was used", code="signin-state")
     if not same(browser, pending.browser):
         raise _refused("another browser began this login", code="signin-browser")
-    if said.get("iss") != client.issuer:
+    if said.get("iss", client.issuer) != client.issuer:
         raise _refused("the answer is not of the provider that was asked", code="signin-issuer")
     if "error" in said:
         raise _refused("the provider let nobody in", code="signin-declined")
-    if not said.get("code") or said.keys() & {"id_token", "access_token", "token_type"}:
+    if not said.get("code") or said.keys() & ANSWER - {"state", "code", "iss"}:
         raise _refused("the answer is not an authorization code", code="signin-parameters")
     return said["code"]
+
+
+def stated_issuer(query: Sequence[tuple[str, str]]) -> str:
+    """``iss`` of what came back, "" when it states none.
+
+    Raises:
+        Refused: ``signin-parameters``.
+    """
+    return _once(query).get("iss", "")
+
+
+def unnamed() -> Refused:
+    """What an answer without ``iss`` gets that must have one (RFC 9207 §2.4)."""
+    return _refused("the answer does not say of which provider it is", code="signin-issuer")
+
+
+def states_issuer(metadata: Mapping[str, Any], issuer: str) -> bool:
+    """Whether a provider's metadata say that its answers state ``iss`` (RFC 9207 §3; absent is no).
+
+    Raises:
+        BadInput: ``provider-metadata`` they are another issuer's (RFC 8414 §3.3), or say neither.
+    """
+    stated = metadata.get("authorization_response_iss_parameter_supported", False)
+    if metadata.get("issuer") != issuer or not isinstance(stated, bool):
+        raise BadInput(
+            "the metadata are not those of this provider",
+            code="provider-metadata",
+            hint='compare issuer with what it publishes, or set answer_iss = "always"',
+        )
+    return stated
 
 
 def code_grant(client: Client, code: str, pending: Pending) -> dict[str, str]:
@@ -148,7 +198,8 @@ def identified(
     """Who the ID token says came (OpenID Connect Core §3.1.3.7).
 
     Raises:
-        Refused: ``token-…``, ``signin-nonce``, ``signin-client``, ``signin-level``, ``signin-access-token``.
+        Refused: ``token-…``, ``signin-nonce``, ``signin-client``, ``signin-level``, ``signin-old-proof``,
+            ``signin-access-token``.
     """
     payload = signed_payload(id_token, keyring.key(header), header)
     expected = Expected(
@@ -160,6 +211,8 @@ def identified(
     _judge_party(client, claims)
     if client.acr and text_claim(claims.all, "acr") != client.acr:
         raise _refused("the person proved less than is asked", code="signin-level")
+    if pending.since is not None and not _is_after(claims.all, pending.since.timestamp() - client.skew_s):
+        raise _refused("the person was not asked again", code="signin-old-proof")
     if "at_hash" in claims.all and claims.all["at_hash"] != _half_hash(access_token, header.algorithm):
         raise _refused("the identity came with another access token", code="signin-access-token")
     return Identified(issuer=claims.issuer, subject=claims.subject, claims=claims.all)
@@ -176,11 +229,29 @@ def with_userinfo(who: Identified, told: Mapping[str, Any]) -> Identified:
     return Identified(issuer=who.issuer, subject=who.subject, claims={**told, **who.claims})
 
 
+def vouched(who: Identified, said: Introspected) -> None:
+    """Whether the provider says yes, now, of the access token that came with this identity (RFC 7662 §2.2).
+
+    Raises:
+        Refused: ``token-inactive``, ``token-disagreed``.
+    """
+    if not said.is_active:
+        raise refused("its issuer does not vouch for the token", code="token-inactive")
+    if said.members.get("sub", who.subject) != who.subject or said.members.get("iss", who.issuer) != who.issuer:
+        raise refused("its issuer speaks of another token", code="token-disagreed")
+
+
 def same(one: str, other: str) -> bool:
     """Whether two texts are the same and not empty, in a time that says nothing."""
     return bool(one) and hmac.compare_digest(
         one.encode("utf-8", "surrogatepass"), other.encode("utf-8", "surrogatepass")
     )
+
+
+def _is_after(claims: Mapping[str, Any], moment: float) -> bool:
+    """Whether ``auth_time`` is there and not before ``moment``, seconds since 1970."""
+    proved = claims.get("auth_time")
+    return isinstance(proved, int | float) and not isinstance(proved, bool) and proved >= moment
 
 
 def _judge_party(client: Client, claims: Claims) -> None:

@@ -123,3 +123,51 @@ def test_the_authority_of_the_site_certifies_a_request_and_lists_what_is_lost(co
     assert poterne("accounts", "revoke", "lea.petit", "--conf", conf).returncode == 0
     listed = x509.load_pem_x509_crl((folder / "ca.crl").read_bytes())
     assert listed.get_revoked_certificate_by_serial_number(shown.serial_number) is not None
+
+
+def test_an_account_is_linked_to_whom_it_is_at_an_identity_provider_and_unlinked(conf: str, tmp_path: Path):
+    pki, now = tmp_path / "pki", SystemClock().now()
+    pair = LabAuthority.create(pki, now=now).issue("localhost", not_before=now, not_after=now.replace(2050))
+    text = Path(conf).read_text()
+    listen = re.search(r"\[ops\]\n(?:.*\n)*?listen = .*\n", text)
+    assert listen
+    tls = f'names = ["console.example"]\ncertificate_file = "{pair.certificate}"\nkey_file = "{pair.key}"\n'
+    Path(conf).write_text(
+        text.replace(listen[0], listen[0] + tls, 1)
+        + f"""
+[identity_providers.psc]
+issuer = "https://identity.example/realms/care"
+jwks_url = "https://identity.example/keys"
+algorithms = ["PS256"]
+client_id = "poterne"
+ca_file = "{pair.certificate}"
+certificate_file = "{pair.certificate}"
+key_file = "{pair.key}"
+authorization_url = "https://identity.example/authorize"
+token_url = "https://identity.example/token"
+redirect_uri = "https://console.example/console/login/psc/back"
+
+[identity_providers.psc.revocation]
+crl_urls = ["http://identity.example/ca.crl"]
+"""
+    )
+    for name in ("lea.petit", "paul.roy"):
+        made = poterne("accounts", "add", name, "--person", "Léa Petit", "--role", "operator", "--conf", conf)
+        assert made.returncode == 0, made.stderr
+    psc = ("--provider", "psc", "--subject", "899700000001", "--conf", conf)
+    told = poterne("accounts", "link", "lea.petit", *psc, lang="fr")
+    assert (told.returncode, "899700000001" in told.stdout) == (0, True), told.stderr
+    listed = {one["name"]: one for one in json.loads(poterne("accounts", "list", "--conf", conf, "--json").stdout)}
+    assert listed["lea.petit"]["status"] == "active"
+    assert listed["lea.petit"]["federated"] == "https://identity.example/realms/care|899700000001"
+    assert "fournisseur d’identité" in poterne("accounts", "list", "--conf", conf, lang="fr").stdout
+    for words, code in (
+        (("link", "paul.roy", *psc), "identity-taken"),
+        (("link", "nobody", *psc), "unknown-account"),
+        (("link", "paul.roy", "--provider", "other", "--subject", "1", "--conf", conf), "unknown-provider"),
+        (("link", "paul.roy", "--provider", "psc", "--subject", "x\ny", "--conf", conf), "account-subject"),
+    ):
+        refused = poterne("accounts", *words)
+        assert (refused.returncode, f"[{code}]" in refused.stderr) == (2, True), refused.stderr
+    gone = poterne("accounts", "unlink", "lea.petit", "--conf", conf, "--json")
+    assert (json.loads(gone.stdout)["status"], json.loads(gone.stdout)["federated"]) == ("invited", "")

@@ -387,6 +387,40 @@ async def test_an_identity_provider_admits_the_account_it_is_bound_to(house):
     assert await refused(house.entry.by_provider("https://other.example", "42", HERE)) == "not-admitted"
 
 
+async def test_an_identity_is_linked_to_one_account_and_linking_unlocks_nobody(house):
+    await house.enrolled("lea.petit", "operator")
+    await house.enrolled("paul.roy", "operator")
+    await house.register.bind_provider("lea.petit", "https://op.example", "42", actor=ADMIN)
+    assert await refused(house.register.bind_provider("paul.roy", "https://op.example", "42", actor=ADMIN)) == (
+        "identity-taken"
+    )
+    again = await house.register.bind_provider("lea.petit", "https://op.example", "42", actor=ADMIN)
+    await house.register.lock("lea.petit", actor=ADMIN)
+    still = await house.register.bind_provider("lea.petit", "https://op.example", "43", actor=ADMIN)
+    assert (still.status, still.version > again.version) == (Status.LOCKED, True)
+    assert await refused(house.entry.by_provider("https://op.example", "43", HERE)) == "not-admitted"
+    gone = await house.register.unbind_provider("lea.petit", actor=ADMIN)
+    assert (gone.federated, gone.status) == ("", Status.LOCKED)
+    assert ("account.provider-unbound", ADMIN) in await events(house)
+
+
+@pytest.mark.parametrize("subject", ["", "x" * 256, "a\nb", "a\u202eb"])
+async def test_what_is_no_subject_is_linked_to_nobody(house, subject):
+    await house.enrolled("lea.petit", "operator")
+    with pytest.raises(BadInput) as caught:
+        await house.register.bind_provider("lea.petit", "https://op.example", subject, actor=ADMIN)
+    assert caught.value.code == "account-subject"
+
+
+async def test_the_last_officer_who_enters_by_a_provider_alone_is_not_unlinked(house):
+    await house.register.add("anne.roy", person="Anne Roy", roles=["security-officer"], actor=ADMIN)
+    await house.register.bind_provider("anne.roy", "https://op.example", "42", actor=ADMIN)
+    assert await refused(house.register.unbind_provider("anne.roy", actor=ADMIN)) == "last-security-officer"
+    assert (await house.entry.by_provider("https://op.example", "42", HERE)).name == "anne.roy"
+    await house.enrolled("jean.roy", "security-officer")
+    assert (await house.register.unbind_provider("anne.roy", actor=ADMIN)).status is Status.INVITED
+
+
 # -- two persons ---------------------------------------------------------------------------------------------------
 
 WHY = "clé à remettre au coffre de la banque"

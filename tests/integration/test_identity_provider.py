@@ -23,13 +23,12 @@ from gateway.doctor.context import Context
 from gateway.doctor.providers import provider as probe
 from gateway.lab.jws import LabKey
 from gateway.lab.provider import LabClient, Switch
-from gateway.providers.door import BEARER, BROWSER_COOKIE, SignInPages, tokened
+from gateway.providers.door import BEARER, tokened
 from gateway.providers.tokens import ResourceServer
 from gateway.settings import Settings
-from security.errors import Fault, Refused, Unavailable
+from security.errors import Refused, Unavailable
 from security.policy import Action, Purpose, Refusal, Role, Tell, Zone, untold
 from security.tokens.bearer import thumbprint
-from security.tokens.signin import Identified
 from tests.support.pki import der
 from tests.support.providers import AUDIENCE, BACK, PERSON, SECRET, Stage, stage
 
@@ -334,8 +333,10 @@ async def test_t43_a_person_signs_in_and_is_who_the_provider_says(place):
     assert asked["code_challenge_method"] == ["S256"]
     assert asked["redirect_uri"] == [BACK]
     assert {len(asked[name][0]) for name in ("state", "nonce", "code_challenge")} == {43}
-    who, back = await party.finish(await place.browse(departure.url), departure.browser)
-    assert (who.issuer, who.subject, back) == (place.provider.issuer, PERSON, "/console/held")
+    arrival = await party.finish(await place.browse(departure.url), departure.browser)
+    who = arrival.who
+    assert (who.issuer, who.subject, arrival.back) == (place.provider.issuer, PERSON, "/console/held")
+    assert not arrival.is_proof
     assert who.claims["SubjectRefPro"] == {"exercices": [{"activities": []}]}
 
 
@@ -439,60 +440,105 @@ async def test_a_secret_beside_the_certificate_is_sent_and_a_wrong_one_is_refuse
         departure = party.begin("/")
         query = await place.browse(departure.url)
         if works:
-            assert (await party.finish(query, departure.browser))[0].subject == PERSON
+            assert (await party.finish(query, departure.browser)).who.subject == PERSON
         else:
             with pytest.raises(Refused) as refused:
                 await party.finish(query, departure.browser)
             assert refused.value.code == "signin-code"
 
 
-async def test_the_pages_of_a_login_lead_there_and_back_and_tell_the_account_side(place):
-    party = place.party()
-    told: list[object] = []
-
-    async def admit(request: web.Request, who: Identified, back: str) -> web.Response:
-        told.append((who.issuer, who.subject, back))
-        return web.Response(text="in")
-
-    async def turned_away(request: web.Request, fault: Fault) -> web.Response:
-        told.append(fault.code)
-        return web.Response(status=403, text="out")
-
-    refusals: list[Refusal] = []
-    pages = SignInPages({"psc": party}, prefix="/console", admit=admit, turned_away=turned_away, tell=refusals.append)
-    app = web.Application()
-    app.router.add_get("/console/login/{provider}", pages.leave)
-    app.router.add_get("/console/login/{provider}/back", pages.come_back)
-    async with (
-        place.door(app) as url,
-        aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=place.pki.client(place.peer))) as session,
-    ):
-        async with session.get(f"{url}/console/login/psc?back=/console/held", allow_redirects=False) as left:
-            cookie = left.headers["Set-Cookie"]
-            away = left.headers["Location"]
-        assert left.status == 303
-        assert all(part in cookie for part in ("HttpOnly", "SameSite=Lax", "Secure", "Path=/console/login"))
-        browser = left.cookies[BROWSER_COOKIE].value
-        query = await place.browse(away)
-        there = f"{url}/console/login/psc/back"
-        async with session.get(there, params=query, headers={"Cookie": f"{BROWSER_COOKIE}={browser}"}) as back:
-            assert (back.status, await back.text()) == (200, "in")
-            assert back.headers["Referrer-Policy"] == "no-referrer"
-        async with session.get(there, params=query) as again:
-            assert again.status == 403
-        async with session.get(f"{url}/console/login/another") as unknown:
-            assert unknown.status == 404
-    assert told == [(place.provider.issuer, PERSON, "/console/held"), "signin-state"]
-    where = {"zone": Zone.OPS, "address": "127.0.0.1", "event": "signin.refused"}
-    assert refusals == [Refusal(reason="signin-state", actor="provider psc", **where)]
-
-
 async def test_signing_out_leads_to_the_provider_when_it_has_a_page_for_it(place):
-    assert (
-        place.party(end_session_url="").departure_for_good("https://poterne.example/") == "https://poterne.example/"
+    assert place.party(end_session_url="").departure_for_good == ""
+    url = place.party().departure_for_good
+    assert url == (
+        f"{place.provider.issuer}/end_session?client_id=poterne"
+        "&post_logout_redirect_uri=https%3A%2F%2Fpoterne.example%2Fconsole%2Flogin"
     )
-    url = place.party().departure_for_good("https://poterne.example/")
-    assert url.startswith(f"{place.provider.issuer}/end_session?client_id=poterne&")
+
+
+@pytest.mark.parametrize(
+    ("answer_iss", "supported", "code"),
+    [
+        ("metadata", None, ""),  # RFC 9207 §3: absent is no
+        ("metadata", False, ""),
+        ("metadata", True, "signin-issuer"),
+        ("metadata", "yes", "provider-answer"),
+        ("always", None, "signin-issuer"),
+        ("always", False, "signin-issuer"),
+        ("always", True, "signin-issuer"),
+    ],
+)
+async def test_t43_an_answer_without_iss_is_taken_from_a_provider_alone_that_does_not_say_it_sends_it(
+    place, answer_iss, supported, code
+):
+    place.provider.switches, place.provider.states_support = {Switch.NO_ISS}, supported
+    party = place.party(answer_iss=answer_iss)
+    departure = party.begin("/")
+    query = await place.browse(departure.url)
+    assert "iss" not in dict(query)
+    if code:
+        with pytest.raises((Refused, Unavailable)) as fault:
+            await party.finish(query, departure.browser)
+        assert fault.value.code == code
+    else:
+        assert (await party.finish(query, departure.browser)).who.subject == PERSON
+
+
+@pytest.mark.parametrize("supported", [None, False, True])
+async def test_t43_a_wrong_iss_is_refused_whatever_the_metadata_say(place, supported):
+    place.provider.switches, place.provider.states_support = {Switch.WRONG_ISS}, supported
+    party = place.party()
+    departure = party.begin("/")
+    with pytest.raises(Refused) as refused:
+        await party.finish(await place.browse(departure.url), departure.browser)
+    assert refused.value.code == "signin-issuer"
+
+
+async def test_t43_metadata_are_asked_for_only_when_an_answer_without_iss_came_and_count_only_for_their_issuer(place):
+    place.provider.states_support = None
+    party = place.party()
+    departure = party.begin("/")
+    await party.finish(await place.browse(departure.url), departure.browser)
+    assert place.provider.counts["/.well-known/openid-configuration"] == 0
+    place.provider.switches = {Switch.NO_ISS, Switch.METADATA_OTHER}
+    departure = party.begin("/")
+    with pytest.raises(Unavailable) as fault:
+        await party.finish(await place.browse(departure.url), departure.browser)
+    assert (fault.value.code, "provider-metadata" in str(fault.value)) == ("provider-answer", True)
+    assert place.provider.counts["/.well-known/openid-configuration"] == 1
+
+
+@pytest.mark.parametrize(
+    ("switch", "code"),
+    [
+        (Switch.INTROSPECTION_DOWN, "provider-answer"),
+        (Switch.INTROSPECTION_HUGE, "provider-answer"),
+        (Switch.INTROSPECTION_ELSEWHERE, "provider-answer"),
+        (Switch.INTROSPECTION_PAGE, "provider-answer"),
+        (Switch.INTROSPECTION_OTHER, "token-disagreed"),
+    ],
+)
+async def test_t44_nobody_signs_in_while_the_provider_does_not_vouch_for_the_token(place, switch, code):
+    party = place.party()
+    departure = party.begin("/")
+    place.provider.switches = {switch}
+    with pytest.raises((Refused, Unavailable)) as fault:
+        await party.finish(await place.browse(departure.url), departure.browser)
+    assert fault.value.code == code
+
+
+async def test_a_proof_is_asked_for_anew_and_an_old_one_is_none(place):
+    party = place.party()
+    departure = party.begin("/", anew=True)
+    asked = parse_qs(urlsplit(departure.url).query)
+    assert (asked["prompt"], asked["max_age"]) == (["login"], ["0"])
+    arrival = await party.finish(await place.browse(departure.url), departure.browser)
+    assert (arrival.is_proof, arrival.who.subject) == (True, PERSON)
+    place.provider.switches = {Switch.OLD_PROOF}
+    departure = party.begin("/", anew=True)
+    with pytest.raises(Refused) as refused:
+        await party.finish(await place.browse(departure.url), departure.browser)
+    assert refused.value.code == "signin-old-proof"
 
 
 async def test_doctor_asks_each_provider_for_its_keys(place, tmp_path, monkeypatch):

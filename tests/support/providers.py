@@ -7,7 +7,7 @@ import hashlib
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from gateway.lab.provider import LabClient, LabProvider
 from gateway.providers.signin import RelyingParty
 from gateway.providers.tokens import ResourceServer, TokenIssuer, token_issuer
 from gateway.settings import IdentityProviderSettings, RevocationSettings
-from security.clock import SystemClock
+from security.clock import Clock, SystemClock
 from security.keys.lab_pki import PemPair
 from security.keys.tls import server_context
 from security.tokens.bearer import thumbprint
@@ -104,6 +104,14 @@ class Stage:
     def party(self, name: str = "psc", **changes: Any) -> RelyingParty:
         settings = self.settings(**changes)
         return RelyingParty(name, settings, self.tls(settings), self.clock)
+
+    def at(self, console: str, clock: Clock | None = None, **changes: Any) -> RelyingParty:
+        """Us at this provider, for a console at that address: it is registered there for the way back."""
+        back = f"{console}/console/login/psc/back"
+        held = self.provider.clients["poterne"]
+        self.provider.register(replace(held, redirect_uri=back))
+        settings = self.settings(redirect_uri=back, **changes)
+        return RelyingParty("psc", settings, self.tls(settings), clock or self.clock)
 
     def token(self, **claims: Any) -> str:
         facts = {"cnf": {"x5t#S256": thumbprint(der(self.peer))}, "extensions": IUA} | claims

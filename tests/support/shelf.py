@@ -5,7 +5,9 @@ What the house itself says is the matter of the tests of ``indexer.exams``, ``in
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -15,6 +17,7 @@ from zoneinfo import ZoneInfo
 
 from aiohttp import web
 
+from gateway.providers.signin import RelyingParty
 from gateway.reception import Reception
 from gateway.telemetry import Metrics, Snapshot
 from gateway.web.console import mount_console
@@ -31,6 +34,7 @@ from security.accounts.password import Passwords
 from security.clock import Clock
 from security.errors import BadInput, Refused
 from security.outbox.jobs import Pause
+from security.policy import Refusal
 from security.store.opening import open_store
 from security.store.port import GROUND
 from tests.support.people import People, Someone, people
@@ -347,10 +351,11 @@ async def _figures() -> Snapshot:
 class Served(str):
     """The address of a running console, and who may sign in there."""
 
-    __slots__ = ("alarms", "people", "someone")
+    __slots__ = ("alarms", "people", "refusals", "someone")
     people: People
     someone: Someone | None
     alarms: list[tuple[str, str]]
+    refusals: list[Refusal]
 
 
 @asynccontextmanager
@@ -361,9 +366,12 @@ async def console(
     tenant: str = "",
     idle_s: float = 900.0,
     clock: Clock,
+    tls: ssl.SSLContext | None = None,
+    parties: Callable[[str], Mapping[str, RelyingParty]] | None = None,
 ) -> AsyncIterator[Served]:
     """The ops listener with the console on a port of its own; its address. ``roles``: of Jeanne Martin, who is
-    enrolled; none of them: nobody is."""
+    enrolled; none of them: nobody is. ``tls``: it is opened as ``localhost``, another site than the 127.0.0.1 of an
+    identity provider; ``parties``: those, for the address of the console."""
     with TemporaryDirectory(prefix="poterne-shelf-") as folder:
         store = await open_store(Path(folder) / "accounts.db", (GROUND, ACCOUNTS))
         runner = None
@@ -371,6 +379,7 @@ async def console(
             made = await people(store, clock)
             someone = await made.enrolled(PERSON, *roles, tenant=tenant) if roles else None
             alarms: list[tuple[str, str]] = []
+            refusals: list[Refusal] = []
             reception = Reception.over(
                 store,
                 made.vault,
@@ -380,12 +389,23 @@ async def console(
                 passwords=Passwords(memory_kib=64),
             )
             app = build_ops_app(ready=_ready, metrics=Metrics(), snapshot=_figures)
-            mount_console(app, desk, reception, idle_s=idle_s, hosts={"127.0.0.1"}, clock=clock)
-            runner = web.AppRunner(app, access_log=None)
+            listener = socket.create_server(("127.0.0.1", 0))
+            port = listener.getsockname()[1]
+            served = Served(f"https://localhost:{port}" if tls else f"http://127.0.0.1:{port}")
+            mount_console(
+                app,
+                desk,
+                reception,
+                idle_s=idle_s,
+                hosts={"127.0.0.1"},
+                clock=clock,
+                parties=parties(served) if parties else {},
+                tell=refusals.append,
+            )
+            runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1 if tls else 60.0)
             await runner.setup()
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            served = Served(f"http://127.0.0.1:{runner.addresses[0][1]}")
-            served.people, served.someone, served.alarms = made, someone, alarms
+            await web.SockSite(runner, listener, ssl_context=tls).start()
+            served.people, served.someone, served.alarms, served.refusals = made, someone, alarms, refusals
             yield served
         finally:
             if runner is not None:

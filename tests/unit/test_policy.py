@@ -198,7 +198,8 @@ async def test_t46_the_public_routes_are_few():
     assert public == {
         "GET /live", "GET /ready", "GET /", "GET /console", "GET /console/static/{name}", "GET /console/accessibility",
         "GET /console/login", "POST /console/login", "POST /console/login/certificate", "GET /console/enrol",
-        "POST /console/enrol", "POST /console/enrol/finish",
+        "POST /console/enrol", "POST /console/enrol/finish", "GET /console/login/{provider}",
+        "GET /console/login/{provider}/back", "GET /console/login/{provider}/enter", "GET /console/login/{provider}/out",
     }  # fmt: skip
 
 

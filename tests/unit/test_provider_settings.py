@@ -8,7 +8,13 @@ from gateway.alerts.certificates import certificate_files
 from gateway.certificates.links import links
 from gateway.flows import flows
 from gateway.settings import ConfigurationError, load
-from tests.unit.configuration import TEXT, write
+from tests.unit.configuration import TEXT as PLAIN
+from tests.unit.configuration import write
+
+TEXT = PLAIN.replace(
+    'listen = "127.0.0.1:9090"\n',
+    'listen = "127.0.0.1:9090"\nnames = ["console.example"]\ncertificate_file = "cert.pem"\nkey_file = "key.pem"\n',
+)
 
 PSC = """
 [identity_providers.psc]
@@ -23,7 +29,7 @@ audience = "https://images.example"
 tenant = "fantome"
 authorization_url = "https://identity.example/authorize"
 token_url = "https://identity.example/token"
-redirect_uri = "https://console.example/login/psc/back"
+redirect_uri = "https://console.example/console/login/psc/back"
 
 [identity_providers.psc.revocation]
 crl_urls = ["http://identity.example/ca.crl"]
@@ -82,6 +88,10 @@ def test_its_certificate_is_watched_beside_tables_that_hold_no_section(folder):
         ('token_url = "https://identity.example/token"\n', "", "token_url", "is absent"),
         ('crl_urls = ["http://identity.example/ca.crl"]', "", "revocation", "which certificates were revoked"),
         ('certificate_file = "cert.pem"\n', "", "certificate_file", "required"),
+        ("console.example/console", "another.example/console", "redirect_uri", "no address of this console"),
+        ("/login/psc/back", "/login/other/back", "redirect_uri", "no address of this console"),
+        ("/login/psc/back", "/login/psc/back?x=1", "redirect_uri", "no address of this console"),
+        ("client_id", 'answer_iss = "never"\nclient_id', "answer_iss", "must be one of"),
     ],
 )
 def test_ff44_what_would_open_a_provider_too_far_is_refused_by_its_key(folder, old, new, key, reason):
@@ -93,6 +103,15 @@ def test_t43_two_providers_share_neither_issuer_nor_redirect_address(folder):
     assert problems(folder, PSC + OTHER.replace("/login/other/", "/login/psc/")) == [
         ("identity_providers.other.issuer", "is that of identity_providers.psc.issuer"),
         ("identity_providers.other.redirect_uri", "is that of identity_providers.psc.redirect_uri"),
+        ("identity_providers.other.redirect_uri", "is no address of this console"),
+    ]
+
+
+def test_nobody_is_sent_away_from_a_console_without_tls(folder):
+    with pytest.raises(ConfigurationError) as error:
+        load(write(folder, PLAIN.replace('9090"\n', '9090"\nnames = ["console.example"]\n') + PSC), {})
+    assert [(one.key, one.hint) for one in error.value.problems] == [
+        ("identity_providers.psc.authorization_url", "name [ops] certificate_file and key_file")
     ]
 
 

@@ -18,6 +18,7 @@ import structlog
 from aiohttp import web
 
 from gateway.i18n import N_
+from gateway.providers.signin import RelyingParty
 from gateway.web import vocabulary
 from gateway.web.desk import Desk
 from gateway.web.session import Sessions, carries, cookie_of, cookie_path, neighbourhood, way_back
@@ -68,7 +69,16 @@ class Reception(Protocol):
 class Entrance:
     """The handlers of one zone's entrance."""
 
-    def __init__(self, *, shell: Shell, desk: Desk, sessions: Sessions, reception: Reception) -> None:
+    def __init__(
+        self,
+        *,
+        shell: Shell,
+        desk: Desk,
+        sessions: Sessions,
+        reception: Reception,
+        parties: Mapping[str, RelyingParty],
+    ) -> None:
+        self._parties = parties
         self._shell = shell
         self._desk = desk
         self._sessions = sessions
@@ -124,7 +134,14 @@ class Entrance:
             wait=wait,
             is_empty=await self._reception.entry.is_empty(),
             has_certificate=bool(fingerprint_of(request)),
+            parties=self._parties,
+            still_in=self._still_in(request),
         )
+
+    def _still_in(self, request: web.Request) -> str:
+        """The provider at which who just signed out here is still signed in, as far as we can tell."""
+        party = self._parties.get(request.query.get("out", ""))
+        return party.client.name if party and party.departure_for_good else ""
 
     async def enter(self, request: web.Request) -> web.Response:
         """Open a session for who has the password and the code of an account."""
@@ -134,13 +151,13 @@ class Entrance:
         back, name = str(form.get("back", "")), str(form.get("name", ""))
         password, code = str(form.get("password", "")), str(form.get("code", ""))
         try:
-            account = await self._reception.entry.by_password(name, password, code, self._place(request))
+            account = await self._reception.entry.by_password(name, password, code, self.place(request))
         except TooManyTries as wait:
             return await self._too_many(request, wait, back=back, name=name)
         except Refused:
             wrong = {"name": N_("Name, password and code do not fit together, or this account may not sign in.")}
             return await self._login_form(request, back=back, name=name, errors=wrong, status=403)
-        return self._let_in(request, account, back)
+        return self.let_in(request, account, back)
 
     async def enter_by_certificate(self, request: web.Request) -> web.Response:
         """Open a session for the account that the connection's certificate stands for."""
@@ -150,11 +167,11 @@ class Entrance:
             return self._shell.problem(request, 403)
         back = str(form.get("back", ""))
         try:
-            account = await self._reception.entry.by_certificate(shown, self._place(request))
+            account = await self._reception.entry.by_certificate(shown, self.place(request))
         except Refused:
             wrong = {"name": N_("The certificate of your browser stands for no account that may sign in.")}
             return await self._login_form(request, back=back, errors=wrong, status=403)
-        return self._let_in(request, account, back)
+        return self.let_in(request, account, back)
 
     async def _too_many(self, request: web.Request, wait: TooManyTries, *, back: str, name: str) -> web.Response:
         log.warning("console-login-throttled", address=request.remote or "")
@@ -163,11 +180,11 @@ class Entrance:
         response.headers["Retry-After"] = str(int(wait.wait_s) + 1)
         return response
 
-    def _let_in(self, request: web.Request, account: Account, back: str) -> web.Response:
-        """A new session; the one this browser had is over."""
+    def let_in(self, request: web.Request, account: Account, back: str, *, provider: str = "") -> web.Response:
+        """A new session; the one this browser had is over. ``provider``: who vouched for the person."""
         prefix = self._shell.prefix
         self._sessions.close(request.cookies.get(cookie_of(request), ""))
-        token = self._sessions.open(account)
+        token = self._sessions.open(account, provider=provider)
         session = self._sessions.find(token, clicked=True)
         where = way_back(back, prefix)
         response = see_other(f"{prefix}/{session.home}" if session and where == f"{prefix}/" else where)
@@ -197,8 +214,9 @@ class Entrance:
     async def leave(self, request: web.Request) -> web.Response:
         """Sign out."""
         self._sessions.close(request.cookies.get(cookie_of(request), ""))
-        await self._reception.entry.left(request[SESSION].name, self._place(request))
-        response = see_other(f"{self._shell.prefix}/login", out="1")
+        session = request[SESSION]
+        await self._reception.entry.left(session.name, self.place(request))
+        response = see_other(f"{self._shell.prefix}/login", out=session.provider or "1")
         response.del_cookie(cookie_of(request), path=cookie_path(request, self._shell.prefix))
         return response
 
@@ -220,7 +238,7 @@ class Entrance:
             return self._shell.problem(request, 403)
         code = str(form.get("code", ""))
         try:
-            await self._reception.entry.try_code(self._place(request))
+            await self._reception.entry.try_code(self.place(request))
             return await self._enrolment(request, code)
         except TooManyTries as wait:
             span = self._shell.words(request).span(wait.wait_s)
@@ -248,7 +266,7 @@ class Entrance:
                 return self._bad_code(request)
             wrong = {_FIELD_OF.get(fault.code, "password"): vocabulary.FAULTS[fault.code]}
             return await self._enrolment(request, code, name=name, person=person, errors=wrong, status=400)
-        return self._let_in(request, account, "")
+        return self.let_in(request, account, "")
 
     def _bad_code(self, request: web.Request) -> web.Response:
         wrong = {"code": N_("This code is not good, or not any more: ask for a new one.")}
@@ -305,6 +323,7 @@ class Entrance:
             at=f"{prefix}/prove",
             section="",
             back=way_back(back, prefix),
+            party=self._parties.get(request[SESSION].provider),
             errors=errors or {},
             wait=wait,
         )
@@ -315,13 +334,17 @@ class Entrance:
         back = str(form.get("back", ""))
         session = request[SESSION]
         try:
-            await self._reception.entry.prove(session.name, str(form.get("code", "")), self._place(request))
+            await self._reception.entry.prove(session.name, str(form.get("code", "")), self.place(request))
         except TooManyTries as wait:
             span = self._shell.words(request).span(wait.wait_s)
             return self._proof(request, back=back, wait=span, status=429)
         except Refused:
             wrong = {"code": N_("This is not the code of now, or it was used already: wait for the next one.")}
             return self._proof(request, back=back, errors=wrong, status=403)
+        return self.let_on(request, back)
+
+    def let_on(self, request: web.Request, back: str) -> web.Response:
+        """The person has just proved to be there: their session goes on under a new id."""
         response = see_other(way_back(back, self._shell.prefix))
         self._give(request, response, self._sessions.prove(request.cookies.get(cookie_of(request), "")))
         return response
@@ -368,7 +391,8 @@ class Entrance:
         return carries(request.cookies.get(_LOGIN_COOKIE, ""), str(form.get("csrf", "")))
 
     @staticmethod
-    def _place(request: web.Request) -> Place:
+    def place(request: web.Request) -> Place:
+        """Where a try comes from."""
         address = request.remote or ""
         browser = request.cookies.get(_KNOWN_COOKIE, "")
         return Place(address=address, counted_as=neighbourhood(address), browser=browser)

@@ -20,10 +20,12 @@ import structlog
 from aiohttp import web
 
 from gateway.i18n import N_, Words
+from gateway.providers.signin import RelyingParty
 from gateway.web import details, vocabulary
 from gateway.web.console import views
 from gateway.web.console.agreements import Agreements
 from gateway.web.console.entrance import Entrance, Reception
+from gateway.web.console.federation import Federation
 from gateway.web.desk import Desk, TenantFacts
 from gateway.web.guard import guard
 from gateway.web.session import LOOPBACK_HOSTS, Sessions
@@ -68,6 +70,7 @@ def mount_console(
     hosts: Collection[str],
     clock: Clock,
     tell: Tell = untold,
+    parties: Mapping[str, RelyingParty] | None = None,
 ) -> Routes:
     """Serve the console under ``/console`` of the ``ops`` listener; what each of its addresses is for the policy.
 
@@ -79,15 +82,18 @@ def mount_console(
         idle_s: seconds without a click after which a session closes.
         tell: told of each refusal.
         hosts: names and addresses of the listener, beside those of this machine.
+        parties: the identity providers at which people may sign in, by name.
     """
     shell = Shell(prefix=PREFIX, packages=["gateway.web.console"], facts={"idle_s": idle_s})
     console = web.Application()
     sessions = Sessions(clock=clock, idle_s=idle_s)
-    entrance = Entrance(shell=shell, desk=desk, sessions=sessions, reception=reception)
+    known = parties or {}
+    entrance = Entrance(shell=shell, desk=desk, sessions=sessions, reception=reception, parties=known)
+    federation = Federation(shell=shell, entrance=entrance, entry=reception.entry, parties=known, tell=tell)
     agreements = Agreements(shell=shell, desk=desk, reception=reception, clock=clock)
     pages = _Pages(shell=shell, desk=desk, clock=clock)
     console.middlewares.append(failures_as_pages(shell, vocabulary.fault))
-    table = [*entrance.routes(), *agreements.routes(), *pages.routes()]
+    table = [*entrance.routes(), *federation.routes(), *agreements.routes(), *pages.routes()]
     routes: dict[tuple[str, str], Action] = {}
     for method, path, handler, action in table:
         add = console.router.add_get if method == "GET" else console.router.add_post

@@ -238,15 +238,15 @@ DEFECTS = (
     access(
         "signin-iss-not-compared",
         _SIGNIN,
-        'if said.get("iss") != client.issuer:',
+        'if said.get("iss", client.issuer) != client.issuer:',
         'if said.get("iss", client.issuer) == "":',
-        _T43,
+        _T43 + integration("identity_provider", "test_t43_a_wrong_iss_is_refused_whatever_the_metadata_say"),
     ),
     access(
         "signin-iss-may-be-absent",
-        _SIGNIN,
-        'if said.get("iss") != client.issuer:',
-        'if said.get("iss", client.issuer) != client.issuer:',
+        _PARTY,
+        "if not signin.stated_issuer(query) and await self._must_state_issuer():",
+        "if not signin.stated_issuer(query) and not self._settings:",
         _T43,
     ),
     access(
