@@ -177,7 +177,11 @@ class IndexSearch(Protocol):
 
 
 class NationalIndex(Protocol):
-    """The index, whatever its wire (XDS.b now)."""
+    """The index, whatever its wire. ``provides``, ``updates``: the transactions by which it takes a submission and a
+    change of an entry (``ITI-41``)."""
+
+    provides: str
+    updates: str
 
     async def provide_and_register(self, submission: Submission) -> IndexAnswer:
         """ITI-41. Never raises for what a peer does."""

@@ -368,7 +368,7 @@ class Publication:
             return _Predecessor(entry_uuid=None, context=content.context)
         if said.do is Do.UPDATE and base is not None and isinstance(found, standing.Shown):
             answer = await self._revisions.prepare(job, base, found, content, next_version=known.next_version)
-            return replace(answer, effects=_all(learn, answer.effects))
+            return replace(answer, effects=_all(learn, answer.effects), request=self._index.updates)
         if said.do is Do.REPLACE and isinstance(found, standing.Shown):
             hidden = hiding.hidden_further(content.context, target(found, content.own))
             return _Predecessor(entry_uuid=found.entry.entry_uuid, context=hidden, effects=learn)
@@ -475,7 +475,12 @@ class Publication:
                 now=built_at,
             )
 
-        return Answer(event=Event.PREPARED, reason="", detail=f"version {version.version}", effects=effects)
+        return Answer(
+            event=Event.PREPARED,
+            detail=f"version {version.version}",
+            effects=effects,
+            request=self._index.provides,
+        )
 
     def _note_judgement(
         self, tx: Tx, *, job: Job, study: Study, judged: list[tuple[HeldReport, gate.Verdict]], now: datetime

@@ -186,7 +186,12 @@ class Withdrawal:
                 now=now,
             )
 
-        return Answer(event=Event.PREPARED, detail=f"version {shown.version}", effects=effects)
+        return Answer(
+            event=Event.PREPARED,
+            detail=f"version {shown.version}",
+            effects=effects,
+            request=self._index.updates,
+        )
 
     async def _find(self, unique_id: str) -> EntryAnswer:
         entry = await self._index.find_document(unique_id)

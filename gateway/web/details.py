@@ -77,6 +77,13 @@ def _matcher(template: str) -> re.Pattern[str]:
     return re.compile(_NAME.sub(lambda name: f"(?P<{name[1]}>{_FORMS.get(name[1], '.+?')})", re.escape(template)))
 
 
+_MASKED = r"∅|\w?…\([0-9]+\)"
+_CONFLICT: Final = re.compile(
+    rf"(?P<field>[\w ]+(?: \(same [a-z, -]+\))?): (?P<left_source>.+?) (?P<left>{_MASKED}),"
+    rf" (?P<right_source>.+?) (?P<right>{_MASKED})"
+)
+"""One conflict as ``indexer.gate`` names it, its values masked."""
+
 _MATCHERS: Final = tuple((template, _matcher(template)) for template in TEMPLATES)
 
 OUTCOMES: Final = {
@@ -114,7 +121,7 @@ NEXT: Final = {
     What.SEND_AGAIN: N_("Nothing to do: Poterne asks the index again {when}."),
     What.GO_ON: N_("Nothing to do: Poterne goes on by itself {when}."),
     What.MEND: N_("Somebody must act: {advice}. Next try {when}."),
-    What.COMPARE: N_("Somebody must compare the identities (console, page Held): {advice}."),
+    What.COMPARE: N_("The sources differ about the patient (console, page Held): {advice}."),
     What.DECIDE: N_("Somebody must act: {advice}."),
     What.MESSAGE: N_("The source must correct and send again: {advice}."),
     What.CONSENT: N_("Nothing to do here: {advice}."),
@@ -146,7 +153,19 @@ def sentence(text: str, said: Words) -> str:
         found = matcher.fullmatch(text)
         if found is not None:
             return said(template, **{name: _value(name, value, said) for name, value in found.groupdict().items()})
-    return text
+    conflicts = [_CONFLICT.fullmatch(part) for part in text.split("; ")]
+    return "; ".join(_conflict(one, said) for one in conflicts if one) if all(conflicts) else text
+
+
+def _conflict(found: re.Match[str], said: Words) -> str:
+    return said(
+        N_("{field}: {left_source} {left}, {right_source} {right}"),
+        field=vocabulary.field(found["field"], said),
+        left_source=vocabulary.source(found["left_source"], said),
+        left=found["left"],
+        right_source=vocabulary.source(found["right_source"], said),
+        right=found["right"],
+    )
 
 
 def _value(name: str, value: str, said: Words) -> str:

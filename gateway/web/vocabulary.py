@@ -261,11 +261,21 @@ FIELDS: Final[Mapping[str, str]] = {
     "local id": N_("patient identifier (IPP)"),
     "month of birth": N_("month of birth"),
     "name": N_("name"),
+    "patient id": N_("identifier that names the patient"),
     "sex": N_("sex"),
     "sex of birth": N_("sex"),
     "used name": N_("used name"),
     "year of birth": N_("year of birth"),
 }
+
+SHARES: Final[Mapping[str, str]] = {
+    "accession": N_("same accession number"),
+    "ins": N_("same INS"),
+    "local-id": N_("same patient identifier (IPP)"),
+    "study": N_("same study"),
+}
+"""What a report has in common with what it contradicts (``indexer.gate.Share``)."""
+_TIED = re.compile(r"(?P<field>[\w ]+) \(same (?P<shares>[a-z, -]+)\)")
 
 CHECKS: Final[Mapping[str, str]] = {
     "accession": N_(
@@ -382,9 +392,12 @@ def source(name: str, said: Words) -> str:
 
 
 def field(name: str, said: Words) -> str:
-    """A field of an identity; what stands in brackets behind it is kept."""
-    head, bracket, rest = name.partition(" (")
-    return said(FIELDS.get(head, head)) + bracket + rest
+    """A field of an identity, and by what the two that differ in it are tied."""
+    tied = _TIED.fullmatch(name)
+    if tied is None:
+        return said(FIELDS.get(name, name))
+    shares = ", ".join(said(SHARES.get(one, one)) for one in tied["shares"].split(", "))
+    return f"{said(FIELDS.get(tied['field'], tied['field']))} ({shares})"
 
 
 def check(name: str, said: Words) -> str:

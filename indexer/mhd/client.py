@@ -70,6 +70,7 @@ class MhdClient:
     """``NationalIndex`` over MHD. One instance per tenant and index; use it on one event loop and close it."""
 
     spans_patients = True
+    provides, updates = "ITI-65", "ITI-65"
 
     def __init__(
         self,

@@ -79,6 +79,7 @@ class XdsClient:
     """``NationalIndex`` over XDS.b. One instance per tenant and index; use it on one event loop and close it."""
 
     spans_patients = False
+    provides, updates = "ITI-41", "ITI-57"
 
     def __init__(
         self,

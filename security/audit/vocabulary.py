@@ -107,9 +107,14 @@ _INNER = Row(event=ACTIVITY, action="E", is_told=False)
 _ITI_18, _ITI_43 = _iti("ITI-18", "Registry Stored Query"), _iti("ITI-43", "Retrieve Document Set")
 _ITI_41 = _iti("ITI-41", "Provide and Register Document Set-b")
 _ITI_57 = _iti("ITI-57", "Update Document Set")
+_ITI_65 = _iti("ITI-65", "Provide Document Bundle")
 _ITI_66, _ITI_67 = _iti("ITI-66", "Find Document Lists"), _iti("ITI-67", "Find Document References")
 _ITI_68 = _iti("ITI-68", "Retrieve Document")
-_PUBLISH = _row(EXPORT, "R", _ITI_41, flow=Flow.OUT, words=True)
+_REQUESTS = {"": _row(EXPORT, "R", flow=Flow.OUT, words=True)} | {
+    f".{code.value.lower()}": _row(EXPORT, action, code, flow=Flow.OUT, words=True)
+    for code, action in ((_ITI_41, "R"), (_ITI_57, "U"), (_ITI_65, "R"))
+}
+"""What goes to the index, by the transaction that the job says; without one, of a job before there were names."""
 _PERSON = _row(PATIENT_RECORD, "U")
 _ACCOUNT = _row(ALERT, "E", _ATTRIBUTES, words=True)
 
@@ -182,7 +187,11 @@ TABLE: Final[Mapping[str, Row]] = MappingProxyType(
         "hl7.received": _row(PATIENT_RECORD, "C", flow=Flow.IN, words=True),
         "hl7.refused": _row(PATIENT_RECORD, "C", flow=Flow.IN, words=True),
         # the queue: what went to the index, and what became of it
-        **{f"job.{what}": _PUBLISH for what in ("sent", "accepted", "published", "unknown", "dead")},
+        **{
+            f"job.{what}{request}": row
+            for what in ("sent", "accepted", "published", "unknown", "dead")
+            for request, row in _REQUESTS.items()
+        },
         **{
             f"job.{what}": _INNER
             for what in (

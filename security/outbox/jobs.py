@@ -64,6 +64,7 @@ LAG_BOUNDS_S = (10, 30, 60, 120, 300, 600, 1800, 3600, 14_400, 86_400)
 """Upper bounds of the histogram of publication lags, in seconds; 3600 is the service level (reliability §5)."""
 _FIRST = frozenset({State.RECEIVING, State.SETTLING, State.READY, State.BLOCKED})
 _CLAIMABLE = (State.SETTLING, State.READY, State.RETRY_WAIT, State.UNKNOWN, State.ACCEPTED)
+_OUTWARD = frozenset({State.SENT, State.ACCEPTED, State.PUBLISHED, State.UNKNOWN, State.DEAD})
 _PROGRESS = frozenset({Event.RECEIVED, Event.PREPARED, Event.ACCEPTED, Event.FOUND, Event.LIFTED, Event.REOPENED})
 _POLLS = frozenset({Event.NOT_YET, Event.UNCLEAR})
 _OLD_EXAMS = "\0old-exams"  # no endpoint is called so
@@ -520,7 +521,14 @@ def apply(
     """
     row = _current(tx, job)
     moved = row and _move(
-        tx, row, answer.event, now=now, reason=answer.reason, detail=answer.detail, not_before=not_before
+        tx,
+        row,
+        answer.event,
+        now=now,
+        reason=answer.reason,
+        detail=answer.detail,
+        not_before=not_before,
+        request=answer.request,
     )
     if not moved:
         return None
@@ -814,6 +822,7 @@ def _move(
     actor: str = ENGINE,
     owner: str | None = None,
     not_before: datetime | None = None,
+    request: str = "",
 ) -> Row | None:
     """Take one row of the state table; the job afterwards, or None when it is no longer as ``row`` shows it."""
     after = transition(State(row["state"]), event)
@@ -825,7 +834,8 @@ def _move(
     moved = tx.row(
         "UPDATE outbox_job SET state = :state, reason = :reason, detail = :detail, not_before = :not_before,"
         " attempts = :attempts, tries = :tries, deaths = :deaths, died_in = :died_in, in_doubt = :in_doubt,"
-        " sent_at = :sent_at, changed_at = :changed_at, lease_owner = :owner, lease_epoch = lease_epoch + 1"
+        " sent_at = :sent_at, changed_at = :changed_at, request_name = :request, lease_owner = :owner,"
+        " lease_epoch = lease_epoch + 1"
         " WHERE job_id = :job_id AND lease_epoch = :epoch RETURNING *",
         state=after.value,
         reason=reason,
@@ -838,6 +848,7 @@ def _move(
         in_doubt=int(after in _DOUBTFUL or keeps_doubt),
         sent_at=to_ms(now) if is_attempt else row["sent_at"],
         changed_at=to_ms(now) if is_news else row["changed_at"],
+        request=request or row["request_name"],
         owner=owner,
         job_id=row["job_id"],
         epoch=row["lease_epoch"],
@@ -849,6 +860,11 @@ def _move(
     if moved is not None and is_news:
         _record(tx, moved, came_from=row["state"], event=event.value, now=now, actor=actor)
     return moved
+
+
+def _event(state: State, request: str) -> str:
+    """The audit event of a state: of one in which bytes have left, with the transaction that these were."""
+    return f"job.{state.value.lower()}" + (f".{request.lower()}" if request and state in _OUTWARD else "")
 
 
 def _record(
@@ -877,7 +893,7 @@ def _record(
             tenant=row["tenant"],
             zone="outbox",
             at=now,
-            event=f"job.{row['state'].lower()}",
+            event=_event(State(row["state"]), row["request_name"]),
             actor=actor,
             outcome=_AUDIT_OUTCOME.get(State(row["state"]), 0),
             object_type="study",

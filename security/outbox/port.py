@@ -70,7 +70,8 @@ class Answer:
     by hyphens) for people and metrics; ``detail``: one sentence, no patient data. ``not_before``: earliest next
     call (None: the engine's own back-off, or at once when there is nothing to wait for); the engine asks again
     within an hour whatever it says, because a wall clock may be wrong (I17). ``retry_after_s``: the peer's own
-    wish, clamped by the engine. ``effects``: changes to commit with the transition.
+    wish, clamped by the engine. ``effects``: changes to commit with the transition. ``request``: of PREPARED, the
+    transaction that the bytes are for, as the audit trail is to tell it (``ITI-41``); "" for none.
     """
 
     event: Event
@@ -79,6 +80,7 @@ class Answer:
     not_before: datetime | None = None
     retry_after_s: float | None = None
     effects: Callable[[Tx], None] | None = None
+    request: str = ""
 
 
 class JobKind(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from lxml import etree
@@ -358,3 +359,29 @@ async def test_the_request_revises_the_approved_entry_and_keeps_the_document(w: 
             one.xpath(f"*[local-name()='Slot'][@name='{name}']//text()[normalize-space()]") for one in (entry, before)
         )
         assert mine == theirs
+
+
+async def _told_of_the_queue(w: World) -> list[str]:
+    rows = await w.store.read(
+        lambda tx: tx.rows("SELECT event FROM audit_record WHERE event LIKE 'job.%' ORDER BY seq")
+    )
+    return [row["event"] for row in rows if row["event"].startswith(("job.sent", "job.published"))]
+
+
+@pytest.mark.parametrize(("door", "first", "then"), [("xds", "iti-41", "iti-57"), ("mhd", "iti-65", "iti-65")])
+async def test_the_audit_trail_tells_by_which_transaction_each_job_went(
+    tmp_path: Path, door: Literal["xds", "mhd"], first: str, then: str
+) -> None:
+    async with world(tmp_path, door=door, updates_metadata=True) as w:
+        w.pacs.hold(EXAM)
+        await publish(w)
+        assert await _told_of_the_queue(w) == [f"job.sent.{first}", f"job.published.{first}"]
+        await w.report(OPENED, order_control="RO")
+        await w.settle()
+        assert await _told_of_the_queue(w) == [
+            *(f"job.{what}.{first}" for what in ("sent", "published")),
+            *(f"job.{what}.{then}" for what in ("sent", "published")),
+        ]
+        await w.raw(build_mdm(OPENED, control_id="T", event="T04", order_control="CA", result_status="D"))
+        await w.settle()
+        assert (await _told_of_the_queue(w))[4:] == [f"job.sent.{then}", f"job.published.{then}"]

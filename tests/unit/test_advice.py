@@ -116,3 +116,30 @@ def test_an_answer_of_a_pacs_says_kind_number_and_time() -> None:
     )
     step = Step(at=AT, what="pacs-answer", detail="", answered=found)
     assert details.told(step, words("en")) == "main holds 2 series, 1,412 images (0.2 s; asked 3 times)"
+
+
+@pytest.mark.parametrize(
+    ("text", "french", "english"),
+    [
+        (
+            "birth name: CDA F…(7), identity register R…(8); sex: CDA …(1), report 1.2.3 ∅",
+            (
+                "nom de naissance : Compte rendu (CDA) F…(7), Serveur d’identités (ADT) R…(8); "
+                "sexe : Compte rendu (CDA) …(1), Compte rendu 1.2.3 ∅"
+            ),
+            "birth name: Report (CDA) F…(7), Identity register (ADT) R…(8); sex: Report (CDA) …(1), Report 1.2.3 ∅",
+        ),
+        (
+            "INS (same local-id, study): CDA …(15), report 1.2.3 …(15)",
+            "INS (même identifiant local (IPP), même examen) : Compte rendu (CDA) …(15), Compte rendu 1.2.3 …(15)",
+            "INS (same patient identifier (IPP), same study): Report (CDA) …(15), Report 1.2.3 …(15)",
+        ),
+    ],
+)
+def test_a_conflict_on_the_timeline_is_told_in_the_reader_s_language(text: str, french: str, english: str) -> None:
+    assert details.sentence(text, words("fr")) == french
+    assert details.sentence(text, words("en")) == english
+
+
+def test_a_text_that_only_looks_like_a_conflict_is_shown_as_it_was_written() -> None:
+    assert details.sentence("birth name: somebody called", words("fr")) == "birth name: somebody called"

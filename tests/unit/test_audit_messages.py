@@ -54,6 +54,10 @@ def test_every_event_that_the_source_writes_has_a_row_in_the_table():
     assert len(associations) >= 6
     assert {f"dicom.association-{one}" for one in associations} <= set(TABLE)
     assert {f"job.{state.value.lower()}" for state in State} <= set(TABLE)
+    outward = ("sent", "accepted", "published", "unknown", "dead")
+    told = {name: [code.value for code in TABLE[f"job.sent.{name}"].types] for name in ("iti-41", "iti-57", "iti-65")}
+    assert told == {"iti-41": ["ITI-41"], "iti-57": ["ITI-57"], "iti-65": ["ITI-65"]}
+    assert all(TABLE[f"job.{what}.{name}"] == TABLE[f"job.sent.{name}"] for what in outward for name in told)
 
 
 @pytest.mark.parametrize("event", sorted(TABLE))
