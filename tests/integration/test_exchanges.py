@@ -150,8 +150,12 @@ async def test_an_attempt_in_which_the_process_died_is_told_without_bytes(w: Wor
     assert [(one.number, one.attempt, one.outcome) for one in told] == [(0, 1, "accepted")]
 
 
-async def test_an_exam_keeps_its_newest_exchanges_and_none_that_is_too_old(tmp_path: Path) -> None:
-    async with world(tmp_path) as w:
+@pytest.mark.parametrize("engine", ["sqlite", "postgres"])
+async def test_an_exam_keeps_its_newest_exchanges_and_none_that_is_too_old(
+    tmp_path: Path, engine: str, request: pytest.FixtureRequest
+) -> None:
+    place = request.getfixturevalue("postgres_place") if engine == "postgres" else None
+    async with world(tmp_path, place=place) as w:
         keeping = Keeping(days=30, per_exam_max=3)
         bare = kinds_of(w.policy, w.store, w.ledger, sources=[w.pacs], index=w.client, clock=w.clock)
         for kind in bare.values():
@@ -169,6 +173,7 @@ async def test_an_exam_keeps_its_newest_exchanges_and_none_that_is_too_old(tmp_p
         assert await w.store.write(lambda tx: rows.prune(tx, TENANT, keeping, now=now)) == 0
         later = now + timedelta(days=31)
         assert await w.store.write(lambda tx: rows.prune(tx, TENANT, keeping, now=later)) == 3
+        assert await w.count("exchange") == 0
 
 
 async def test_without_the_tenants_key_nothing_of_it_can_be_read(w: World) -> None:

@@ -22,6 +22,7 @@ from security.identity import Uid
 from security.outbox import jobs
 from security.outbox.port import JobClass
 from security.outbox.states import State
+from tests.support.reconciling import reconciler_of
 from tests.support.world import TENANT, World, world
 
 EXAM = LabExam(flags={**LabExam().flags, "INVISIBLE_REP_LEGAUX": "Y"})
@@ -385,3 +386,40 @@ async def test_the_audit_trail_tells_by_which_transaction_each_job_went(
         await w.raw(build_mdm(OPENED, control_id="T", event="T04", order_control="CA", result_status="D"))
         await w.settle()
         assert (await _told_of_the_queue(w))[4:] == [f"job.sent.{then}", f"job.published.{then}"]
+
+
+async def shown_by_others(w: World) -> None:
+    """Somebody takes the masks off at the index, which the reports still ask for."""
+    entry = await shown(w)
+    published = await w.store.read(lambda tx: w.ledger.submission_at(tx, TENANT, STUDY, 1))
+    assert published is not None
+    assert isinstance(entry.revision, EntryVersion)
+    change = metadata_update(
+        published,
+        entry.revision,
+        unique_id=Uid("2.25.4712"),
+        created_at=w.clock.now(),
+        level="N",
+        visibility=Visibility(),
+        publisher=w.policy.publisher,
+    )
+    await w.client.update_status(change)
+    assert (await shown(w)).codes == {"N"}
+
+
+@pytest.mark.parametrize("updates", [True, False], ids=["update", "replace"])
+async def test_a_reconciliation_hides_again_what_somebody_else_showed(tmp_path: Path, updates: bool) -> None:
+    async with world(tmp_path, updates_metadata=updates) as w:
+        w.pacs.hold(EXAM)
+        hidden = (await publish(w)).codes
+        reconciler = reconciler_of(w)
+        assert (await reconciler.run(None)).counts["in-step"] == 1
+        await shown_by_others(w)
+        found = await reconciler.run(None)
+        assert (found.counts["visibility-differs"], found.looked_at, found.changed) == (1, 1, 1)
+        await w.settle()
+        assert (await shown(w)).codes == hidden
+        assert [status for _, status in await w.entries(EXAM)].count("Approved") == 1
+        assert await w.count("manifest") == (1 if updates else 2)
+        again = await reconciler.run(None)
+        assert (again.counts["in-step"], again.looked_at, again.changed) == (1, 1, 0)
