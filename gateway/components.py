@@ -13,4 +13,17 @@ RECONCILIATION = Component(name="reconciliation", package="indexer.reconciliatio
 COPIES = Component(name="copies", package="gateway.continuity")
 WHITE_LIST = Component(name="white-list", package="gateway.whitelist")
 FEEDS = Component(name="audit-feed", package="gateway.feeds")
-COMPONENTS = (GROUND, EXAMS, INBOX, RECEIVED, RECONCILIATION, COPIES, IMAGING, ACCOUNTS, WHITE_LIST, FEEDS)
+PEER_AUDIT = Component(name="peer-audit", package="sampler.ledger")
+COMPONENTS = (
+    GROUND,
+    EXAMS,
+    INBOX,
+    RECEIVED,
+    RECONCILIATION,
+    COPIES,
+    IMAGING,
+    ACCOUNTS,
+    WHITE_LIST,
+    FEEDS,
+    PEER_AUDIT,
+)

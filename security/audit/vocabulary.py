@@ -168,6 +168,15 @@ TABLE: Final[Mapping[str, Row]] = MappingProxyType(
         "exam.imported": _row(IMPORT, "C", flow=Flow.IN),
         "xdm.exported": _row(EXPORT, "R", flow=Flow.OUT, words=True),
         **{f"exam.{what}": _PERSON for what in ("hurried", "let-in", "released", "retried", "taken-out")},
+        # the peer audit: what persons do in a campaign
+        **{
+            f"campaign.{what}": _row(ACTIVITY, "E")
+            for what in (
+                "assigned", "case-moved", "decided", "declared", "drawn", "followed-up", "found", "framed", "frozen",
+                "moved", "opened", "reviewed",
+            )
+        },
+        "campaign.exported": _row(EXPORT, "R", flow=Flow.OUT),
         "trial.started": _row(ACTIVITY, "E"),
         "trial.withdrawn": _row(ACTIVITY, "E"),
         # doors of the PACS and the RIS

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from tests.mutants.defects.defect import access, unit
+from tests.mutants.defects.defect import access, integration, loss, unit
 
+_ACTS = "sampler/ledger/acts.py"
 _ANSWERS = "sampler/grids/answers.py"
 _BLANKING = "sampler/figures/blanking.py"
 _CONFLICT = "sampler/campaign/conflict.py"
+_HELD = "sampler/ledger/held.py"
 _LIFECYCLE = "sampler/campaign/lifecycle.py"
 _RATE = "sampler/figures/rate.py"
 _RESULTS = "sampler/campaign/results.py"
+_REVIEWS = "sampler/ledger/reviews.py"
+_ROWS = "sampler/ledger/rows.py"
+
+
+def _ledger(name: str) -> tuple[str, ...]:
+    return integration("campaign_ledger", name)
+
 
 DEFECTS = (
     access(
@@ -123,5 +132,96 @@ DEFECTS = (
         "is_hidden = (stratum, code) in hidden",
         "is_hidden = not answered[stratum]",
         unit("campaign_results", "test_a_stratum_of_few_practitioners_is_blanked_with_another"),
+    ),
+    access(
+        "review-without-assignment",
+        _HELD,
+        "if reach is rights.Extent.ASSIGNED:",
+        "if reach is rights.Extent.K_RULE:",
+        _ledger("test_what_is_refused_leaves_nothing_behind"),
+    ),
+    access(
+        "conflict-asked-once",
+        _HELD,
+        "        self.require_free(tx, campaign, held, actor.name)\n",
+        "",
+        _ledger("test_t52_a_link_declared_later_closes_the_case"),
+    ),
+    access(
+        "declared-for-somebody-else",
+        _REVIEWS,
+        "if declaration.person != actor.name:",
+        "if not declaration.person:",
+        _ledger("test_t52_a_link_declared_later_closes_the_case"),
+    ),
+    access(
+        "locked-case-answered",
+        _REVIEWS,
+        'if held.content["state"] not in {CaseState.OPENED, CaseState.REVIEWED}:',
+        'if held.content["state"] in {CaseState.SELECTED}:',
+        _ledger("test_two_reviews_that_differ_are_arbitrated_before_the_case_is_locked"),
+    ),
+    access(
+        "one-person-signs-for-both",
+        _ACTS,
+        "if len(set(signatures.values())) != len(signatures):",
+        "if not signatures:",
+        _ledger("test_a_protocol_is_signed_by_two_persons_in_two_roles"),
+    ),
+    access(
+        "draw-of-another-frame-taken",
+        _ACTS,
+        "        if stated != ours:",
+        "        if stated[0] != ours[0]:",
+        _ledger("test_a_draw_of_another_campaign_frame_protocol_or_number_is_not_taken"),
+    ),
+    access(
+        "frame-committed-twice",
+        _ACTS,
+        'if self._held.rows.one(tx, campaign, "frame", ONE):',
+        "if not root:",
+        _ledger("test_a_draw_of_another_campaign_frame_protocol_or_number_is_not_taken"),
+    ),
+    access(
+        "replacement-by-an-auditor",
+        _ACTS,
+        "        require(actor, Right.APPROVE_REPLACEMENT)\n",
+        "",
+        _ledger("test_a_replaced_case_leaves_and_the_next_one_enters"),
+    ),
+    access(
+        "linked-members-count-for-the-quorum",
+        _REVIEWS,
+        "voting(members, self._held.declarations(tx, campaign), site=site, quorum=quorum)",
+        "members",
+        _ledger("test_a_campaign_from_draft_to_decided"),
+    ),
+    loss(
+        "concurrent-version-overwritten",
+        _ROWS,
+        "if after is not None and after != newest:",
+        "if after is not None and after > newest:",
+        _ledger("test_two_who_change_the_same_version_collide"),
+    ),
+    loss(
+        "altered-answer-not-compared-with-the-trail",
+        _ROWS,
+        'return "" if recorded == _told(row["kind"], row["id"], row["version"], row["digest"]) else "record"',
+        'return ""',
+        _ledger("test_t54_one_who_has_the_keys_and_writes_another_answer_is_found_by_the_trail"),
+    ),
+    loss(
+        "deleted-review-not-missed",
+        _ROWS,
+        "gone = sorted(known.keys() - seen)",
+        "gone = sorted(known.keys() & set())",
+        _ledger("test_t54_a_review_altered_after_its_submission_is_found"),
+    ),
+    loss(
+        "change-of-a-campaign-not-recorded",
+        _ROWS,
+        "        audit.append(\n            tx,",
+        "        (lambda *_: None)(\n            tx,",
+        _ledger("test_each_version_is_recorded_in_the_trail_with_its_digest"),
     ),
 )
