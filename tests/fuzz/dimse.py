@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from gateway.dimse.associate import read_request
 from gateway.dimse.command import read_command
 from gateway.dimse.negotiation import Terms, negotiate
@@ -69,3 +71,8 @@ def _walk(syntax: str, data: bytes, cut: int) -> None:
     except BadInput:
         return
     assert walk.identifiers is not None
+
+
+def seeds() -> Iterator[bytes]:
+    """Nothing beside the kept corpus but an association."""
+    yield b"\0" + REQUEST

@@ -301,6 +301,23 @@ async def test_a_document_is_given_as_it_is_as_a_resource_or_not_at_all(peer: Pe
     assert (await call(peer, "GET", path.replace("Binary", "Observation")))[0] == 404
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "expected"),
+    [
+        ("DELETE", "/Binary/00000000-0000-4000-8000-000000000000", (405, "GET")),
+        ("PATCH", "/DocumentReference", (405, "GET")),
+        ("PUT", "/List/_search", (405, "POST")),
+        ("DELETE", "/Observation", (404, None)),
+    ],
+)
+async def test_another_method_at_an_address_is_told_those_that_are_served(
+    peer: Peer, method: str, path: str, expected: tuple[int, str | None]
+) -> None:
+    async with peer._session.request(method, f"{peer.base}/fhir{path}") as answer:
+        assert (answer.status, answer.headers.get("Allow")) == expected
+        assert (await answer.json(content_type=FHIR_JSON))["resourceType"] == "OperationOutcome"
+
+
 async def test_what_was_withdrawn_is_gone_by_both_doors(peer: Peer) -> None:
     from indexer.mhd.transaction import withdrawal_bundle
     from indexer.xds import vocabulary as v

@@ -117,6 +117,11 @@ def page(entries: list[Entry]) -> str:
     )
 
 
+def who_of(one: Entry) -> str:
+    """Who may use it, in words."""
+    return _who(one.action, one.zone)
+
+
 def _who(action: Action | None, zone: Zone) -> str:
     rule = TABLE.get(action) if action else None
     if rule is None or zone not in rule.zones:

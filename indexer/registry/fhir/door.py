@@ -203,7 +203,10 @@ class _Door:
                 return _json(answers.binary(found.mime_type, content, bare))
         raise _Refusal(406, "the document is offered as it is, or as a Binary resource in JSON")
 
-    async def nothing(self, _: web.Request) -> web.Response:
+    async def nothing(self, request: web.Request) -> web.Response:
+        allowed = {method for method, path, _ in _INTERACTIONS if _is_at(BASE + path, request.path)}
+        if allowed:
+            raise web.HTTPMethodNotAllowed(request.method, allowed)
         raise _Refusal(404, "no such interaction here; /fhir/metadata says what there is")
 
     # -- records -----------------------------------------------------------------------------------------------
@@ -329,6 +332,15 @@ def add_routes(app: web.Application, node: FhirNode) -> None:
     app.router.add_route("*", BASE + "/{rest:.*}", _guarded(door, door.nothing))
 
 
+def _is_at(template: str, path: str) -> bool:
+    """Whether a path is one of a route; an id begins with no underscore (FHIR 2.24.0.1)."""
+    wanted, there = template.split("/"), path.split("/")
+    return len(wanted) == len(there) and all(
+        one == other or (one[:1] == "{" and other[:1] not in {"", "_"})
+        for one, other in zip(wanted, there, strict=True)
+    )
+
+
 def _assigned(provided: Provided, answer: RegistryAnswer) -> dict[str, str]:
     """The entryUUID of each object of a request, {} when the answer names none (the same submission again)."""
     return dict(zip((one.id for one in provided.objects.objects), answer.registered, strict=False))
@@ -425,7 +437,9 @@ def _failure(fault: Exception) -> web.Response:
             error = RegistryError(code=fault.code, context=str(fault.args[0]))
             return _failed(answers.status_of((error,)), error)
         case web.HTTPException():
-            return _failed(fault.status, RegistryError(code="XDSRegistryError", context=fault.reason))
+            response = _failed(fault.status, RegistryError(code="XDSRegistryError", context=fault.reason))
+            response.headers.update({"Allow": fault.headers["Allow"]} if "Allow" in fault.headers else {})
+            return response
         case Fault():
             log.warning("fhir request failed", extra={"code": fault.code})
             status, code = (503, "XDSRegistryNotAvailable") if fault.retryable else (500, "XDSRegistryError")
