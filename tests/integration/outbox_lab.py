@@ -64,6 +64,7 @@ class Index:
     entries: list[tuple[str, str, int, float]] = field(default_factory=list)  # lane, uid, job, its own seconds
     calls: list[tuple[str, int]] = field(default_factory=list)  # what, job
     denied: set[tuple[int, int]] = field(default_factory=set)  # job, attempt of which a query said ABSENT
+    overtaken: set[str] = field(default_factory=set)  # lanes of which it holds what a restored database forgot
 
     def submit(self, lane: str, uid: str, job_id: int) -> str:
         """Take a document, or not; "lost" takes it and says nothing, "dropped" does neither."""
@@ -149,6 +150,9 @@ class Publication:
         if self.index.shows(uid):
             sql = "INSERT INTO lab_entry (job_id, uid) VALUES (:job_id, :uid)"
             return Answer(event=Event.FOUND, effects=lambda tx: _only_change(tx, sql, job.job_id, uid))
+        if job.lane in self.index.overtaken:
+            self.index.overtaken.discard(job.lane)
+            return Answer(event=Event.OUTDATED, reason="restored-behind")
         assert job.sent_at is not None
         visible_at = job.sent_at + timedelta(seconds=self.visibility_s)
         if self.clock.now() < visible_at:
