@@ -10,7 +10,7 @@ from gateway.i18n import N_, Words
 
 LINES_MAX = 50
 """Studies a case shows; the rest is counted, and all of them are in ``--json``."""
-_QUIET = frozenset({"in-step", "withdrawn", "under-way", "absent-everywhere"})
+_QUIET = frozenset({"in-step", "withdrawn", "kept-out", "under-way", "absent-everywhere"})
 _UNCLEAN = frozenset({"day-unknown", "index-unknown", "pacs-unknown", "pacs-unproven", "adoption-waits"})
 
 SAID: Final[Mapping[str, str]] = {
@@ -22,6 +22,8 @@ SAID: Final[Mapping[str, str]] = {
     "withdrawn-visible": N_("withdrawn here and shown by the index: withdrawn again"),
     "withdrawn": N_("withdrawn, and stay so"),
     "withdrawal-adopted": N_("withdrawn at the index, and that was forgotten here: noted, their reports are held"),
+    "kept-out-visible": N_("taken out by a person and shown by the index: to be withdrawn"),
+    "kept-out": N_("taken out by a person, and stay so"),
     "patient-opposed": N_("the patient is opposed, and the index shows them: to be withdrawn"),
     "no-valid-report": N_("no valid report, and the index shows them: to be withdrawn"),
     "not-to-publish": N_("their reports do not let them be published"),

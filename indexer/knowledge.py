@@ -1,7 +1,7 @@
 """What the store says about one study, and the part of it that decides (``decision.Facts``).
 
-Reads only. The same reading serves whoever lets something arrive (``admission``) and whoever settles a job
-(``publication``), so that both decide from the same facts.
+Reads only. The same reading serves whoever lets something arrive (``admission``), whoever settles a job
+(``publication``) and, in part, whoever compares by night (``reconciliation``): all decide from the same facts.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from indexer.persons import Persons
 from indexer.presence import Presence
 from security.identity import Uid
 from security.store.port import ReadTx
+
+_COUNTING = frozenset({"valid", "held"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,23 +87,35 @@ class Known:
 
 def read(tx: ReadTx, tenant: str, study: Uid, *, ledger: Ledger, consents: Consents, persons: Persons) -> Known:
     """Everything the store says about the study."""
-    stated = ledger.reports_of(tx, tenant, study)
-    counting = [one for one in stated if one.status in {"valid", "held"}]
-    reports = [as_known(tx, persons, tenant, one) if one in counting else one for one in stated]
+    stated = reports(tx, tenant, study, ledger=ledger, persons=persons)
     sendings = standing.sendings(tx, ledger, tenant, study)
     return Known(
-        reports=reports,
+        reports=stated,
         waived={one.report_id: ledger.waivers(tx, tenant, one.report_id, study, "pacs") for one in stated},
         sendings=sendings,
         next_version=ledger.next_version(tx, tenant, study),
-        is_opposed=any(
-            consents.is_opposed(tx, tenant, (*one.stated.patients, persons.current(tx, tenant, one.stated.envelope)))
-            for one in counting
-        ),
-        is_misplaced=_is_misplaced(tx, tenant, study, sendings, reports, ledger=ledger, persons=persons),
+        is_opposed=is_opposed(tx, tenant, stated, consents=consents, persons=persons),
+        is_misplaced=_is_misplaced(tx, tenant, study, sendings, stated, ledger=ledger, persons=persons),
         is_trial=ledger.is_trial(tx, tenant, study),
         presence=presence.of(tx, tenant, study),
         rejected=rejections.rejected(tx, tenant, study),
+    )
+
+
+def reports(tx: ReadTx, tenant: str, study: Uid, *, ledger: Ledger, persons: Persons) -> list[HeldReport]:
+    """Every report of the study, the patient of each that counts or is held as the register has them now."""
+    stated = ledger.reports_of(tx, tenant, study)
+    return [as_known(tx, persons, tenant, one) if one.status in _COUNTING else one for one in stated]
+
+
+def is_opposed(
+    tx: ReadTx, tenant: str, stated: Sequence[HeldReport], *, consents: Consents, persons: Persons
+) -> bool:
+    """Whether the patient of a report that counts or is held opposes, under any identity known of them."""
+    return any(
+        consents.is_opposed(tx, tenant, (*one.stated.patients, persons.current(tx, tenant, one.stated.envelope)))
+        for one in stated
+        if one.status in _COUNTING
     )
 
 
@@ -110,7 +124,7 @@ def _is_misplaced(
     tenant: str,
     study: Uid,
     sendings: standing.Sendings,
-    reports: Sequence[HeldReport],
+    stated: Sequence[HeldReport],
     *,
     ledger: Ledger,
     persons: Persons,
@@ -118,7 +132,7 @@ def _is_misplaced(
     """Whether the index may show the exam under an identifier of the patient domain that now leads to nobody the
     valid reports speak of: only the register can part the two, and where it never spoke nothing is opened."""
     domain = persons.domain
-    patients = [one.stated.report.patient for one in reports if one.status == "valid"]
+    patients = [one.stated.report.patient for one in stated if one.status == "valid"]
     if not domain or not any(persons.has_spoken(tx, tenant, one.local_ids) for one in patients):
         return False
     meant = {local for one in patients for local in in_domain(one, domain)}

@@ -57,6 +57,14 @@ def of(tx: ReadTx, tenant: str, study: str) -> Presence:
     )
 
 
+def is_kept_out(tx: ReadTx, tenant: str, study: str) -> bool:
+    """Whether a person's word keeps the exam out of the index."""
+    row = tx.row(
+        "SELECT kept_out_by FROM presence WHERE tenant = :tenant AND study_uid = :study", tenant=tenant, study=study
+    )
+    return row is not None and row["kept_out_by"] != ""
+
+
 def keep_out(tx: Tx, tenant: str, study: str, *, actor: str) -> None:
     """A person wants the exam out of the index."""
     _set(tx, tenant, study, "kept_out_by", actor)

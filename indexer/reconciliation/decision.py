@@ -73,7 +73,8 @@ class Facts:
     """One exam seen from three sides. ``absent_since``: when the PACS was first seen without it, None for not.
     ``is_withdrawn``: our newest entry is one that we withdrew. ``is_busy``: its lane moves, or withdraws;
     ``is_stopped``: its lane waits for a person or an event. ``can_adopt``: there is enough to write a forgotten entry
-    into the ledger. ``is_shown_otherwise``: the entry hides other than we mean, though the content is the same."""
+    into the ledger. ``is_kept_out``: a person took it out. ``is_shown_otherwise``: the entry hides other than we
+    mean, though the content is the same."""
 
     is_busy: bool
     is_stopped: bool
@@ -84,6 +85,7 @@ class Facts:
     shown: Shown
     absent_since: datetime | None
     now: datetime
+    is_kept_out: bool = False
     is_shown_otherwise: bool = False
 
 
@@ -132,6 +134,13 @@ _TABLE: tuple[tuple[str, Action, Callable[[Facts], bool], str], ...] = (
         lambda f: f.shown is Shown.DELETED,
         "the index says withdrawn, and that was forgotten here",
     ),
+    (
+        "kept-out-visible",
+        Action.WITHDRAW,
+        lambda f: f.is_kept_out and f.shown is Shown.APPROVED,
+        "a person took it out of the index, and the index shows it",
+    ),
+    ("kept-out", Action.LEAVE, lambda f: f.is_kept_out, "a person took it out of the index, and it stays out"),
     (
         "patient-opposed",
         Action.WITHDRAW,

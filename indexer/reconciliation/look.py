@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from indexer import gate, knowledge, revision, standing
+from indexer import gate, knowledge, presence, revision, standing
 from indexer.admission import WITHDRAWN_ELSEWHERE
 from indexer.assemble import assemble
 from indexer.consent import Consents
@@ -60,6 +60,7 @@ class Ours:
     reports: list[HeldReport]
     waived: Mapping[str, frozenset[bytes]]
     is_opposed: bool
+    is_kept_out: bool
     newest: tuple[int, str, str] | None
     published: Published | None
     attempted: Prepared | None
@@ -188,20 +189,16 @@ class Lookout:
     def _ours(self, tx: ReadTx, study: Uid) -> Ours:
         tenant = self.policy.tenant
         in_lane = [job for job in jobs.lane_jobs(tx, tenant=tenant, lane=study) if job.state not in TERMINAL]
-        counting = {"valid", "held"}
-        reports = [
-            knowledge.as_known(tx, self._persons, tenant, one) if one.status in counting else one
-            for one in self.ledger.reports_of(tx, tenant, study)
-        ]
+        reports = knowledge.reports(tx, tenant, study, ledger=self.ledger, persons=self._persons)
         sent = jobs.last_attempts(tx, tenant=tenant, lane=study)
         attempted = [one for one in self.ledger.prepared_since(tx, tenant, study) if one.job_id in sent]
-        valid = [one for one in reports if one.status == "valid"]
         return Ours(
             is_busy=any(job.state not in STOPPED or job.kind == withdrawal_kind(tenant) for job in in_lane),
             is_stopped=bool(in_lane),
             reports=reports,
             waived={one.report_id: self.ledger.waivers(tx, tenant, one.report_id, study, "pacs") for one in reports},
-            is_opposed=any(self._consents.is_opposed(tx, tenant, one.stated.patients) for one in valid),
+            is_opposed=knowledge.is_opposed(tx, tenant, reports, consents=self._consents, persons=self._persons),
+            is_kept_out=presence.is_kept_out(tx, tenant, study),
             newest=rows.newest_status(tx, tenant, study),
             published=self.ledger.published(tx, tenant, study),
             attempted=attempted[0] if attempted else None,
@@ -216,7 +213,12 @@ class Lookout:
         now = self._ours(tx, picture.study)
         then = picture.ours
         stood = [[(one.report_id, one.status) for one in side.reports] for side in (now, then)]
-        return (now.is_busy, now.newest, stood[0]) != (then.is_busy, then.newest, stood[1])
+        return (now.is_busy, now.is_kept_out, now.newest, stood[0]) != (
+            then.is_busy,
+            then.is_kept_out,
+            then.newest,
+            stood[1],
+        )
 
     # -- the PACS ------------------------------------------------------------------------------------------------
 
@@ -354,6 +356,7 @@ class Lookout:
                 shown=shown,
                 absent_since=ours.memory.absent_since,
                 now=self.clock.now(),
+                is_kept_out=ours.is_kept_out,
             ),
             ours=ours,
             content=content,

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from gateway.lab.index import Fault, Switch
-from gateway.lab.ris import LabExam
-from indexer import exams, withdrawal
+from gateway.lab.ris import LabExam, build_adt_identity
+from indexer import exams, exclusion, withdrawal
 from indexer.ports import EntryFound
 from indexer.reconciliation import rows
 from indexer.reconciliation.round import Bounds, Reconciler, Report
@@ -121,6 +121,32 @@ async def test_ff16_gone_from_the_pacs_is_withdrawn_after_two_absences_an_hour_a
     await w.settle()
     assert await w.entries(EXAM) == []
     assert (await unchanged_by_a_second_run(w, reconciler)).counts["withdrawn"] == 1
+
+
+async def test_i19_an_exam_that_a_person_took_out_before_it_was_ever_shown_is_no_work_of_any_night(w: World) -> None:
+    await w.report(EXAM)
+    now = w.clock.now()
+    await w.store.write(
+        lambda tx: exclusion.withdraw(tx, w.admission, STUDY, actor="operator:ana", reason="wrong exam", now=now)
+    )
+    w.pacs.hold(EXAM)
+    await w.settle()
+    reconciler = reconciler_of(w)
+    for _ in range(2):
+        found = await unchanged_by_a_second_run(w, reconciler)
+        assert found.counts == {"kept-out": 1, "in-step": 0}
+        w.clock.advance(25 * HOUR)
+
+
+async def test_ff28_an_exam_whose_patient_the_register_merged_is_in_step_and_no_night_replaces_it(w: World) -> None:
+    """The night reads the patient as whoever publishes does, else it finds another content night after night."""
+    await publish(w)
+    twin = replace(EXAM.patient, ipp="IPP-TWIN")
+    sent_at = w.clock.now().strftime("%Y%m%d%H%M%S%z")
+    merged = build_adt_identity(twin, event="A40", prior=EXAM.patient, sent_at=sent_at, control_id="M1")
+    assert "MSA|AA|" in await w.raw(merged)
+    await w.settle()
+    assert (await unchanged_by_a_second_run(w, reconciler_of(w))).counts == {"in-step": 1}
 
 
 async def test_an_exam_seen_again_between_two_absences_begins_anew(w: World) -> None:

@@ -20,8 +20,8 @@ SINCE = (None, NOW - timedelta(minutes=59), NOW - timedelta(minutes=60))
 
 def every() -> Iterator[Facts]:
     flags = (False, True)
-    for busy, stopped, adopt, withdrawn, otherwise, reports, pacs, shown, since in product(
-        flags, flags, flags, flags, flags, Reports, Pacs, Shown, SINCE
+    for busy, stopped, adopt, withdrawn, kept_out, otherwise, reports, pacs, shown, since in product(
+        flags, flags, flags, flags, flags, flags, Reports, Pacs, Shown, SINCE
     ):
         yield Facts(
             is_busy=busy,
@@ -33,8 +33,18 @@ def every() -> Iterator[Facts]:
             shown=shown,
             absent_since=since,
             now=NOW,
+            is_kept_out=kept_out,
             is_shown_otherwise=otherwise,
         )
+
+
+def test_i10_what_a_person_took_out_is_published_by_no_night_and_taken_out_where_it_shows() -> None:
+    for facts in every():
+        if facts.is_kept_out:
+            said = judge(facts)
+            assert said.action is not Action.PUBLISH
+            if facts.shown is Shown.APPROVED and not facts.is_busy:
+                assert said.action is Action.WITHDRAW
 
 
 def test_a_lane_at_work_and_a_silent_index_change_nothing() -> None:
@@ -45,7 +55,8 @@ def test_a_lane_at_work_and_a_silent_index_change_nothing() -> None:
 
 def test_ff54_only_two_proven_absences_an_hour_apart_withdraw_what_is_reported() -> None:
     for facts in every():
-        if judge(facts).action is Action.WITHDRAW and facts.reports is Reports.VALID and not facts.is_withdrawn:
+        is_otherwise_out = facts.is_withdrawn or facts.is_kept_out
+        if judge(facts).action is Action.WITHDRAW and facts.reports is Reports.VALID and not is_otherwise_out:
             assert facts.pacs is Pacs.ABSENT
             assert facts.absent_since == NOW - timedelta(minutes=60)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutants.defects.defect import identity, integration, loss, unit
+from tests.mutants.defects.defect import access, identity, integration, loss, unit
 
 _DECISION = "indexer/reconciliation/decision.py"
 _LOOK = "indexer/reconciliation/look.py"
@@ -21,6 +21,26 @@ DEFECTS = (
         integration(
             "reconciliation",
             "test_ff16_an_old_exam_that_drifted_is_found_by_night_once_it_was_not_looked_at_for_long",
+        ),
+    ),
+    identity(
+        "the-registers-word-unknown-to-the-night",
+        _LOOK,
+        "reports = knowledge.reports(tx, tenant, study, ledger=self.ledger, persons=self._persons)",
+        "reports = self.ledger.reports_of(tx, tenant, study)",
+        integration(
+            "reconciliation",
+            "test_ff28_an_exam_whose_patient_the_register_merged_is_in_step_and_no_night_replaces_it",
+        ),
+    ),
+    access(
+        "a-persons-word-unknown-to-the-night",
+        _LOOK,
+        "is_kept_out=presence.is_kept_out(tx, tenant, study),",
+        "is_kept_out=False,",
+        integration(
+            "reconciliation",
+            "test_i19_an_exam_that_a_person_took_out_before_it_was_ever_shown_is_no_work_of_any_night",
         ),
     ),
     loss(
