@@ -360,6 +360,7 @@ class LabIndex:
         repository_unique_id: str = REPOSITORY,
         resubmission: Literal["success", "duplicate-error"] = "duplicate-error",
         clock: Clock | None = None,
+        store: type[SqliteStore] = SqliteStore,
     ) -> None:
         self.switches = Switches()
         self.port = port
@@ -369,6 +370,7 @@ class LabIndex:
         self._tls = tls
         self._resubmission: Literal["success", "duplicate-error"] = resubmission
         self._clock = clock or SystemClock()
+        self._store_kind = store
         self._store: SqliteStore | None = None
         self._running: Running | None = None
         self._control: web.AppRunner | None = None
@@ -387,7 +389,7 @@ class LabIndex:
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         key_file = self._directory / "kek"
         kek = read_kek(key_file) if key_file.exists() else create_kek(key_file)
-        self._store = await SqliteStore.open(self._directory / "index.db", [GROUND, REGISTRY])
+        self._store = await self._store_kind.open(self._directory / "index.db", [GROUND, REGISTRY])
         try:
             vault = await Vault.load(self._store, kek, [TENANT], self._clock)
             node = IndexNode(

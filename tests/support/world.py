@@ -124,13 +124,7 @@ class World:
         """A new engine on the same store, as a restart with another ``mode`` in the settings would make it."""
         policy = replace(self.policy, mode=mode)
         kinds = kinds_of(policy, self.store, self.ledger, sources=[self.pacs], index=self.client, clock=self.clock)
-        self.engine = Engine(
-            self.store,
-            kinds,
-            clock=self.clock,
-            rng=Random(7),
-            settings=EngineSettings(retry=RetrySettings(base_s=0.5, cap_s=2.0)),
-        )
+        self.engine = new_engine(self.store, kinds, self.clock)
 
     async def report(self, exam: LabExam, *, control_id: str | None = None, **words: Any) -> str:
         """Send the exam's report; the whole acknowledgement."""
@@ -168,7 +162,14 @@ class World:
 
 
 async def find_documents(url: str, patient: str) -> list[tuple[str, str]]:
-    """FindDocuments, Approved and Deprecated, as hand-written SOAP; (uniqueId, status) in the order answered."""
+    """What the index holds of a patient: (uniqueId, status) in the order answered."""
+    async with aiohttp.ClientSession() as session:
+        found = await find_entries(session, url, patient)
+    return [(str(entry["unique_id"]), str(entry["status"])) for entry in found]
+
+
+async def find_entries(session: aiohttp.ClientSession, url: str, patient: str) -> list[dict[str, Any]]:
+    """FindDocuments, Approved and Deprecated, as hand-written SOAP; as ``raw_query`` reads the answer."""
     statuses = "".join(
         f"<r:Value>('urn:oasis:names:tc:ebxml-regrep:StatusType:{status}')</r:Value>"
         for status in ("Approved", "Deprecated")
@@ -184,13 +185,10 @@ async def find_documents(url: str, patient: str) -> list[tuple[str, str]]:
  </r:ValueList></r:Slot><r:Slot name="$XDSDocumentEntryStatus"><r:ValueList>{statuses}</r:ValueList></r:Slot>
  </r:AdhocQuery></q:AdhocQueryRequest></s:Body></s:Envelope>"""
     headers = {"Content-Type": "application/soap+xml; charset=UTF-8"}
-    async with (
-        aiohttp.ClientSession() as session,
-        session.post(url, data=request.encode(), headers=headers) as answer,
-    ):
+    async with session.post(url, data=request.encode(), headers=headers) as answer:
         data = await answer.read()
         assert answer.status == 200, data
-    return [(str(entry["unique_id"]), str(entry["status"])) for entry in raw_query.entries(data)]
+    return raw_query.entries(data)
 
 
 def make_policy(rules: gate.Rules, visibility_s: float) -> Policy:
@@ -308,18 +306,30 @@ async def world(
     vault = await Vault.load(store, bytes(range(32)), [TENANT], clock)
     index = await LabIndex(folder / "index", clock=clock).__aenter__()
     client = index_client(index, door)
-    ledger = Ledger(vault)
-    pacs = MemoryPacs()
     policy = replace(make_policy(rules, visibility_s), **policy_changes)
-    admission = Admission(tenant=TENANT, ledger=ledger, rules=rules)
+    try:
+        yield wired(clock, store, vault, index, client, policy=policy, source=source)
+    finally:
+        await client.aclose()
+        await index.__aexit__()
+        await store.close()
+
+
+def wired(
+    clock: Hands,
+    store: Store,
+    vault: Vault,
+    index: LabIndex,
+    client: XdsClient | MhdClient,
+    *,
+    policy: Policy,
+    source: StudySource | None = None,
+) -> World:
+    """A gateway and what surrounds it, on stores and doors that are open."""
+    ledger, pacs = Ledger(vault), MemoryPacs()
+    admission = Admission(tenant=TENANT, ledger=ledger, rules=policy.rules)
     kinds = kinds_of(policy, store, ledger, sources=[source or pacs], index=client, clock=clock)
-    engine = Engine(
-        store,
-        kinds,
-        clock=clock,
-        rng=Random(7),
-        settings=EngineSettings(retry=RetrySettings(base_s=0.5, cap_s=2.0)),
-    )
+    engine = new_engine(store, kinds, clock)
     intake = Intake(
         tenant=TENANT,
         store=store,
@@ -331,24 +341,26 @@ async def world(
         clock=clock,
         enqueued=engine.nudge,
     )
-    try:
-        yield World(
-            clock=clock,
-            store=store,
-            vault=vault,
-            ledger=ledger,
-            pacs=pacs,
-            intake=intake,
-            engine=engine,
-            client=client,
-            index=index,
-            admission=admission,
-            policy=policy,
-            provide="ITI-65" if door == "mhd" else "ITI-41",
-            take_back="ITI-65 withdrawal" if door == "mhd" else "ITI-57",
-            query="ITI-67" if door == "mhd" else "ITI-18",
-        )
-    finally:
-        await client.aclose()
-        await index.__aexit__()
-        await store.close()
+    is_fhir = isinstance(client, MhdClient)
+    return World(
+        clock=clock,
+        store=store,
+        vault=vault,
+        ledger=ledger,
+        pacs=pacs,
+        intake=intake,
+        engine=engine,
+        client=client,
+        index=index,
+        admission=admission,
+        policy=policy,
+        provide="ITI-65" if is_fhir else "ITI-41",
+        take_back="ITI-65 withdrawal" if is_fhir else "ITI-57",
+        query="ITI-67" if is_fhir else "ITI-18",
+    )
+
+
+def new_engine(store: Store, kinds: dict[str, JobKind], clock: Hands) -> Engine:
+    """One incarnation of the worker, whose retries are soon."""
+    settings = EngineSettings(retry=RetrySettings(base_s=0.5, cap_s=2.0))
+    return Engine(store, kinds, clock=clock, rng=Random(7), settings=settings)
