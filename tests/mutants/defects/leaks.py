@@ -54,8 +54,8 @@ DEFECTS = (
     access(
         "page-of-a-failure-repeats-its-address",
         "gateway/web/shell.py",
-        'at=f"{self.prefix}/",  # the address that failed may quote anything (T34)',
-        'at="",',
+        'at=at or f"{self.prefix}/",  # the address that failed may quote anything (T34)',
+        "at=at,",
         _LEAKS,
     ),
     access(
