@@ -22,11 +22,8 @@ from gateway.lab.person import LabPerson
 from gateway.lab.site import Site
 from tests.support.openapi import DOORS, FOLDER, written
 
-CHECKS = (
-    "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,"
-    "unsupported_method,allow_header_conformance"
-)
-EXAMPLES = int(os.environ.get("POTERNE_HTTP_EXAMPLES", "3"))
+CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,unsupported_method"
+"""Not what Allow says: an address may be of two templates, and Allow then tells the methods of both."""
 EXAMPLES_FULL = 150
 
 
@@ -36,12 +33,14 @@ def test_the_document_is_that_of_the_routes_that_are_there(door: str) -> None:
 
 
 def ask(door: str, url: str, *more: str, examples: int, folder: Path) -> str:
-    """Ask a listener by its document; what was not answered as documented, "" when everything was."""
+    """Ask a listener by its document: each limit of each parameter, and so many ``examples`` at random of each address;
+    what was not answered as documented, "" when everything was."""
+    phases = "coverage,fuzzing" if examples else "coverage"
     report = folder / f"{DOORS[door]}.json"
     environ = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "run", str(FOLDER / f"{DOORS[door]}.json"), "--url", url),
-        *("--checks", CHECKS, "--phases", "examples,coverage,fuzzing", "--max-examples", str(examples), "--no-color"),
+        *("--checks", CHECKS, "--phases", phases, "--max-examples", str(examples or 1), "--no-color"),
         *("--continue-on-failure", "--seed", "7", "--request-timeout", "20", "--max-redirects", "0"),
         *("--exclude-path", "/console"),  # only leads to /console/, whose application answers for its other methods
         *(
@@ -116,9 +115,9 @@ async def surface(folder: Path, examples: int) -> None:
             assert [one for one in ours if one["level"] in {"error", "critical"} or "exception" in one] == []
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_nothing_that_schemathesis_makes_up_gets_an_answer_that_is_not_documented(tmp_path: Path) -> None:
-    await surface(tmp_path, EXAMPLES)
+    await surface(tmp_path, 0)
 
 
 @pytest.mark.full
