@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gateway.terminal import AsJson, Lang, words_of
+from gateway.terminal import AsJson, Conf, Lang, settings_of, words_of
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="The verifiable draw of a peer audit (drim-draw/1)."
@@ -70,6 +72,38 @@ def draw_verify(
         transcript, words_of(lang), frame=frame, previous=prev or (), key=key, strict=strict, as_json=as_json
     )
     raise typer.Exit(code)
+
+
+@app.command("frame")
+def draw_frame(
+    protocol: Protocol,
+    first: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First day of the exams.")],
+    last: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day of the exams.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FRAME.csv", help="Write the frame there.")],
+    counts: Annotated[
+        Path | None, typer.Option("--counts", metavar="COUNTS.json", help="Write sizes, exclusions and counts there.")
+    ] = None,
+    objections: Annotated[
+        Path | None,
+        typer.Option(
+            "--objections",
+            metavar="FILE",
+            help="Patients (INS, local number) and exams (UID) to leave out, one a line; read, never kept.",
+        ),
+    ] = None,
+    conf: Conf = None,
+    tenant: Annotated[str, typer.Option("--tenant", help="Legal entity; needed when there are several.")] = "",
+    as_json: AsJson = False,
+    lang: Lang = None,
+) -> None:
+    """Build the frame of a campaign from what the gateway knows, and hold it against four counts."""
+    from gateway import frame_command
+
+    settings, words = settings_of(conf), words_of(lang)
+    wish = frame_command.Wish(
+        protocol=protocol, first=first.date(), last=last.date(), out=out, counts=counts, objections=objections
+    )
+    raise typer.Exit(asyncio.run(frame_command.run(settings, words, wish, tenant=tenant, as_json=as_json)))
 
 
 @app.command("verifier")

@@ -105,17 +105,17 @@ def run(files: Files, words: Words, *, clock: Clock, as_json: bool) -> int:
 
 def _run(files: Files, words: Words, *, clock: Clock, as_json: bool) -> int:
     _check_out(files)
-    protocol = protocol_of(_json(files.protocol))
-    revealed = revealed_of(_json(files.seeds))
+    protocol = protocol_of(read_json(files.protocol))
+    revealed = revealed_of(read_json(files.seeds))
     now = f"{clock.now():%Y-%m-%dT%H:%M:%SZ}"
-    times = times_of(_json(files.times)) if files.times else Times(committed_at=now, revealed_at=now)
-    previous = _json(files.prev) if files.prev else None
+    times = times_of(read_json(files.times)) if files.times else Times(committed_at=now, revealed_at=now)
+    previous = read_json(files.prev) if files.prev else None
     key = Ed25519PrivateKey.generate() if files.key is None else _key(files.key)
     frame = commit(rows(files.frame))
     software = f"poterne {metadata.version('poterne')}"
     body, _ = body_of(frame, protocol, revealed, times=times, previous=previous, software=software)
     transcript = sign(body, key, frame=frame)
-    _write(files.out, written(transcript))
+    write(files.out, written(transcript))
     notes = checks.check(transcript, previous=() if previous is None else (previous,)).notes
     if as_json:
         facts = {name: body[name] for name in ("campaign", "draw_no", "frame", "seed", "selected", "final")}
@@ -156,7 +156,7 @@ def verify(
         BadInput: a file has not its form.
         Broken: ``draw-file`` a file cannot be read.
     """
-    transcript, before = _json(path), [_json(one) for one in previous]
+    transcript, before = read_json(path), [read_json(one) for one in previous]
     shown = None if frame is None else list(rows(frame))
     verdict = checks.check(transcript, rows=shown, previous=before, key=key)
     apart = verifier.verify(verifier.Given(transcript, shown, before, key))
@@ -206,12 +206,24 @@ def _check_out(files: Files) -> None:
         )
 
 
-def _json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """The JSON of a file. Raises BadInput ``json-…``, Broken ``draw-file``."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise _unreadable(path, error) from error
     return parse_json(data, what=path.name, limit=JSON_MAX)
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a file that are not empty. Raises BadInput ``draw-text``, Broken ``draw-file``."""
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except UnicodeDecodeError:
+        raise BadInput(f"{path.name} is not UTF-8", code="draw-text", hint="one identifier a line, UTF-8") from None
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _key(path: Path) -> Ed25519PrivateKey:
@@ -235,7 +247,8 @@ def _key(path: Path) -> Ed25519PrivateKey:
     )
 
 
-def _write(path: Path, data: bytes) -> None:
+def write(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, mode 0600. Raises Broken ``draw-file``."""
     try:
         replace_private(path, data)
     except OSError as error:

@@ -39,6 +39,7 @@ from gateway.dimse.storage import Storage
 from gateway.disk import DiskGuard
 from gateway.facts import Facts, Operation, Say, fact
 from gateway.feeds.delivery import Feeds
+from gateway.frames import Frames
 from gateway.hl7.mllp import MllpLimits, serve_mllp
 from gateway.hl7.senders import Senders
 from gateway.inventory import Inventory
@@ -149,6 +150,7 @@ class Gateway:
             clock=ground.clock,
             nudge=ground.nudge,
         )
+        self._frames = Frames(tenants=tenants, store=ground.store, ledger=ground.ledger, clock=ground.clock)
         self._asked = Asked(self.operations, reveal_users=frozenset(ground.settings.exchanges.reveal_users)).by_name()
 
     def orders(self) -> Mapping[str, Operation]:
@@ -159,6 +161,7 @@ class Gateway:
             **self._reception.orders(),
             **self._trail.operations(),
             **self._sealing.by_name(),
+            **self._frames.by_name(),
             **own,
         }
 

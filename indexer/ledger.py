@@ -316,6 +316,10 @@ class Ledger:
         ]
         return [self._report(tx, row) for row in sorted(rows, key=lambda row: int(row["report_no"]))]
 
+    def held(self, tx: ReadTx, row: Row) -> HeldReport:
+        """The report of a row of ``report``, for rooms that page through them."""
+        return self._report(tx, row)
+
     def is_exam(self, tx: ReadTx, tenant: str, study: str) -> bool:
         """Whether any report spoke of the study."""
         row = tx.row(

@@ -25,7 +25,6 @@ from sampler.frame.rows import Exclusion, PerformedExam, Request, Standing
 from sampler.frame.strata import merged, rules_of, stratum_of
 
 Source = Literal["PERFORMED", "REQUESTED"]
-NAMES: Mapping[Source, str] = {"PERFORMED": "performed exams", "REQUESTED": "requested exams"}
 _UNIT = labelled("unit")
 _PRACTITIONER = labelled("practitioner-id")
 _UNSTATED = ""

@@ -129,6 +129,7 @@ TABLE: Final[Mapping[str, Row]] = MappingProxyType(
         "white-list.refused": _row(ALERT, "E", _SECURITY_CONFIGURATION, words=True),
         "store.restored": _row(ALERT, "E", _RESTRICTED, words=True),
         "store.backed-up": _row(EXPORT, "R", words=True),
+        "frame.built": _row(EXPORT, "R", words=True),
         "alert.opened": _row(ALERT, "E", words=True),
         "alert.closed": _row(ALERT, "E", words=True),
         "pacs.probed": _row(ACTIVITY, "E", words=True),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutants.defects.defect import access, unit
+from tests.mutants.defects.defect import access, integration, unit
 
 _SEED, _SELECTION, _DRAWING = (f"sampler/draw/{name}.py" for name in ("seed", "selection", "drawing"))
 _TRANSCRIPT, _CHECKS, _VERIFIER = (f"sampler/draw/{name}.py" for name in ("transcript", "checks", "verifier"))
@@ -184,5 +184,33 @@ DEFECTS = (
         "            reasons[left_out.get(study) or reason or NO_REPORT] += 1",
         "            reasons[left_out.get(study) or reason or NO_REPORT] += study in left_out",
         unit("frame", "test_every_study_that_a_source_lists_is_in_the_frame_or_named"),
+    ),
+    access(
+        "frame-links-kept-in-clear",
+        "gateway/linkage.py",
+        "        links=vault.seal(tenant, _place(campaign, root), links),",
+        "        links=links,",
+        integration("frame_building", "test_the_links_of_a_frame_are_kept_sealed_on_every_engine"),
+    ),
+    access(
+        "campaign-secret-survives-its-destruction",
+        "gateway/linkage.py",
+        '        "DELETE FROM campaign_secret WHERE tenant = :tenant AND campaign = :campaign",',
+        '        "DELETE FROM campaign_secret WHERE tenant = :tenant AND campaign = :campaign AND created_at = 0",',
+        integration("frame_building", "test_a_destroyed_campaign_can_be_turned_back_by_nobody"),
+    ),
+    access(
+        "frame-listed-objection-not-asked",
+        "indexer/activity.py",
+        "not named.isdisjoint(self._objections) or",
+        "False or",
+        integration("frame_building", "test_a_list_of_objections_leaves_out_patients_by_number_and_exams_by_uid"),
+    ),
+    access(
+        "frame-without-a-record-in-the-trail",
+        "gateway/frames.py",
+        "        audit.append(",
+        "        _ = (",
+        integration("frame_building", "test_that_a_frame_was_built_stands_in_the_trail"),
     ),
 )
