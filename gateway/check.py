@@ -41,10 +41,19 @@ def findings(path: Path | None, environ: Mapping[str, str]) -> Findings:
 
 def _unusable_pairs(path: Path | None, settings: Settings) -> Iterator[Problem]:
     """A problem for each certificate and key that cannot sign now what the certificate verifies."""
-    for pair in pairs(settings).values():
-        key = f"{pair.key}_key_file" if pair.kind == "sign" else f"{pair.key}.key_file"
+    known = [
+        (
+            f"{pair.key}_key_file" if pair.kind == "sign" else f"{pair.key}.key_file",
+            pair.certificate_file,
+            pair.key_file,
+        )
+        for pair in pairs(settings).values()
+    ]
+    if settings.ops.certificate_file and settings.ops.key_file:
+        known.append(("ops.key_file", settings.ops.certificate_file, settings.ops.key_file))
+    for key, certificate, private in known:
         try:
-            signer = PemSigner(pair.certificate_file, pair.key_file, SystemClock())
+            signer = PemSigner(certificate, private, SystemClock())
             verify(signer.certificate, signer.algorithm, _PROBE, signer.sign(_PROBE))
         except Fault as fault:
             yield Problem(file=str(path), key=key, reason=str(fault.args[0]), hint=fault.hint)

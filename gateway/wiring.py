@@ -8,7 +8,6 @@ import asyncio
 import hashlib
 import random
 import socket
-import ssl
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -30,6 +29,7 @@ from gateway.asked import Asked
 from gateway.certificates.http import still_believed
 from gateway.certificates.links import feed_links, link_of
 from gateway.certificates.links import links as tls_links
+from gateway.certificates.page import page_of
 from gateway.certificates.watch import TrustedLinks, certificate_changed
 from gateway.components import COMPONENTS, FEEDS
 from gateway.continuity import copies, drills
@@ -54,7 +54,6 @@ from gateway.settings import (
     AuditSettings,
     CertificatesSettings,
     IndexNodeSettings,
-    OpsSettings,
     Settings,
     StoreSettings,
     TenantSettings,
@@ -83,7 +82,6 @@ from security.errors import Broken, Fault, Unavailable
 from security.flood import Measure, throttled
 from security.keys.authority import Authority
 from security.keys.signer import pinned_certificates
-from security.keys.tls import page_context
 from security.listener import listening, opening
 from security.outbox import jobs
 from security.outbox.engine import Engine
@@ -352,10 +350,10 @@ class Gateway:
         )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
-        secured = _page_tls(ops)
         with opening("ops.listen", ops.listen, ops.interface):
             open_at = listening(host, port, interface=ops.interface)
-        await web.SockSite(runner, open_at, ssl_context=secured).start()
+        page = self._ground.links.page
+        await web.SockSite(runner, open_at, ssl_context=page.context if page else None).start()
         return _shown(runner.addresses[0])
 
     async def _ready(self) -> Mapping[str, str]:
@@ -421,7 +419,8 @@ async def house(settings: Settings) -> AsyncIterator[Gateway]:
                 )
         disk = _disk(settings, place.path) if place.path else None
         clock_watch = ClockWatch(clock)
-        links, bell = TrustedLinks(tls_links(settings), settings.certificates, clock), _Bell()
+        page, bell = page_of(settings.ops, clock), _Bell()
+        links = TrustedLinks(tls_links(settings), settings.certificates, clock, page=page)
         feeds = _feeds(stack, settings.audit, "audit", store=store, clock=clock, bell=bell, links=links)
         watch = AlertWatch(
             store,
@@ -716,12 +715,6 @@ def _issuer(settings: Settings) -> Authority | None:
     """Who certifies people; its key is read when it is asked."""
     folder = settings.certificates.people_authority
     return Authority.open(folder) if folder else None
-
-
-def _page_tls(ops: OpsSettings) -> ssl.SSLContext | None:
-    if ops.certificate_file and ops.key_file:
-        return page_context(ops.certificate_file, ops.key_file, ops.ca_file)
-    return None
 
 
 def _shown(bound: tuple[object, ...]) -> str:

@@ -49,7 +49,7 @@ class TrustedLink:
         self.fault = ""
         self._clock = clock
         self._folder = folder
-        self._stamps = _stamps(self._files())
+        self._stamps = stamps(self._files())
         self.trust = Trust(
             self._authorities(),
             clock=clock,
@@ -64,9 +64,9 @@ class TrustedLink:
 
     def look(self, changed: Changed = lambda _key, _shown: None) -> None:
         """Take what changed on disk, or in what is held of lists, into use. ``changed``: told of another pair."""
-        stamps = _stamps(self._files())
-        if stamps != self._stamps:
-            self._stamps = stamps
+        found = stamps(self._files())
+        if found != self._stamps:
+            self._stamps = found
             self._renew(changed)
         elif (checked := self.trust.lists_for_handshakes()) != self._checked:
             self._checked = checked
@@ -156,7 +156,7 @@ def _purpose(link: Link) -> x509.ObjectIdentifier | None:
     return CLIENT_AUTH if link.side == "server" else SERVER_AUTH
 
 
-def _stamps(files: tuple[Path | None, ...]) -> Mapping[Path, Stamp]:
+def stamps(files: tuple[Path | None, ...]) -> Mapping[Path, Stamp]:
     """Inode, time and size of each file, of those that are there."""
     found: dict[Path, Stamp] = {}
     for path in files:

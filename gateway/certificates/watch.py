@@ -20,6 +20,7 @@ import structlog
 from gateway.certificates.fetch import Fetcher
 from gateway.certificates.link import TrustedLink
 from gateway.certificates.links import Link
+from gateway.certificates.page import Page
 from gateway.settings import CertificatesSettings
 from security import audit
 from security.clock import Clock
@@ -76,8 +77,10 @@ def _opened(key: str, link: Link, clock: Clock, grace_s: float, folder: Path | N
 class TrustedLinks:
     """The links of a configuration, by key."""
 
-    def __init__(self, found: Mapping[str, Link], asked: CertificatesSettings, clock: Clock) -> None:
-        """Open every link of ``found``.
+    def __init__(
+        self, found: Mapping[str, Link], asked: CertificatesSettings, clock: Clock, *, page: Page | None = None
+    ) -> None:
+        """Open every link of ``found``. ``page``: the pair of the console, kept current with them.
 
         Raises:
             Broken: a pair or a bundle cannot be used, by the key of its section.
@@ -90,6 +93,7 @@ class TrustedLinks:
             key: _opened(key, link, clock, asked.crl_grace_s, folder) for key, link in found.items()
         }
         self._due = {key: _Due() for key in self.by_key}
+        self.page = page
 
     def context(self, key: str) -> CurrentContext | None:
         """The context of a link, None when it speaks no TLS."""
@@ -131,7 +135,7 @@ class TrustedLinks:
     async def look(self, told: Told) -> None:
         """Take what changed on disk into use."""
         changed: list[tuple[str, str]] = []
-        for link in self.by_key.values():
+        for link in (*self.by_key.values(), *((self.page,) if self.page else ())):
             await asyncio.to_thread(link.look, lambda key, shown: changed.append((key, shown)))
         for key, shown in changed:
             await told(key, shown)
@@ -197,4 +201,6 @@ class TrustedLinks:
         """What somebody must look at, as key and code: a renewed pair that cannot be used, a list past half of its
         life (security §2)."""
         faults = [f"{key}: {link.fault}" for key, link in self.by_key.items() if link.fault]
+        if self.page and self.page.fault:
+            faults.append(f"{self.page.key}: {self.page.fault}")
         return (*faults, *(f"{key}: crl-old" for key, link in self.by_key.items() if link.trust.half_spent()))

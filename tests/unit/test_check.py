@@ -412,3 +412,15 @@ def test_ff47_an_assertion_that_nothing_signs_is_named(tmp_path: Path) -> None:
     [problem] = check.findings(path, {}).problems
 
     assert problem.key == "tenants.fantome.index.sign_certificate_file"
+
+
+def test_a_console_whose_certificate_and_key_do_not_belong_together_is_named(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    other = LabAuthority.create(tmp_path / "other", now=now).issue(
+        "other", not_before=now - timedelta(days=1), not_after=now + timedelta(days=1)
+    )
+    tls = f'listen = "127.0.0.1:9090"\ncertificate_file = "own.pem"\nkey_file = "{other.key}"'
+
+    [problem] = check.findings(write(tmp_path, changed('listen = "127.0.0.1:9090"', tls)), {}).problems
+
+    assert problem.key == "ops.key_file"

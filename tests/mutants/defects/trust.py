@@ -157,6 +157,24 @@ DEFECTS = (
         unit("white_list", "test_a_revoked_signer_is_refused"),
     ),
     access(
+        "certificate-of-the-console-not-renewed",
+        "gateway/certificates/watch.py",
+        "(*self.by_key.values(), *((self.page,) if self.page else ()))",
+        "self.by_key.values()",
+        integration(
+            "console_certificate", "test_ff40_a_running_console_shows_its_new_certificate_and_cuts_no_connection"
+        ),
+    ),
+    access(
+        "pair-of-the-console-taken-unjudged",
+        "gateway/certificates/page.py",
+        "PemSigner(self._certificate, self._private, self._clock).der",
+        "self._certificate.read_bytes()",
+        integration(
+            "console_certificate", "test_what_cannot_be_served_changes_nothing_and_is_told_until_it_is_mended"
+        ),
+    ),
+    access(
         "any-filter-of-a-list-accepted",
         _LISTED,
         "if not any(expression == form.format(ds=prefix) for form in _WHOLE_BUT_ITSELF for prefix in prefixes):",
