@@ -5,6 +5,8 @@ Invariants:
 * what is new is tried in a fresh context first; what cannot be used changes nothing, is named, and is told;
 * a connection that is open stays open over an exchange of the pair; a peer that is no longer believed is refused at
   its next handshake at once and on a kept connection when the judge is next asked;
+* what could not be used is tried again at each look: a clock that was wrong, or a pair that is not valid yet, mends
+  itself; no look ends the process;
 * the same file twice is read once: by inode, time and size.
 """
 
@@ -65,12 +67,9 @@ class TrustedLink:
     def look(self, changed: Changed = lambda _key, _shown: None) -> None:
         """Take what changed on disk, or in what is held of lists, into use. ``changed``: told of another pair."""
         found = stamps(self._files())
-        if found != self._stamps:
+        if found != self._stamps or self.fault or self.trust.lists_for_handshakes() != self._checked:
             self._stamps = found
             self._renew(changed)
-        elif (checked := self.trust.lists_for_handshakes()) != self._checked:
-            self._checked = checked
-            self.context.exchange(self._fresh())
 
     def take_list(self, source: str, data: bytes) -> None:
         """Use a fetched list, and keep it for the next start.
@@ -84,7 +83,7 @@ class TrustedLink:
             replace_private(self._kept(source), data)
 
     def _renew(self, changed: Changed) -> None:
-        before = self.shown
+        before, trouble = self.shown, self.fault
         try:
             self.trust.use(self._authorities())
             self._take_files()
@@ -92,10 +91,12 @@ class TrustedLink:
             self.context.exchange(self._fresh())
         except Fault as fault:
             self.fault = fault.code
-            log.warning("tls-not-renewed", link=self.link.key, fault=fault)
+            if self.fault != trouble:
+                log.warning("tls-not-renewed", link=self.link.key, fault=fault)
             return
         self.fault = ""
-        log.info("tls-renewed", link=self.link.key)
+        if self.shown != before or trouble:
+            log.info("tls-renewed", link=self.link.key)
         if self.shown != before:
             changed(self.link.key, self.shown)
 

@@ -2,7 +2,8 @@
 
 Invariants:
 
-* what is new is tried in a fresh context first, its dates too; what cannot be used changes nothing and is told;
+* what is new is tried in a fresh context first, its dates too; what cannot be used changes nothing, is told, and is
+  tried again at each look;
 * at the start a certificate whose dates are over is served all the same, and alarmed elsewhere: nobody could sign in
   to see why, and publication does not wait for the console.
 
@@ -48,15 +49,16 @@ class Page:
     def look(self, changed: Changed = lambda _key, _shown: None) -> None:
         """Take files that changed into use. ``changed``: told of the section and of the certificate from now on."""
         found = stamps((self._certificate, self._private, self._ca))
-        if found == self._stamps:
+        if found == self._stamps and not self.fault:
             return
-        self._stamps = found
+        self._stamps, trouble = found, self.fault
         try:
             shown = PemSigner(self._certificate, self._private, self._clock).der  # judges the pair, key and dates
             self.context.exchange(self._fresh())
         except Fault as fault:
             self.fault = fault.code
-            log.warning("tls-not-renewed", link=self.key, fault=fault)
+            if self.fault != trouble:
+                log.warning("tls-not-renewed", link=self.key, fault=fault)
             return
         self.fault = ""
         log.info("tls-renewed", link=self.key)

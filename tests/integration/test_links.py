@@ -8,7 +8,7 @@ import socket
 import ssl
 import time
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import aiohttp
@@ -27,7 +27,7 @@ from security.errors import Broken
 from tests.fixtures.dicom_objects import CT, EXPLICIT
 from tests.support.dimse import AET, PeerTable, peer
 from tests.support.dimse_raw import RawScu
-from tests.support.pki import Pki, certificate, der, put, responding, serving
+from tests.support.pki import DAY, Pki, certificate, der, put, responding, serving
 
 PORTS = web.AppKey("ports", list)
 
@@ -382,3 +382,42 @@ def test_a_bundle_that_is_gone_stops_the_start_by_name(pki: Pki) -> None:
         pki.trusted(pki.pair("own"))
     assert refused.value.code == "tls-unusable"
     assert "ca.pem" in str(refused.value)
+
+
+class _Set(SystemClock):
+    """A clock that somebody sets; seconds go on as they do."""
+
+    by = timedelta()
+
+    def now(self) -> datetime:
+        return super().now() + self.by
+
+
+def test_t64_a_clock_that_is_wrong_while_a_list_changes_ends_nothing_and_mends_itself(pki: Pki) -> None:
+    clock, server = _Set(), pki.pair("server")
+    link = pki.trusted(server, clock=clock)
+    before = link.context.generation
+    for step, code in ((-timedelta(hours=2), "certificate-not-yet-valid"), (400 * DAY, "certificate-expired")):
+        clock.by = step
+        pki.revoke(pki.pair("client"))
+        link.look()
+        assert (link.fault, link.context.generation) == (code, before), "it goes on with what it has, and says so"
+        assert link.trust.refuses(der(pki.pair("client"))) != "", "a peer that was revoked is refused all the same"
+        clock.by = timedelta()
+        link.look()
+        assert link.fault == ""
+        before = link.context.generation
+
+
+def test_a_pair_that_is_not_valid_yet_is_served_once_it_is(pki: Pki) -> None:
+    clock, old = _Set(), pki.pair("server")
+    link = pki.trusted(old, clock=clock)
+    coming = pki.pair("coming", not_before=pki.now + timedelta(hours=1))
+    for source, place in ((coming.key, old.key), (coming.certificate, old.certificate)):
+        place.write_bytes(source.read_bytes())
+    told: list[str] = []
+    link.look(lambda _key, shown: told.append(shown))
+    assert (link.fault, told) == ("certificate-not-yet-valid", [])
+    clock.by = timedelta(hours=2)
+    link.look(lambda _key, shown: told.append(shown))
+    assert (link.fault, len(told)) == ("", 1)

@@ -174,6 +174,21 @@ DEFECTS = (
             "console_certificate", "test_what_cannot_be_served_changes_nothing_and_is_told_until_it_is_mended"
         ),
     ),
+    loss(
+        "wrong-clock-ends-the-process",
+        _LINK,
+        "            self.fault = fault.code\n            if self.fault",
+        '            self.fault = fault.code\n            if fault.code.startswith("certificate"):\n'
+        "                raise\n            if self.fault",
+        integration("links", "test_t64_a_clock_that_is_wrong_while_a_list_changes_ends_nothing_and_mends_itself"),
+    ),
+    loss(
+        "what-could-not-be-served-never-tried-again",
+        _LINK,
+        " or self.fault or self.trust",
+        " or self.trust",
+        integration("links", "test_a_pair_that_is_not_valid_yet_is_served_once_it_is"),
+    ),
     access(
         "any-filter-of-a-list-accepted",
         _LISTED,
