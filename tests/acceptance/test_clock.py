@@ -15,9 +15,9 @@ from tests.acceptance.test_kill import SETTINGS, _indexed
 
 SEEN = {
     "-2h": {"clock-stepped", "trust tenants.site.index: certificate-not-yet-valid"},
-    "+400d": {"trust tenants.site.index: certificate-expired"},
+    "+400d": {"certificate tenants.site.index.certificate_file", "exposed"},
 }
-"""The alerts of each step: set forward, a clock is known by what it does to certificates."""
+"""The alerts of each step. Set forward, a clock is known by what it does: certificates end, work is late."""
 _LIBRARIES = "/usr/lib/*/faketime/libfaketimeMT.so.1"
 
 
