@@ -110,8 +110,8 @@ DEFECTS = (
     loss(
         "renewed-pair-not-taken-into-use",
         _LINK,
-        "        if stamps != self._stamps:\n",
-        "        if False:\n",
+        "        if found != self._stamps or self.fault",
+        "        if self.fault",
         integration("links", "test_ff40_a_new_pair_that_cannot_be_used_leaves_the_old_one_and_says_why"),
     ),
     loss(
