@@ -20,6 +20,8 @@ import struct
 import threading
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -60,6 +62,14 @@ _UNDEFINED = 0xFFFFFFFF
 _LONG_VR = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"UN"})  # of those pixel data may have
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """While it lasts no library warns about foreign bytes: what a warning quotes may be a value."""
+    with _quiet, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def parse_untrusted(source: bytes | Path, *, stop_before_pixels: bool = True, what: str) -> Dataset:
     """The data set of a Part 10 object (PS3.10 7), with its ``file_meta``.
 
@@ -70,10 +80,8 @@ def parse_untrusted(source: bytes | Path, *, stop_before_pixels: bool = True, wh
             (T10), ``dicom-truncated`` (T11), ``dicom-malformed`` (T13).
     """
     try:
-        with _quiet, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
-                return _parse(stream, stop_before_pixels=stop_before_pixels, what=what)
+        with quiet(), BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
+            return _parse(stream, stop_before_pixels=stop_before_pixels, what=what)
     except RecursionError:
         raise _bad(f"{what}: sequences nested without end", code="dicom-too-deep") from None
     except EOFError:
@@ -225,7 +233,11 @@ def charsets(data_set: Dataset, *, default: str) -> tuple[str, ...]:
 
 def text(data_set: Dataset, tag: int, *, charset: tuple[str, ...]) -> Text:
     """The text of one element of an unread data set, padding removed, "" when absent (PS3.5 6.1.2)."""
-    raw = _raw(data_set, Tag(tag))
+    return decoded(_raw(data_set, Tag(tag)), charset=charset)
+
+
+def decoded(raw: bytes, *, charset: tuple[str, ...]) -> Text:
+    """The text that the bytes of a value are, padding removed (PS3.5 6.1)."""
     try:
         encodings = [_CHARSETS[_respelled(term)] for term in charset]
         value = "".join(_decoded(part, encodings) for part in _ESCAPED.findall(raw))
