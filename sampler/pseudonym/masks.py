@@ -84,13 +84,17 @@ def _check(mask: Mask, shape: Shape, what: str) -> None:
     inside = (
         mask.x >= 0 and mask.y >= 0 and mask.x + mask.width <= shape.columns and mask.y + mask.height <= shape.rows
     )
-    if not inside or mask.width < 1 or mask.height < 1 or not 1 <= (mask.frame or 1) <= shape.frames:
+    if not inside or mask.width < 1 or mask.height < 1 or not _is_there(mask.frame, shape):
         raise BadInput(
-            f"{what}: a mask at {mask.x},{mask.y}, {mask.width} × {mask.height}, frame {mask.frame or 'all'}, is not "
+            f"{what}: a mask at {mask.x},{mask.y}, {mask.width} × {mask.height}, frame {mask.frame}, is not "
             f"inside {shape.columns} × {shape.rows} pixels and {shape.frames} frames",
             code="mask-outside",
             hint="draw the mask again on this image",
         )
+
+
+def _is_there(frame: int | None, shape: Shape) -> bool:
+    return frame is None or 1 <= frame <= shape.frames
 
 
 def _native(data_set: Dataset, shape: Shape, masks: Sequence[Mask], syntax: str, what: str) -> Masked:

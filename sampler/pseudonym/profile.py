@@ -154,7 +154,7 @@ def _by_option(row: Row) -> Action | None:
             return Action.NEST
         return Action.WORDS if row.vr in TEXTS else None
     if "patient" in options:
-        return Action.KEEP
+        return Action.WORDS if row.vr == "SH" else Action.KEEP  # EthnicGroup is whatever somebody typed
     if "uids" in options and "U" in row.basic:
         return Action.NEST if row.vr == "SQ" else Action.UID  # U* is a sequence of UIDs
     return None

@@ -53,6 +53,13 @@ _VALID = {
     "CS": re.compile(r"[A-Za-z0-9 _.+/-]{0,16}"),
     "TM": re.compile(r"(?:\d\d(?::?\d\d(?::?\d\d(?:\.\d{1,6})?)?)?)?"),
 }
+_CLOSED = {
+    0x00100040: {"M", "F", "O"},  # PatientSex
+    0x00102203: {"ALTERED", "UNALTERED"},  # PatientSexNeutered
+    0x001021A0: {"YES", "NO", "UNKNOWN"},  # SmokingStatus
+}
+"""Codes about the patient whose values the standard closes (PS3.3 C.7.1.1, C.7.2.2)."""
+
 _NUMERIC = re.compile(rb"[0-9eE+\-. \\]*\0?")  # of DS and IS; long lists of contours are judged as a whole
 _DUMMIES = {
     "AS": "000Y",
@@ -224,18 +231,16 @@ class Walker:
         values = reading.values(held, whole.value)
         if vr in _VALID:
             values = [age_kept(value) or "" for value in values] if vr == "AS" else values
-            fits = all(_VALID[vr].fullmatch(value) for value in values if value)
-            return (
-                _text(held.tag, vr, "\\".join(values))
-                if fits and self._says_nobody(vr, values)
-                else self._without(held, place)
-            )
+            fits = all(_VALID[vr].fullmatch(value) for value in values if value) and self._says_nobody(held, values)
+            return _text(held.tag, vr, "\\".join(values)) if fits else self._without(held, place)
         freed = (self._cleaner.without_identifiers(value) for value in values)
         return _text(held.tag, vr, "\\".join(_fitting(value, vr) for value in freed))
 
-    def _says_nobody(self, vr: str, values: list[str]) -> bool:
-        """Whether coded values are terms, or at least none of the originals' values."""
-        return vr != "CS" or all(self._cleaner.is_term(v) or not self._identifiers.found_in(v) for v in values)
+    def _says_nobody(self, held: Held, values: list[str]) -> bool:
+        """Whether coded values are those of a closed list, terms, or at least none of the originals' values."""
+        if held.tag in _CLOSED:
+            return set(values) <= _CLOSED[held.tag] | {""}
+        return held.vr != "CS" or all(self._cleaner.is_term(v) or not self._identifiers.found_in(v) for v in values)
 
     def _numeric(self, held: Held, place: _Place) -> Element | None:
         valid = _NUMERIC.fullmatch(held.data)
