@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway import account_cli, audit_cli, case_cli, draw_cli
+from gateway import account_cli, audit_cli, campaign_cli, case_cli, draw_cli
 from gateway.certs import app as certs_app
 from gateway.lab import DemoFault
 from gateway.manifests import options
@@ -45,6 +45,7 @@ index_app = typer.Typer(
 app.add_typer(index_app, name="index")
 app.add_typer(account_cli.app, name="accounts")
 app.add_typer(audit_cli.app, name="audit")
+app.add_typer(campaign_cli.app, name="campaign")
 app.add_typer(case_cli.app, name="case")
 app.add_typer(draw_cli.app, name="draw")
 selftest_app = typer.Typer(rich_markup_mode=None)

@@ -26,6 +26,7 @@ from gateway.alerts.clock import ClockWatch
 from gateway.alerts.conditions import Kind
 from gateway.alerts.watch import AlertWatch, channels
 from gateway.asked import Asked
+from gateway.campaigns import Campaigns
 from gateway.certificates.http import still_believed
 from gateway.certificates.links import feed_links, link_of
 from gateway.certificates.links import links as tls_links
@@ -134,6 +135,9 @@ class Gateway:
         self._feeds = feeds
         self._reception = reception
         self._refusals = refusals
+        self._campaigns = Campaigns(
+            store=ground.store, vault=ground.vault, clock=ground.clock, tenants=frozenset(tenants)
+        )
         self._sealing = Sealing(
             store=ground.store,
             vault=ground.vault,
@@ -160,6 +164,7 @@ class Gateway:
             **self._trail.operations(),
             **self._sealing.by_name(),
             **self._frames.by_name(),
+            **self._campaigns.by_name(),
             **own,
         }
 

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast, get_args
 
 from sampler.draw.protocol import Stratum, protocol_of
 from sampler.figures.rate import Objective
+from sampler.frame.building import NAMES, Source
 from security.errors import BadInput
-
-Source = Literal["PERFORMED", "REQUESTED"]
-FRAME_NAMES: Mapping[Source, str] = {"PERFORMED": "performed exams", "REQUESTED": "requested exams"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +33,7 @@ class Terms:
     @property
     def frame(self) -> str:
         """The frame's name, as every rate carries it; in English, the key of its words."""
-        return FRAME_NAMES[self.source]
+        return NAMES[self.source]
 
 
 def terms_of(document: Mapping[str, Any]) -> Terms:

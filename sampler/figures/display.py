@@ -10,6 +10,7 @@ Invariants:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 
 from sampler.figures.interval import Interval
@@ -40,6 +41,11 @@ def span(interval: Interval, *, lang: str = "fr") -> str:
     low = math.floor(Fraction(interval.low) * 100)
     high = math.ceil(Fraction(interval.high) * 100)
     return f"{_point(low, lang)}–{_point(high, lang)}"
+
+
+def exact(pair: Sequence[int]) -> Fraction:
+    """A ratio that was written as numerator and denominator."""
+    return Fraction(*pair)
 
 
 def mean(values: list[Fraction]) -> Fraction:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
-from sampler.grids.grid import Grid, Item, Level
+from sampler.grids.grid import Grid, Item, Level, is_plain
 from security.errors import BadInput
 
 Verdict = Literal["C", "NC", "NA", "NE"]
@@ -91,7 +91,7 @@ def _broken(item: Item, answer: Answer, leads: frozenset[str]) -> Iterable[str]:
         yield "evidence-missing"
     if not all(EVIDENCE.fullmatch(one) for one in answer.evidence):
         yield "evidence-form"
-    if len(answer.comment) > COMMENT_MAX or not answer.comment.replace("\n", " ").isprintable():
+    if len(answer.comment) > COMMENT_MAX or not is_plain(answer.comment.replace("\n", " ")):
         yield "comment-too-long"
     is_reason = answer.reason != "" and answer.reason in get_args(Reason)
     if answer.verdict == "NA" and not is_reason:

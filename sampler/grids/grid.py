@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
+from unicodedata import category
 
 from security.errors import BadInput
 from security.parse.csv import Table
@@ -157,6 +158,11 @@ def rows_of(grid: Grid) -> list[tuple[str, ...]]:
     ]
 
 
+def is_plain(text: str) -> bool:
+    """Whether a text is one line without control and format characters; no-break spaces are French typography."""
+    return not any(category(one)[0] == "C" for one in text)
+
+
 def _item(stated: Any, where: str) -> Item:
     one = _object(stated, where)
     level, evidence = one.get("level"), one.get("evidence")
@@ -219,8 +225,8 @@ def _spoken(value: Any, where: str) -> dict[str, str]:
 
 
 def _text(value: Any, where: str) -> str:
-    if not isinstance(value, str) or not value.strip() or len(value) > TEXT_MAX or not value.isprintable():
-        raise _bad(f"{where} is no text of 1 to {TEXT_MAX} printable characters")
+    if not isinstance(value, str) or not value.strip() or len(value) > TEXT_MAX or not is_plain(value):
+        raise _bad(f"{where} is no text of 1 to {TEXT_MAX} characters on one line")
     return value.strip()
 
 

@@ -21,7 +21,7 @@ from sampler.campaign.drawn import Drawn
 from sampler.campaign.lifecycle import CaseFacts, CaseState, Facts, State
 from sampler.campaign.rights import Right
 from sampler.campaign.terms import terms_of
-from sampler.grids.grid import Grid, document_of
+from sampler.grids.grid import Grid, document_of, is_plain
 from sampler.ledger.held import ONE, Held, require
 from sampler.ledger.rows import Actor, Event, Kind, Version
 from security.errors import BadInput, Refused
@@ -47,7 +47,7 @@ class Acts:
         if self._held.rows.one(tx, campaign, "campaign", ONE):
             raise Refused(f"there is a campaign {campaign}", code="campaign-exists", hint="choose another id")
         for name, value in (("title", title), ("domain", domain), ("body", body)):
-            if not value.strip() or len(value) > 200 or not value.isprintable():
+            if not value.strip() or len(value) > 200 or not is_plain(value):
                 raise BadInput(f"campaign: {name}", code="bad-campaign", hint="a text of 1 to 200 characters")
         head = {"title": title, "domain": domain, "body": body, "state": State.DRAFT, "draw_no": 1}
         self._add(tx, campaign, "campaign", ONE, head, event="campaign.opened", actor=actor, now=now)

@@ -41,13 +41,15 @@ TOKEN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
-    """Who acts: a role of the house, and the name by which the person is known here."""
+    """Who acts: a role of the house, and the name by which the person is known here. ``via``: how they were known to
+    be that person, "" for a signed-in one."""
 
     role: str
     name: str
+    via: str = ""
 
     def __str__(self) -> str:
-        return f"{self.role} {self.name}"
+        return f"{self.role} {self.name}" + (f" ({self.via})" if self.via else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

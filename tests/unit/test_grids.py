@@ -128,6 +128,8 @@ def test_a_grid_that_breaks_a_rule_is_refused_with_its_place(change, said):
         (Answer(item="CR-07", verdict="YES"), ["no-such-answer"]),
         (Answer(item="ORG-01", verdict="C"), ["unknown-item"]),
         (Answer(item="CR-07", verdict="C", comment="a\x1b[2Jb"), ["comment-too-long"]),
+        (Answer(item="CR-07", verdict="C", comment="a\u202eb"), ["comment-too-long"]),
+        (Answer(item="CR-07", verdict="C", comment="à revoir\N{NO-BREAK SPACE}: côté\net niveau"), []),
     ],
 )
 def test_what_an_answer_needs(answer, codes):

@@ -22,6 +22,7 @@ from gateway.manifests.forms import RULES, TARGETS
 from gateway.web import vocabulary
 from gateway.web.console.pages import DONE
 from indexer import advice, decision, release, timeline
+from sampler.report import texts as report_texts
 
 GATEWAY = Path(gateway.__file__).parent
 FRENCH = GATEWAY / "locale" / "fr"
@@ -34,6 +35,7 @@ BELOW = {
     *(row.words for row in decision.TABLE),
     advice.REFUSED,
     release._ABSENCE,
+    *report_texts.every(),
     *(text for rule in RULES.values() for text in (rule.says, rule.remedy)),
     *(why for target in TARGETS for why in (*target.loses.values(), *target.narrows.values())),
 }
