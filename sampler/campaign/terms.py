@@ -13,8 +13,11 @@ from typing import Any, cast, get_args
 
 from sampler.draw.protocol import Stratum, protocol_of
 from sampler.figures.rate import Objective
-from sampler.frame.building import NAMES, Source
+from sampler.frame.building import Source
 from security.errors import BadInput
+
+FRAMES: Mapping[Source, str] = {"PERFORMED": "performed exams", "REQUESTED": "requested exams"}
+"""How a rate names its frame, in plain English."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +36,7 @@ class Terms:
     @property
     def frame(self) -> str:
         """The frame's name, as every rate carries it; in English, the key of its words."""
-        return NAMES[self.source]
+        return FRAMES[self.source]
 
 
 def terms_of(document: Mapping[str, Any]) -> Terms:
