@@ -10,9 +10,10 @@ Invariants:
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import chain
@@ -37,6 +38,7 @@ FRAME_ERRORS = frozenset({"OUT_OF_SCOPE"})
 RATE_MAX = 0.10
 """The share of replaced cases above which the worst-case bound is printed."""
 
+_BLOCK = 64  # of SHA-256
 _TICKET = labelled("ticket")
 _PRACTITIONER = labelled("practitioner")
 
@@ -46,10 +48,21 @@ def ticket(seed: bytes, unit: str) -> bytes:
     return hmac.digest(seed, _TICKET + unit.encode("ascii"), "sha256")
 
 
+def _tickets(seed: bytes, units: Iterable[Unit]) -> Iterator[tuple[bytes, Unit]]:
+    """Each unit with its ticket. Both halves of HMAC (RFC 2104 §4) begin once: that halves the time."""
+    key = seed.ljust(_BLOCK, b"\0")
+    inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in key) + _TICKET)
+    outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in key))
+    for one in units:
+        within, around = inner.copy(), outer.copy()
+        within.update(one[0].encode("ascii"))
+        around.update(within.digest())
+        yield around.digest(), one
+
+
 def by_ticket(units: Iterable[Unit], *, seed: bytes) -> list[Unit]:
     """Units by ticket; a tie goes by unit."""
-    digest, start = hmac.digest, _TICKET
-    drawn = [(digest(seed, start + one[0].encode("ascii"), "sha256"), one) for one in units]
+    drawn = list(_tickets(seed, units))
     drawn.sort()  # a tie falls to the next member, whose first is the unit
     return [one for _, one in drawn]
 

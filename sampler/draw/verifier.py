@@ -425,6 +425,8 @@ def check_replacements(given: Given) -> None:
     strata = {} if given.voided else {one["id"]: one for one in given.strata()}
     done = given.replacements()
     need(not (given.voided and done), "a voided draw replaces")
+    if given.frame is not None:
+        need(used <= {row[0] for row in given.frame}, "a case does not stand in the frame that is shown")
     for one in done:
         units = now.get(one["stratum"], [])
         need(one["reason"] in REASONS, "a reason is not of the closed list")

@@ -320,6 +320,12 @@ def test_ff52_the_sample_depends_on_the_set_of_units_and_not_on_their_order(rows
     assert order(rows, seed=seed, stratum=asked) == order(mixed, seed=seed, stratum=asked)
 
 
+@given(rows=frames(), seed=SEEDS)
+@settings(max_examples=20, deadline=None)
+def test_units_stand_by_the_ticket_that_is_theirs_alone(rows, seed):
+    assert by_ticket(rows, seed=seed) == sorted(rows, key=lambda one: (ticket(seed, one.unit), one.unit))
+
+
 @given(rows=frames(), seed=SEEDS, other=st.sampled_from(["MG", "RX"]), dice=st.randoms(use_true_random=False))
 @settings(max_examples=40, deadline=None)
 def test_restratifying_keeps_the_relative_order_of_units(rows, seed, other, dice):

@@ -122,10 +122,9 @@ def test_t50_a_flipped_bit_of_a_nonce_names_commitments_and_seed(bit, role):
     assert failed(signed_again(whole)) == ["commitments", "seed"]
 
 
-@given(bit=st.integers(0, 127), at=st.integers(0, len(ROWS) - 1))
-@settings(max_examples=10, deadline=None)
-def test_t50_a_flipped_bit_of_a_leaf_names_the_frame_first(bit, at):
-    one = ROWS[at]
+@pytest.mark.parametrize("at", range(len(ROWS)))
+def test_t50_a_flipped_bit_of_a_leaf_names_the_frame_first(at):
+    one, bit = ROWS[at], at * 7 % 128
     rows = [*ROWS[:at], one._replace(unit=flip(one.unit, bit)), *ROWS[at + 1 :]]
     assert failed(WHOLE, rows=rows)[0] == "frame"
 
