@@ -7,7 +7,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -22,11 +22,8 @@ from gateway import account
 from gateway.components import COMPONENTS
 from gateway.continuity import drills
 from gateway.continuity.copies import Exposure
-from gateway.dimse import inbox as objects
-from gateway.dimse import reasons as object_reasons
-from gateway.dimse.verdict import Keeping
 from gateway.hl7 import inbox, reasons
-from gateway.i18n import N_, Words
+from gateway.i18n import Words
 from gateway.orders import orders
 from gateway.settings import Settings
 from gateway.stores import store_place
@@ -34,7 +31,6 @@ from gateway.terms import engine_settings, exposed
 from gateway.web import details, vocabulary
 from indexer import advice, exams, shadow, timeline
 from indexer.exchanges import reveal, rows
-from indexer.imaging import rejections
 from indexer.ledger import Ledger, tenants_of
 from security.clock import SystemClock
 from security.errors import Refused
@@ -137,7 +133,7 @@ async def exam(
         shown = await _in_clear(settings, asked[0], study)
     zone = _zone(settings, asked[0])
     if as_json:
-        typer.echo(json.dumps(_plain(account.facts(told, shown, words, zone)), ensure_ascii=False))
+        typer.echo(json.dumps(plain(account.facts(told, shown, words, zone)), ensure_ascii=False))
         return 0
     lines = [
         exam_text(told.exam, words, zone.key, is_paused=told.is_paused),
@@ -230,7 +226,7 @@ async def queue(settings: Settings, words: Words, *, as_json: bool) -> int:
             "drills": [asdict(one) for one in drilled.values()],
             "open": [_open_row(job) for job in open_jobs],
         }
-        typer.echo(json.dumps(_plain(facts), ensure_ascii=False))
+        typer.echo(json.dumps(plain(facts), ensure_ascii=False))
         return 0
     for tenant, found in ahead.items():
         if sum(found.backlog.values()):
@@ -364,7 +360,7 @@ async def refused(settings: Settings, words: Words, *, tenant: str, limit: int, 
     async with reading(settings, words) as store:
         kept = await store.read(lambda tx: inbox.refused(tx, name, limit))
     if as_json:
-        typer.echo(json.dumps([_plain(asdict(one)) for one in kept], ensure_ascii=False))
+        typer.echo(json.dumps([plain(asdict(one)) for one in kept], ensure_ascii=False))
         return 0
     if not kept:
         typer.echo(words("No message was refused."))
@@ -374,45 +370,6 @@ async def refused(settings: Settings, words: Words, *, tenant: str, limit: int, 
         told = f"{words.moment(one.at, zone)}  {one.code}  {one.message_type:<8}  {one.sender}  {one.control_id}"
         typer.echo(account.printable(f"{told}  {why} [{one.reason}]"))
     return 0
-
-
-async def received(settings: Settings, words: Words, *, tenant: str, as_json: bool) -> int:
-    """Print what came by DICOM and lies here: not shown by the PACS yet, in quarantine; and notes not obeyed."""
-    name = one_tenant(settings, tenant, words)
-    async with reading(settings, words) as store:
-        lying = await store.read(lambda tx: objects.lying(tx, name, limit=LINES_MAX))
-        notes = await store.read(lambda tx: rejections.refused(tx, name))
-    if as_json:
-        facts = {"objects": [asdict(one) for one in lying], "refused_notes": [asdict(one) for one in notes]}
-        typer.echo(json.dumps(_plain(facts), ensure_ascii=False))
-        return 0
-    if not lying and not notes:
-        typer.echo(words("The inbox is empty: the PACS shows everything that came."))
-    zone = ZoneInfo(settings.tenants[name].timezone)
-    for heading, keeping in (
-        (N_("Kept until the PACS shows them:"), Keeping.STORED),
-        (N_("In quarantine: tell the sender, or look at the exam:"), Keeping.QUARANTINED),
-    ):
-        found = [one for one in lying if one.keeping is keeping]
-        if found:
-            typer.echo(words(heading))
-        for one in found:
-            number = words.count("{n} object", "{n} objects", one.number)
-            why = _why(one.reason, object_reasons.TEXTS, words)
-            told = f"  {words.moment(one.since, zone)}  {one.study}  {number}  {words('from {peer}', peer=one.peer)}"
-            gone = words("files gone: {n}", n=words.number(one.lost)) if one.lost else ""
-            typer.echo(account.printable(f"{told}  {why}  {gone}".rstrip()))
-    if notes:
-        typer.echo(words("Rejection notes that were not obeyed:"))
-    for note in notes:
-        told = f"  {words.moment(note.received_at, zone)}  {note.study}  {note.title}  {note.note}"
-        typer.echo(account.printable(f"{told}  {_why(note.reason, object_reasons.TEXTS, words)}"))
-    return 0
-
-
-def _why(reason: str, texts: Mapping[str, str], words: Words) -> str:
-    """A reason in words with its code, "" for none."""
-    return f"{words(texts[reason])} [{reason}]" if reason in texts else reason
 
 
 async def shadow_report(settings: Settings, words: Words, *, tenant: str, days: int, as_json: bool) -> int:
@@ -426,7 +383,7 @@ async def shadow_report(settings: Settings, words: Words, *, tenant: str, days: 
     async with reading(settings, words) as store:
         reports = [await store.read(partial(shadow.shadow_report, tenant=name, since=since)) for name in names]
     if as_json:
-        typer.echo(json.dumps([_plain(asdict(one)) for one in reports], ensure_ascii=False))
+        typer.echo(json.dumps([plain(asdict(one)) for one in reports], ensure_ascii=False))
         return 0
     for report in reports:
         for line in _shadow_lines(settings, report, words):
@@ -483,12 +440,12 @@ def _open_row(job: Job) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Aware times as ISO 8601, the rest as it is."""
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
+        return {key: plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [plain(one) for one in value]
     return value

@@ -26,7 +26,7 @@ from enum import StrEnum
 from gateway.dimse.verdict import Keeping
 from security import audit
 from security.clock import from_ms, to_ms
-from security.parse.dataset import Identifiers
+from security.parse.identifiers import Identifiers
 from security.store.port import ReadTx, Row, Tx
 
 ZONE = "pacs"

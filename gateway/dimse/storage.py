@@ -38,7 +38,8 @@ from indexer.notes import KEY_OBJECT_SELECTION
 from security.clock import Clock
 from security.crash import crash_point
 from security.errors import BadInput, Broken, Fault, Unavailable
-from security.parse.dataset import DataSetWalk, Identifiers
+from security.parse.dataset import DataSetWalk
+from security.parse.identifiers import Identifiers
 from security.spool import Draft, Spool
 from security.store.port import Store, Tx
 

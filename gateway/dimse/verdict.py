@@ -16,7 +16,7 @@ from enum import StrEnum
 
 from gateway.dimse.command import Status
 from security.errors import BadInput
-from security.parse.dataset import Identifiers
+from security.parse.identifiers import Identifiers
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*", re.ASCII)  # leading zeros exist in the field; the name is a hash anyway
 _STRICT_UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*", re.ASCII)

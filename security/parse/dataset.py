@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
 
 from pydicom._dicom_dict import DicomDictionary
 
 from security.errors import BadInput
+from security.parse.identifiers import Identifiers
 
 DEPTH_MAX = 64
 INFLATED_MAX = 1024**3
@@ -44,16 +44,6 @@ _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _LONG = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())  # 32-bit lengths, PS3.5 7.1.2
 _SHORT = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 _SEQUENCES = frozenset(tag for tag, entry in DicomDictionary.items() if entry[0] == "SQ")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identifiers:
-    """What a data set says it is, padding removed, "" where it says nothing. Not judged: it may be any text."""
-
-    sop_class: str
-    sop: str
-    study: str
-    series: str
 
 
 class _Open:

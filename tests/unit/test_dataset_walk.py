@@ -12,7 +12,8 @@ from pydicom import Dataset, dcmread
 from pydicom.sequence import Sequence
 
 from security.errors import BadInput
-from security.parse.dataset import DataSetWalk, Identifiers
+from security.parse.dataset import DataSetWalk
+from security.parse.identifiers import Identifiers
 from tests.fixtures.dicom_objects import (
     BIG_ENDIAN,
     CT,
