@@ -1,4 +1,4 @@
-"""``poterne case``: the commands; what they do and print is in the modules they call."""
+"""``poterne case``: the commands; what they do and print is in ``gateway.cases`` and ``gateway.contours``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,113 @@ import typer
 
 from gateway.terminal import AsJson, Lang, words_of
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Cases of a peer audit.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Cases of a peer audit, prepared at the site.")
+
+Folder = Annotated[Path, typer.Argument(metavar="CASE", file_okay=False, help="The folder of the case.")]
+SiteKey = Annotated[
+    Path, typer.Option("--site-key", metavar="FILE", help="The site's master key: 32 bytes or 64 hexadecimal digits.")
+]
+By = Annotated[str, typer.Option("--by", metavar="NAME", help="Who decides; kept with the case at the site.")]
+
+
+@app.command("build")
+def case_build(
+    folder: Folder,
+    images: Annotated[Path, typer.Option("--images", exists=True, help="Folder of the exam's DICOM objects.")],
+    site_key: SiteKey,
+    campaign: Annotated[str, typer.Option("--campaign", help="The campaign's identifier, as in its protocol.")],
+    unit: Annotated[str, typer.Option("--unit", help="The drawn unit, as in the transcript.")],
+    patient_id: Annotated[str, typer.Option("--patient-id", help="The patient's identifier at the site.")],
+    authority: Annotated[str, typer.Option("--authority", help="OID of who gave that identifier.")],
+    other_id: Annotated[
+        list[str] | None, typer.Option("--other-id", help="Another identifier of the patient.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", exists=True, dir_okay=False, help="CDA R2 report.")
+    ] = None,
+    request: Annotated[
+        Path | None, typer.Option("--request", exists=True, dir_okay=False, help="HL7 v2 order (ORM, OMI).")
+    ] = None,
+    transcript: Annotated[
+        Path | None, typer.Option("--transcript", exists=True, dir_okay=False, help="Refuse a unit it did not draw.")
+    ] = None,
+    as_json: AsJson = False,
+    lang: Lang = None,
+) -> None:
+    """Begin a case: look at its originals, propose what to cover, say what waits for a person."""
+    from gateway import cases
+
+    exam = cases.Exam(
+        campaign=campaign,
+        unit=unit,
+        authority=authority,
+        patient_id=patient_id,
+        other_ids=tuple(other_id or ()),
+        images=images,
+        report=report,
+        request=request,
+    )
+    raise typer.Exit(
+        cases.build(words_of(lang), folder, exam, site_key=site_key, transcript=transcript, as_json=as_json)
+    )
+
+
+@app.command("review")
+def case_review(
+    folder: Folder,
+    site_key: SiteKey,
+    by: By = "",
+    image: Annotated[list[int] | None, typer.Option("--image", help="Number of an image that was looked at.")] = None,
+    mask: Annotated[
+        list[str] | None,
+        typer.Option("--mask", metavar="X,Y,WIDTH,HEIGHT[,FRAME]", help="Blacken a rectangle of that image."),
+    ] = None,
+    leave_out: Annotated[
+        int | None, typer.Option("--leave-out", help="Number of an image that does not leave.")
+    ] = None,
+    boxes: Annotated[
+        Path | None, typer.Option("--boxes", exists=True, dir_okay=False, help="Edited boxes of the report's pages.")
+    ] = None,
+    read: Annotated[
+        bool, typer.Option("--read", help="Report and request were read and may leave as shown.")
+    ] = False,
+    as_json: AsJson = False,
+    lang: Lang = None,
+) -> None:
+    """Say what waits, or record what a person decided: images, masks, boxes, texts."""
+    from gateway import cases
+
+    told = cases.Told(
+        by=by, images=tuple(image or ()), masks=tuple(mask or ()), leave_out=leave_out, boxes=boxes, is_read=read
+    )
+    raise typer.Exit(cases.review(words_of(lang), folder, told, site_key=site_key, as_json=as_json))
+
+
+@app.command("check")
+def case_check(folder: Folder, site_key: SiteKey, as_json: AsJson = False, lang: Lang = None) -> None:
+    """Make everything, search it for the originals' values, keep nothing; 1 when the case is not ready."""
+    from gateway import cases
+
+    raise typer.Exit(cases.check(words_of(lang), folder, site_key=site_key, as_json=as_json))
+
+
+@app.command("package")
+def case_package(
+    folder: Folder,
+    site_key: SiteKey,
+    out: Annotated[Path, typer.Option("--out", metavar="CASE.zip", help="The file to write; it must not exist.")],
+    for_viewer: Annotated[
+        bool, typer.Option("--for-viewer", help="With images that show a face: for the site's own viewer alone.")
+    ] = False,
+    as_json: AsJson = False,
+    lang: Lang = None,
+) -> None:
+    """Write what an auditor may read, once nothing waits."""
+    from gateway import cases
+
+    raise typer.Exit(
+        cases.package(words_of(lang), folder, site_key=site_key, out=out, for_viewer=for_viewer, as_json=as_json)
+    )
 
 
 @app.command("contours")

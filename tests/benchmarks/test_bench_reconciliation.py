@@ -20,7 +20,8 @@ pytestmark = [pytest.mark.bench, pytest.mark.timeout(7200)]
 
 async def test_reconciling_many_exams(tmp_path: Path) -> None:
     process = psutil.Process()
-    async with world(tmp_path) as w:
+    # The product's own patience: beside other work the machine stalls for longer than the three seconds of the tests.
+    async with world(tmp_path, patience_s=120.0) as w:
         reconciler = reconciler_of(w)
         began = time.perf_counter()
         await publish_many(w, tmp_path, EXAMS)

@@ -272,17 +272,17 @@ def kinds_of(
     }
 
 
-def index_client(index: LabIndex, door: Literal["xds", "mhd"]) -> XdsClient | MhdClient:
-    """The gateway's client of the laboratory's index."""
+def index_client(index: LabIndex, door: Literal["xds", "mhd"], *, patience_s: float = 3.0) -> XdsClient | MhdClient:
+    """The gateway's client of the laboratory's index, which waits ``patience_s`` for an answer."""
     if door == "mhd":
-        return MhdClient(MhdEndpoint(base_url=index.fhir_url, connect_timeout_s=2.0, total_timeout_s=3.0))
+        return MhdClient(MhdEndpoint(base_url=index.fhir_url, connect_timeout_s=2.0, total_timeout_s=patience_s))
     return XdsClient(
         XdsEndpoint(
             registry_url=f"{index.url}/registry",
             repository_url=f"{index.url}/repository",
             repository_unique_id=index.repository_unique_id,
             connect_timeout_s=2.0,
-            total_timeout_s=3.0,
+            total_timeout_s=patience_s,
         )
     )
 
@@ -296,16 +296,18 @@ async def world(
     source: StudySource | None = None,
     place: StorePlace | None = None,
     door: Literal["xds", "mhd"] = "xds",
+    patience_s: float = 3.0,
     **policy_changes: Any,
 ) -> AsyncIterator[World]:
     """A world in ``folder``; everything is closed at the end. ``source``: asked instead of the PACS in memory.
-    ``place``: where its database is instead; ``door``: by which the gateway reaches the index."""
+    ``place``: where its database is instead; ``door``: by which the gateway reaches the index, and ``patience_s`` for how
+    long it waits for an answer."""
     clock = Hands()
     rules = rules or gate.Rules(test_identity="off")
     store = await open_store(place or folder / "gateway.db", COMPONENTS)
     vault = await Vault.load(store, bytes(range(32)), [TENANT], clock)
     index = await LabIndex(folder / "index", clock=clock).__aenter__()
-    client = index_client(index, door)
+    client = index_client(index, door, patience_s=patience_s)
     policy = replace(make_policy(rules, visibility_s), **policy_changes)
     try:
         yield wired(clock, store, vault, index, client, policy=policy, source=source)

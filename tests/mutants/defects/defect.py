@@ -32,4 +32,6 @@ def _of(kind: str, area: str, *names: str) -> tuple[str, ...]:
     return tuple(f"tests/{kind}/test_{area}.py::{name}" for name in names)
 
 
-unit, integration, contract = (partial(_of, kind) for kind in ("unit", "integration", "contract"))
+unit, integration, contract, acceptance = (
+    partial(_of, kind) for kind in ("unit", "integration", "contract", "acceptance")
+)
