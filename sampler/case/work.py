@@ -33,8 +33,8 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """One DICOM object. ``waits``: why a person must look first (names of ``pixels.Risk``); ``left_out``: why it is no
-    part of the case."""
+    """One DICOM object. ``waits``: why a person must look first (names of ``pixels.Risk``); ``left_out``: why it is
+    no part of the case."""
 
     path: str = field(repr=False)
     waits: tuple[str, ...] = ()
