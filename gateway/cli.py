@@ -15,9 +15,11 @@ import sys
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.main import except_hook
 
 from gateway import account_cli, audit_cli, campaign_cli, case_cli, draw_cli
 from gateway.certs import app as certs_app
@@ -807,6 +809,18 @@ def main() -> None:
         for fault in _leaves(faults):
             typer.echo(told(fault, words_of(chosen.get())), err=True)
         sys.exit(2)
+    finally:
+        if sys.excepthook is except_hook:  # typer's: it quotes the words of a defect
+            sys.excepthook = _died
+
+
+def _died(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Tell of a defect by type and place, until the settings say how: its words may hold values (T34, T60)."""
+    from gateway import telemetry
+    from gateway.settings import LogSettings
+
+    telemetry.configure_logging(LogSettings())
+    sys.excepthook(kind, error, trace)
 
 
 def _leaves(group: BaseExceptionGroup[Fault]) -> Iterator[Fault]:

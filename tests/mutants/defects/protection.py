@@ -15,6 +15,15 @@ _IDENTITY = "security/identity.py"
 _AUDIT = "security/audit/record.py"
 
 DEFECTS = (
+    access(
+        "words-of-a-defect-shown-before-the-log-is-there",
+        "gateway/cli.py",
+        "if sys.excepthook is except_hook:",
+        "if sys.excepthook is None:",
+        (
+            "tests/acceptance/test_secrets_in_crashes.py::test_t60_a_process_that_dies_of_a_defect_writes_no_byte_of_a_secret",
+        ),
+    ),
     identity(
         "ins-key-arithmetic-dropped",
         _INS,
