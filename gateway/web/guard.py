@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
+from functools import partial
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -68,19 +69,7 @@ def guard(
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-
-        def refused(reason: str) -> None:
-            session = request.get(SESSION)
-            tell(
-                Refusal(
-                    zone=zone,
-                    reason=reason,
-                    action=action_of(request, routes) or "",
-                    actor=f"account:{session.name}" if session else "",
-                    address=request.remote or "",
-                )
-            )
-
+        refused = partial(_tell, tell, request, zone, routes)
         if not names_our_host(request, hosts):
             refused("other-host")
             return shell.problem(request, 421)
@@ -94,6 +83,14 @@ def guard(
         return await handler(request)
 
     return middleware
+
+
+def _tell(tell: Tell, request: web.Request, zone: Zone, routes: Routes, reason: str) -> None:
+    """Of a refusal, with the account behind the session."""
+    session = request.get(SESSION)
+    who = f"account:{session.name}" if session else ""
+    action = action_of(request, routes) or ""
+    tell(Refusal(zone=zone, reason=reason, action=action, actor=who, address=request.remote or ""))
 
 
 async def _session(request: web.Request, sessions: Sessions, standing: Standing) -> Session | None:

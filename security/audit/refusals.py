@@ -3,8 +3,9 @@
 Invariants:
 
 * a refusal stands in the trail within seconds; the same again within the minute is counted, and told once at its end;
-* at most ``TOLD_MAX`` different ones a minute are told apart; beyond that those from different addresses and persons
-  are counted together: no number of addresses fills the trail;
+* at most ``TOLD_MAX`` different ones a minute of strangers, and as many of who proved a name, are told apart; beyond
+  that those from different addresses and names are counted together: no number of addresses fills the trail, and no
+  crowd of strangers hides somebody with a name;
 * what cannot be written now stays counted; a kill loses the counts of the running minute alone;
 * a record holds codes, counts, an address and a verified name: nothing that whoever was refused chose.
 """
@@ -42,14 +43,18 @@ class Refusals:
         self._clock = clock
         self._counts: Counter[Refusal] = Counter()
         self._told: set[Refusal] = set()
-        self._apart: set[Refusal] = set()  # what this minute tells apart
+        self._apart: dict[bool, set[Refusal]] = {
+            False: set(),
+            True: set(),
+        }  # of this minute, by whether it has a name
         self._began = clock.monotonic()
 
     def tell(self, refusal: Refusal) -> None:
         """Count one more."""
-        if refusal not in self._apart and len(self._apart) >= TOLD_MAX:
+        apart = self._apart[bool(refusal.actor)]
+        if refusal not in apart and len(apart) >= TOLD_MAX:
             refusal = replace(refusal, actor="", address=MANY)
-        self._apart.add(refusal)
+        apart.add(refusal)
         self._counts[refusal] += 1
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -72,7 +77,8 @@ class Refusals:
         ends = self._clock.monotonic() >= self._began + PERIOD_S
         due = Counter({one: count for one, count in self._counts.items() if ends or one not in self._told})
         if ends:
-            self._told, self._apart, self._began = set(), set(due), self._clock.monotonic()
+            self._told, self._began = set(), self._clock.monotonic()
+            self._apart = {named: {one for one in due if bool(one.actor) is named} for named in (False, True)}
         if not due:
             return
         self._counts -= due

@@ -128,8 +128,8 @@ DEFECTS = (
     access(
         "refusals-of-many-addresses-told-apart",
         _REFUSALS,
-        "        if refusal not in self._apart and len(self._apart) >= TOLD_MAX:",
-        "        if refusal not in self._apart and len(self._apart) >= 1_000 * TOLD_MAX:",
+        "        if refusal not in apart and len(apart) >= TOLD_MAX:",
+        "        if refusal not in apart and len(apart) >= 1_000 * TOLD_MAX:",
         integration(
             "refusals", "test_t33_a_flood_from_a_hundred_thousand_addresses_is_told_in_few_records_and_counted_whole"
         ),
