@@ -98,7 +98,7 @@ def _boxes(found: Sequence[Sequence[int]]) -> tuple[Box, ...]:
 def _asked(task: Literal["read", "draw"], pdf: bytes) -> bytes:
     if len(pdf) > BYTES_MAX:
         raise _bad("pdf-too-large", f"the report's PDF has {len(pdf)} bytes, at most {BYTES_MAX} are read")
-    command = [sys.executable, "-I", "-m", worker.__name__, task]
+    command = [sys.executable, "-I", worker.__file__, task]
     try:
         ran = subprocess.run(  # noqa: S603  our own module, by our own interpreter
             command, input=pdf, capture_output=True, check=False, timeout=2 * worker.SECONDS_MAX, env={}

@@ -1,6 +1,6 @@
 """The process that opens a PDF: a foreign file and a large library in C stay away from keys and network (T08, T13).
 
-``python -m sampler.pages.worker read|draw`` takes the PDF on standard input and answers on standard output: ``read``
+``python -I worker.py read|draw`` takes the PDF on standard input and answers on standard output: ``read``
 with JSON, ``draw`` with a length (four bytes, big endian) and a PNG a page. It limits its own memory, time and files.
 Annotations and form fields are neither read nor drawn: what is in them does not leave.
 """
