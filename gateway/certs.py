@@ -214,7 +214,7 @@ def _call(settings: Settings, link: Link) -> Call | None:
     from gateway.peers import index_client, pacs_source
 
     _, tenant, _, *pacs = (*link.key.split("."), "", "")
-    if link.pair.kind == "index":
+    if link.kind == "index":
 
         async def ask_index(context: ssl.SSLContext) -> str:
             client = index_client(settings.tenants[tenant], secure=context)
@@ -231,7 +231,7 @@ def _call(settings: Settings, link: Link) -> Call | None:
             return "ITI-18, ITI-67"
 
         return ask_index
-    if link.pair.kind == "pacs":
+    if link.kind in {"pacs", "pacs-http"}:
 
         async def ask_pacs(context: ssl.SSLContext) -> str:
             source = pacs_source(pacs[0], settings.tenants[tenant].pacs[pacs[0]], context)
@@ -248,7 +248,7 @@ def _call(settings: Settings, link: Link) -> Call | None:
             return "C-FIND"
 
         return ask_pacs
-    if link.pair.kind == "identity-provider":
+    if link.kind == "identity-provider":
         from gateway.providers.channel import Channel
 
         async def ask_provider(context: ssl.SSLContext) -> str:

@@ -12,7 +12,7 @@ from datetime import datetime
 from importlib.metadata import version
 
 from gateway.certificates.link import TrustedLink
-from gateway.certificates.links import link_of
+from gateway.certificates.links import link_of, visit_of
 from gateway.pacs.dicomweb import DicomWebPeer, DicomWebSource
 from gateway.pacs.dimse import DimsePeer, DimseSource
 from gateway.pacs.orthanc import OrthancPeer, OrthancSource
@@ -38,8 +38,8 @@ from security.secrets import read_secret
 def pacs_peer(
     name: str, pacs: PacsSettings, secure: ssl.SSLContext | None = None
 ) -> OrthancPeer | DicomWebPeer | DimsePeer:
-    """How a PACS is reached. ``secure``: the context of its link when DICOM goes over TLS; without one a link of its
-    own is read from the files.
+    """How a PACS is reached. ``secure``: the context of its link, where it has one; without one a link of its own is
+    read from the files.
 
     Raises:
         Broken: its password file cannot be read.
@@ -53,6 +53,7 @@ def pacs_peer(
                 username=pacs.username,
                 password=_password(pacs),
                 ca_file=pacs.ca_file,
+                tls=secure or _visiting(pacs),
                 timeout_s=pacs.timeout_s,
                 deadline_s=pacs.deadline_s,
                 control=control,
@@ -65,6 +66,7 @@ def pacs_peer(
                 username=pacs.username,
                 password=_password(pacs),
                 ca_file=pacs.ca_file,
+                tls=secure or _visiting(pacs),
                 certificate_file=pacs.certificate_file,
                 key_file=pacs.key_file,
                 timeout_s=pacs.timeout_s,
@@ -146,6 +148,12 @@ def index_client(
 def _alone(section: IndexSettings | PacsDimse) -> ssl.SSLContext | None:
     """The context of a link that nobody keeps current: for one question, by the lists that stand in files."""
     found = next(link_of("", section), None)
+    return TrustedLink(found, clock=SystemClock(), grace_s=0).context if found else None
+
+
+def _visiting(section: PacsOrthanc | PacsDicomWeb) -> ssl.SSLContext | None:
+    """The same for a server whose revocation is asked about; None for the rest."""
+    found = next(visit_of("", section), None)
     return TrustedLink(found, clock=SystemClock(), grace_s=0).context if found else None
 
 

@@ -32,6 +32,7 @@ def store_place(settings: StoreSettings) -> StorePlace:
         ca_file=server.ca_file,
         certificate_file=server.certificate_file,
         key_file=server.key_file,
+        crl_file=server.crl_file,
         connect_timeout_s=server.connect_timeout_s,
     )
 

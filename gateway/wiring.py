@@ -429,7 +429,7 @@ async def house(settings: Settings) -> AsyncIterator[Gateway]:
         feeds = _feeds(stack, settings.audit, "audit", store=store, clock=clock, bell=bell, links=links)
         watch = AlertWatch(
             store,
-            channels(settings),
+            channels(settings, links.context),
             clock=clock,
             clock_watch=clock_watch,
             disk=disk,

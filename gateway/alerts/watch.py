@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -212,8 +213,11 @@ class AlertWatch:
                     await wait
 
 
-def channels(settings: Settings) -> list[Channel]:
-    """The channels of a configuration."""
+Secure = Callable[[str], ssl.SSLContext | None]
+
+
+def channels(settings: Settings, secure: Secure) -> list[Channel]:
+    """The channels of a configuration. ``secure``: the context of a link by its key, None where it has none."""
     alerts = settings.alerts
     zones = {name: ZoneInfo(tenant.timezone) for name, tenant in settings.tenants.items()}
     speaker = Speaker(
@@ -224,7 +228,7 @@ def channels(settings: Settings) -> list[Channel]:
     )
     made: list[Channel] = []
     if alerts.mail:
-        made.append(Mail(alerts.mail, speaker))
+        made.append(Mail(alerts.mail, speaker, secure("alerts.mail")))
     if alerts.webhook:
-        made.append(Webhook(alerts.webhook, speaker))
+        made.append(Webhook(alerts.webhook, speaker, secure("alerts.webhook")))
     return made

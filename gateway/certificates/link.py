@@ -28,12 +28,14 @@ from security.errors import BadInput, Broken, Fault
 from security.keys.authority import CLIENT_AUTH, SERVER_AUTH
 from security.keys.revocation import Trust, certificates_in, lists_in
 from security.keys.signer import PemSigner
-from security.keys.tls import CurrentContext, client_context, server_context
+from security.keys.tls import CurrentContext, client_context, server_context, visitor_context
 from security.secrets import replace_private
 
 log = structlog.get_logger()
 
 Stamp = tuple[int, int, int]
+VISITED = frozenset({"pacs-http", "alerts"})
+"""Kinds of links to servers that need not know our suites."""
 Changed = Callable[[str, str], None]
 """Told of the link's key and the SHA-256 of the certificate of ours that is in use from now on."""
 
@@ -107,6 +109,10 @@ class TrustedLink:
             Broken: as the constructor.
         """
         pair, ca = self.link.pair, self.link.ca_file
+        if pair is None or self.link.kind in VISITED:
+            return visitor_context(
+                ca, pair=(pair.certificate_file, pair.key_file) if pair else None, judge=self.trust
+            )
         signer = PemSigner(pair.certificate_file, pair.key_file, self._clock)  # judges the pair, key and dates
         made = (
             server_context(pair.certificate_file, pair.key_file, ca, judge=self.trust, lists=self._checked)
@@ -146,13 +152,14 @@ class TrustedLink:
 
     def _files(self) -> tuple[Path | None, ...]:
         pair = self.link.pair
-        return pair.certificate_file, pair.key_file, self.link.ca_file, self.link.revocation.crl_file
+        own = (pair.certificate_file, pair.key_file) if pair else ()
+        return *own, self.link.ca_file, self.link.revocation.crl_file
 
 
 def _purpose(link: Link) -> x509.ObjectIdentifier | None:
     """What the peer's certificate must be for (security §2): demanded beyond the network of the PACS, where devices
     often show certificates that state nothing."""
-    if link.pair.kind in {"dicom", "pacs"}:
+    if link.kind in {"dicom", "pacs", "pacs-http"}:
         return None
     return CLIENT_AUTH if link.side == "server" else SERVER_AUTH
 

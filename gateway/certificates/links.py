@@ -1,4 +1,5 @@
-"""Which links of a configuration speak TLS with a pair of ours, and which pairs only sign. Nothing is opened here."""
+"""Which links of a configuration speak TLS with a pair of ours, or with servers whose revocation is asked about, and
+which pairs only sign. Nothing is opened here."""
 
 from __future__ import annotations
 
@@ -17,15 +18,20 @@ from gateway.settings import (
     IndexMhd,
     IndexNodeSettings,
     IndexXds,
+    MailSettings,
+    PacsDicomWeb,
     PacsDimse,
+    PacsOrthanc,
     RevocationSettings,
     Settings,
     TenantSettings,
+    WebhookSettings,
 )
+from gateway.settings.certificates import is_asked
 from security.errors import BadInput
 
 Side = Literal["client", "server"]
-Kind = Literal["index", "index-node", "dicom", "pacs", "audit", "identity-provider", "sign"]
+Kind = Literal["index", "index-node", "dicom", "pacs", "pacs-http", "alerts", "audit", "identity-provider", "sign"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,21 +47,21 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """One link whose both ends authenticate. ``host``, ``port``: the peer of a client, the listener of a server."""
+    """One link. ``key``, ``kind``: as those of ``Pair``; ``pair``: ours, None towards a server that knows us by other
+    means; ``host``, ``port``: the peer of a client, the listener of a server."""
 
-    pair: Pair
+    key: str
+    kind: Kind
+    pair: Pair | None
     side: Side
     ca_file: Path
     revocation: RevocationSettings
     host: str
     port: int
 
-    @property
-    def key(self) -> str:
-        """As ``Pair.key``."""
-        return self.pair.key
 
-
+Visited = PacsOrthanc | PacsDicomWeb | MailSettings | WebhookSettings
+"""The sections of servers that need not ask who calls: a link when they say what speaks of revocation."""
 Mutual = (
     IndexXds
     | IndexMhd
@@ -76,7 +82,7 @@ def links(settings: Settings) -> dict[str, Link]:
 
 def pairs(settings: Settings) -> dict[str, Pair]:
     """Every pair of ours by its key, SIGN included."""
-    found = {link.key: link.pair for link in _links(settings)}
+    found = {link.key: link.pair for link in _links(settings) if link.pair}
     for name, tenant in settings.tenants.items():
         index = tenant.index
         if isinstance(index, IndexXds) and index.sign_certificate_file and index.sign_key_file:
@@ -112,6 +118,8 @@ def _links(settings: Settings) -> Iterator[Link]:
         yield from feed_links("index_node.audit", settings.index_node.audit)
     for name, provider in settings.identity_providers.items():
         yield from link_of(f"identity_providers.{name}", provider)
+    yield from visit_of("alerts.mail", settings.alerts.mail)
+    yield from visit_of("alerts.webhook", settings.alerts.webhook)
 
 
 def feed_links(key: str, audit: AuditSettings) -> Iterator[Link]:
@@ -124,8 +132,8 @@ def _of_tenant(key: str, tenant: TenantSettings) -> Iterator[Link]:
     yield from link_of(f"{key}.index", tenant.index)
     yield from link_of(f"{key}.dicom", tenant.dicom)
     for name, pacs in tenant.pacs.items():
-        if isinstance(pacs, PacsDimse):
-            yield from link_of(f"{key}.pacs.{name}", pacs)
+        where = f"{key}.pacs.{name}"
+        yield from link_of(where, pacs) if isinstance(pacs, PacsDimse) else visit_of(where, pacs)
 
 
 def link_of(key: str, section: Mutual) -> Iterator[Link]:
@@ -134,8 +142,37 @@ def link_of(key: str, section: Mutual) -> Iterator[Link]:
         return
     kind, side, host, port = _place(section)
     yield Link(
+        key=key,
+        kind=kind,
         pair=Pair(key=key, kind=kind, certificate_file=section.certificate_file, key_file=section.key_file),
         side=side,
+        ca_file=section.ca_file,
+        revocation=section.revocation,
+        host=host,
+        port=port,
+    )
+
+
+def visit_of(key: str, section: Visited | None) -> Iterator[Link]:
+    """The link of one section whose server's revocation is asked about, none otherwise."""
+    if section is None or not section.ca_file or not is_asked(section.revocation.model_dump()):
+        return
+    if isinstance(section, MailSettings):
+        host, port, is_secured = section.host, section.port, section.security != "none"
+    else:
+        parts = urlsplit(section.url)
+        host, port, is_secured = parts.hostname or "", parts.port or 443, parts.scheme == "https"
+    if not is_secured:
+        return
+    kind: Kind = "pacs-http" if isinstance(section, PacsOrthanc | PacsDicomWeb) else "alerts"
+    pair = None
+    if isinstance(section, PacsDicomWeb) and section.certificate_file and section.key_file:
+        pair = Pair(key=key, kind=kind, certificate_file=section.certificate_file, key_file=section.key_file)
+    yield Link(
+        key=key,
+        kind=kind,
+        pair=pair,
+        side="client",
         ca_file=section.ca_file,
         revocation=section.revocation,
         host=host,

@@ -43,7 +43,7 @@ async def rehearse(
     """
     tried = replace(link, pair=waiting)
     if link.side == "server" or call is None:
-        return await _served(tried, clock)
+        return await _served(tried, waiting, clock)
     links = TrustedLinks({link.key: tried}, certificates, clock)
     await links.settle()
     found: TrustedLink = links.by_key[link.key]
@@ -69,8 +69,7 @@ def sign(waiting: Pair, clock: Clock) -> str:
     return "signed and verified"
 
 
-async def _served(link: Link, clock: Clock) -> str:
-    pair = link.pair
+async def _served(link: Link, pair: Pair, clock: Clock) -> str:
     PemSigner(pair.certificate_file, pair.key_file, clock)
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(pair.certificate_file, pair.key_file, password="")

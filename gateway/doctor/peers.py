@@ -267,7 +267,7 @@ async def channel(context: Context, subject: str) -> Finding:
     """The relay or receiver takes a connection; with ``--send-test`` a message marked TEST."""
     host, port = _receiver(context.settings, subject)
     if context.send_test:
-        made = {one.name: one for one in channels(context.settings)}
+        made = {one.name: one for one in channels(context.settings, (await context.links()).context)}
         try:
             await made[subject].test(now=datetime.now(UTC))
         finally:

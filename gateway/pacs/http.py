@@ -17,6 +17,7 @@ import contextlib
 import http.client
 import logging
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -50,8 +51,9 @@ class HttpPeer:
     """One PACS behind HTTP and how long it is waited for.
 
     ``url``: base address. ``password``: the secret itself, read by the caller; no user, no authentication.
-    ``ca_file``: authorities for https, None for the system's. ``certificate_file``, ``key_file``: ours, both or
-    none. ``timeout_s``: to connect, and without progress; ``deadline_s``: for a whole question;
+    ``ca_file``: authorities for https, None for the system's; ``tls``: the context that judges the server, in place
+    of the library's own. ``certificate_file``, ``key_file``: ours, both or none. ``timeout_s``: to connect, and
+    without progress; ``deadline_s``: for a whole question;
     ``questions_max``: questions at once. ``control``: a study that this PACS always holds, None when the site
     names none.
     """
@@ -61,6 +63,7 @@ class HttpPeer:
     username: str = ""
     password: str = field(default="", repr=False)
     ca_file: Path | None = None
+    tls: ssl.SSLContext | None = field(default=None, repr=False)
     certificate_file: Path | None = None
     key_file: Path | None = None
     timeout_s: float = 30.0
@@ -101,7 +104,7 @@ class HttpExchange:
                 session.verify = str(peer.ca_file)
             if peer.certificate_file is not None and peer.key_file is not None:
                 session.cert = (str(peer.certificate_file), str(peer.key_file))
-            adapter = _CuttableAdapter()
+            adapter = _CuttableAdapter(peer.tls)
             call.on_cut(adapter.cut)
             session.mount("http://", adapter)
             session.mount("https://", adapter)
@@ -209,7 +212,8 @@ class _CuttableAdapter(HTTPAdapter):
     connection that the peer closed meanwhile).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None) -> None:
+        self._tls = tls
         self._opened: list[socket.socket] = []
         self._is_cut = False
         again = urllib3.Retry(
@@ -243,6 +247,8 @@ class _CuttableAdapter(HTTPAdapter):
             _shut(opened)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        if self._tls is not None:
+            kwargs["ssl_context"] = self._tls
         super().init_poolmanager(*args, **kwargs)
         watch = self._watch
 

@@ -63,6 +63,23 @@ def without_source(table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         )
 
 
+def without_authorities(table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """The rule of a link where the system's authorities would do: whose lists and answers count must be stated."""
+    revocation = table.get("revocation")
+    stated = revocation if isinstance(revocation, Mapping) else {}
+    if is_asked(stated) and not table.get("ca_file"):
+        yield (
+            "revocation",
+            "asks who was revoked though no authorities are named",
+            "name the authorities of the peer's certificate in ca_file: their lists and answers alone count",
+        )
+
+
+def is_asked(stated: Mapping[str, Any]) -> bool:
+    """Whether a ``revocation`` names what speaks of revoked certificates, or refuses what nothing speaks of."""
+    return stated.get("unknown") == "deny" or any(stated.get(key) for key in ("crl_file", "crl_urls", "ocsp_url"))
+
+
 class CertificatesSettings(Section):
     """What ``poterne certs`` and the watch over revocation share."""
 

@@ -13,6 +13,7 @@ from gateway.settings.certificates import (
     LanRevocationSettings,
     RevocationSettings,
     WhiteListSettings,
+    without_authorities,
     without_source,
 )
 from gateway.settings.dicom import DicomSettings
@@ -25,6 +26,7 @@ from gateway.settings.fields import (
     BaseUrl,
     BaseUrlOrNone,
     Charset,
+    CrlFile,
     DatabaseFile,
     EmailAddress,
     FacilityType,
@@ -76,10 +78,20 @@ class PostgresSettings(Section):
     )
     certificate_file: PemFile | None = Field(default=None, description="Our certificate towards the server.")
     key_file: SecretFile | None = Field(default=None, description="Its private key, mode 0600 or less.")
+    crl_file: CrlFile | None = Field(
+        default=None,
+        description="Revocation lists of all authorities of ca_file (PEM); an ended one refuses the server.",
+    )
     connect_timeout_s: Seconds = Field(default=10.0, description="Seconds to connect.")
 
     @classmethod
     def between(cls, table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+        if table.get("crl_file") and not table.get("ca_file"):
+            yield (
+                "crl_file",
+                "is of no use without ca_file",
+                "name the authorities of the server's certificate in ca_file",
+            )
         host = str(table.get("host", "/"))
         if not host.startswith("/") and not is_this_machine(host) and not table.get("ca_file"):
             yield (
@@ -204,6 +216,9 @@ class MailSettings(Section):
         default="starttls", description="How the relay is reached; none only on this machine."
     )
     ca_file: PemFile | None = Field(default=None, description="Authorities of the relay; none = the system's.")
+    revocation: LanRevocationSettings = Field(
+        default_factory=LanRevocationSettings, description="Whether the server's certificate was revoked."
+    )
     username: str = Field(default="", description="User name; empty = no authentication.")
     password_file: SecretFile | None = Field(
         default=None, description="Its password, in a file of mode 0600 or less."
@@ -213,6 +228,7 @@ class MailSettings(Section):
 
     @classmethod
     def between(cls, table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+        yield from without_authorities(table)
         if table.get("security") == "none" and not is_this_machine(str(table.get("host", ""))):
             yield (
                 "security",
@@ -229,6 +245,13 @@ class WebhookSettings(Section):
         default=None, description="Key of the HMAC-SHA-256 in X-Poterne-Signature; none = unsigned."
     )
     ca_file: PemFile | None = Field(default=None, description="Authorities of that server; none = the system's.")
+    revocation: LanRevocationSettings = Field(
+        default_factory=LanRevocationSettings, description="Whether the server's certificate was revoked."
+    )
+
+    @classmethod
+    def between(cls, table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+        yield from without_authorities(table)
 
 
 class AlertSettings(Section):
@@ -334,6 +357,9 @@ class PacsOrthanc(Section):
         default=None, description="Its password, in a file of mode 0600 or less."
     )
     ca_file: PemFile | None = Field(default=None, description="Authorities of an https address; none = the system's.")
+    revocation: LanRevocationSettings = Field(
+        default_factory=LanRevocationSettings, description="Whether the server's certificate was revoked."
+    )
     control_study: UidOrNone = Field(
         default="",
         description="Study this PACS always holds, asked before an absence counts; empty = none.",
@@ -343,6 +369,10 @@ class PacsOrthanc(Section):
     questions_max: int = Field(default=4, ge=1, le=32, description="Questions at once.")
     changes: bool = Field(default=True, description="Follow /changes: late images are seen without a new report.")
     changes_every_s: Seconds = Field(default=10.0, description="Seconds between two looks at /changes.")
+
+    @classmethod
+    def between(cls, table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+        yield from without_authorities(table)
 
 
 class PacsDicomWeb(Section):
@@ -359,6 +389,9 @@ class PacsDicomWeb(Section):
         default=None, description="Its password, in a file of mode 0600 or less."
     )
     ca_file: PemFile | None = Field(default=None, description="Authorities of an https address; none = the system's.")
+    revocation: LanRevocationSettings = Field(
+        default_factory=LanRevocationSettings, description="Whether the server's certificate was revoked."
+    )
     certificate_file: PemFile | None = Field(default=None, description="Our certificate towards the PACS.")
     key_file: SecretFile | None = Field(default=None, description="Its private key, mode 0600 or less.")
     control_study: UidOrNone = Field(
@@ -368,6 +401,10 @@ class PacsDicomWeb(Section):
     timeout_s: Seconds = Field(default=30.0, description="Seconds without progress on the connection.")
     deadline_s: Seconds = Field(default=120.0, description="Seconds for one whole question, whatever keeps arriving.")
     questions_max: int = Field(default=4, ge=1, le=32, description="Questions at once.")
+
+    @classmethod
+    def between(cls, table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+        yield from without_authorities(table)
 
 
 class PacsDimse(Section):

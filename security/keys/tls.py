@@ -106,6 +106,23 @@ def client_context(cert: Path, key: Path, ca: Path, *, judge: Judge | None = Non
     return context
 
 
+def visitor_context(ca: Path, *, pair: tuple[Path, Path] | None = None, judge: Judge | None = None) -> ssl.SSLContext:
+    """Context of a caller of a server that need not know who calls, nor our suites: a PACS behind HTTP, a mail relay.
+    It demands TLS 1.2 at least, the server's name and a chain to ``ca``. ``pair``: certificate and key of ours.
+
+    Raises:
+        Broken: ``tls-unusable``, and those of ``read_secret`` for the key.
+    """
+    context = _JudgedContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.judge = judge
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    if pair is not None:
+        read_secret(pair[1], what="TLS key")
+    _load(context, pair, ca)
+    return context
+
+
 class CurrentContext(ssl.SSLContext):
     """A context that can be exchanged while it is used: every new connection gets the one that is current.
 
@@ -148,17 +165,23 @@ def _mutual(protocol: int, cert: Path, key: Path, ca: Path, judge: Judge | None)
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     context.verify_mode = ssl.CERT_REQUIRED
     context.verify_flags |= ssl.VERIFY_X509_STRICT
+    _load(context, (cert, key), ca)
+    return context
+
+
+def _load(context: ssl.SSLContext, pair: tuple[Path, Path] | None, ca: Path) -> None:
     try:
-        # The password, never needed, keeps OpenSSL from asking a terminal for one.
-        context.load_cert_chain(cert, key, password="")
+        if pair is not None:
+            # The password, never needed, keeps OpenSSL from asking a terminal for one.
+            context.load_cert_chain(*pair, password="")
         context.load_verify_locations(cafile=ca)
     except (OSError, ssl.SSLError) as error:
+        cert, key = pair or ("none", "none")
         raise Broken(
             f"TLS cannot use certificate {cert}, key {key} and authority {ca}: {error.strerror or error}",
             code="tls-unusable",
             hint="the files are PEM, the key is unencrypted and belongs to the certificate",
         ) from error
-    return context
 
 
 def _check_lists(context: ssl.SSLContext, lists: Sequence[bytes]) -> None:

@@ -39,7 +39,8 @@ class PostgresPlace:
 
     ``host``: a name, an address, or the folder of a Unix socket. ``schema``: holds every table, made by the writer.
     ``ca_file`` makes the connection TLS with a verified peer, and is required beyond this machine;
-    ``certificate_file`` and ``key_file`` are ours. Times in seconds. The password is never part of a text.
+    ``certificate_file`` and ``key_file`` are ours; ``crl_file``: revocation lists of all its authorities. Times in
+    seconds. The password is never part of a text.
 
     Raises:
         Broken: ``store-place`` another machine without ``ca_file``, or a schema with a strange name.
@@ -54,6 +55,7 @@ class PostgresPlace:
     ca_file: Path | None = None
     certificate_file: Path | None = None
     key_file: Path | None = None
+    crl_file: Path | None = None
     connect_timeout_s: float = 10.0
 
     def __post_init__(self) -> None:

@@ -802,6 +802,8 @@ def _parameters(place: PostgresPlace, incarnation: str) -> dict[str, Any]:
         parameters |= {"sslmode": "verify-full", "sslrootcert": place.ca_file, "ssl_min_protocol_version": "TLSv1.2"}
         if place.certificate_file is not None and place.key_file is not None:
             parameters |= {"sslcert": place.certificate_file, "sslkey": place.key_file}
+        if place.crl_file is not None:
+            parameters |= {"sslcrl": place.crl_file}  # read at each connection; one for every authority
     return parameters
 
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from gateway.settings import StoreSettings
 from gateway.settings.models import PostgresSettings
@@ -197,6 +198,12 @@ async def test_the_servers_certificate_and_name_are_verified(
     assert (fault.code, "certificate verify failed" in str(fault)) == ("store-credentials", True)
     fault = await _refused(replace(place, host="127.0.0.1"))
     assert "does not match host name" in str(fault)
+    ours.revoke([], now=now, days=30)
+    store = await open_store(replace(place, crl_file=ours.revocations), PARTS)
+    await store.close()
+    ours.revoke([x509.load_pem_x509_certificate(pair.certificate.read_bytes())], now=now, days=30)
+    fault = await _refused(replace(place, crl_file=ours.revocations))
+    assert (fault.code, "certificate verify failed" in str(fault)) == ("store-credentials", True)
 
 
 def test_settings_lead_to_the_place_with_the_password_from_its_file(tmp_path: Path) -> None:

@@ -68,6 +68,8 @@ class Pki:
         revocation: RevocationSettings | None = None,
     ) -> Link:
         return Link(
+            key=f"{kind}.test",
+            kind=kind,
             pair=Pair(key=f"{kind}.test", kind=kind, certificate_file=own.certificate, key_file=own.key),
             side=side,
             ca_file=self.ca,

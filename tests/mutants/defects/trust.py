@@ -210,4 +210,33 @@ DEFECTS = (
         "DELETE FROM white_list WHERE white_list_id IN",
         integration("certs", "test_the_last_good_list_stays_whatever_comes_after_it"),
     ),
+    access(
+        "revoked-pacs-or-relay-not-judged",
+        "security/keys/tls.py",
+        """    context = _JudgedContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.judge = judge""",
+        """    context = _JudgedContext(ssl.PROTOCOL_TLS_CLIENT)""",
+        integration("visited", "test_a_revoked_pacs_behind_http_is_not_believed"),
+    ),
+    access(
+        "context-that-judges-not-used-towards-a-pacs",
+        "gateway/pacs/http.py",
+        'kwargs["ssl_context"] = self._tls',
+        "pass",
+        integration("visited", "test_a_revoked_pacs_behind_http_is_not_believed"),
+    ),
+    access(
+        "context-that-judges-not-used-towards-a-relay",
+        "gateway/alerts/channels.py",
+        "context = self._secure or _tls(settings.ca_file)",
+        "context = _tls(settings.ca_file)",
+        integration("visited", "test_a_revoked_mail_relay_gets_no_alert"),
+    ),
+    access(
+        "list-not-given-to-libpq",
+        "security/store/postgres.py",
+        'parameters |= {"sslcrl": place.crl_file}',
+        "parameters |= {}",
+        integration("postgres_opening", "test_the_servers_certificate_and_name_are_verified"),
+    ),
 )
