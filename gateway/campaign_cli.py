@@ -105,6 +105,7 @@ def campaign_draw(
     frame: Annotated[Path, typer.Option("--frame", metavar="FRAME.csv", help="The frame that was committed to.")],
     name: Name,
     role: As = "lead-auditor",
+    key: Annotated[str, typer.Option("--public-key", metavar="HEX", help="The key that the site announced.")] = "",
     conf: Conf = None,
     tenant: Tenant = "",
     lang: Lang = None,
@@ -113,7 +114,7 @@ def campaign_draw(
     from gateway import campaign_commands as commands
 
     asker = _asker(conf, lang, tenant, campaign, role, name)
-    raise typer.Exit(asyncio.run(commands.draw(asker, transcript, frame)))
+    raise typer.Exit(asyncio.run(commands.draw(asker, transcript, frame, key)))
 
 
 @app.command("move")

@@ -4,8 +4,7 @@ built here for the moment.
 Invariants:
 
 * a file is read and its form checked before anything is asked; a transcript is verified by both ways first;
-* answers are taken as a whole or not at all;
-* nothing that is written replaces a file that was read.
+* answers are taken as a whole or not at all.
 """
 
 from __future__ import annotations
@@ -116,11 +115,11 @@ async def frame(asker: Asker, table: Path) -> int:
     return code
 
 
-async def draw(asker: Asker, transcript: Path, table: Path) -> int:
+async def draw(asker: Asker, transcript: Path, table: Path, key: str) -> int:
     """Take over a draw, or the same one with more replacements; 1 when its transcript does not verify."""
     told, units = _object(transcript), list(draws.rows(table))
-    verdict = checks.check(told, rows=units)
-    apart = verifier.verify(verifier.Given(told, units, (), ""))
+    verdict = checks.check(told, rows=units, key=key)
+    apart = verifier.verify(verifier.Given(told, units, (), key))
     failed = sorted({*verdict.failed, *(step for step, outcome, _ in apart if outcome == "failed")})
     if failed:
         typer.echo(asker.words("failing step: {steps}", steps=", ".join(failed)), err=True)
@@ -139,7 +138,7 @@ async def draw(asker: Asker, transcript: Path, table: Path) -> int:
         }
         for one in cases
     ]
-    return await _done(asker, "campaign-draw", transcript=told, drawn=stated)
+    return await _done(asker, "campaign-draw", transcript=told, drawn=stated, key=key)
 
 
 # -- states, auditors, answers -----------------------------------------------------------------------------------
@@ -304,7 +303,14 @@ def _rows(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
     for number, one in enumerate(listed):
         if not all(isinstance(one.get(name), str) for name in required):
             raise BadInput(f"{path.name}, [{number}]", code="bad-file", hint=f"texts {', '.join(required)}")
-    return [{str(name): str(value) for name, value in one.items()} for one in listed]
+    return [{name: _cell(value) for name, value in one.items()} for one in listed]
+
+
+def _cell(value: Any) -> str:
+    """A member of a JSON row as the cell of a table: null is empty, a list its members apart by blanks."""
+    if isinstance(value, list):
+        return " ".join(map(_cell, value))
+    return "" if value is None else str(value)
 
 
 def _object(path: Path) -> dict[str, Any]:

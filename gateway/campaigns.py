@@ -20,9 +20,11 @@ from sampler.campaign.chances import Chance
 from sampler.campaign.conflict import Declaration
 from sampler.campaign.drawn import Drawn
 from sampler.campaign.lifecycle import CaseState, State
-from sampler.campaign.rights import Right
+from sampler.campaign.rights import Extent, Right
+from sampler.draw import checks
 from sampler.draw.canonical import canonical
 from sampler.draw.protocol import protocol_of
+from sampler.figures.blanking import is_enough
 from sampler.grids.answers import answer_of
 from sampler.grids.findings import Finding
 from sampler.grids.grid import Level, grid_of
@@ -101,6 +103,13 @@ class Campaigns:
 
     async def _draw(self, facts: Facts, _hear: Say) -> None:
         transcript, drawn = _mapping(facts, "transcript"), [_drawn(one) for one in facts["drawn"]]
+        verdict = await asyncio.to_thread(checks.check, transcript, key=str(facts.get("key", "")))
+        if verdict.failed:
+            raise Refused(
+                f"the transcript fails: {', '.join(verdict.failed)}",
+                code="draw-not-verified",
+                hint="poterne draw verify says why",
+            )
 
         def act(desk: _Desk, tx: Tx, to: _To) -> None:
             is_drawn = desk.held.state(tx, to.campaign) in {State.DRAWN, State.IN_REVIEW}
@@ -219,8 +228,15 @@ class Campaigns:
 
     async def _figures(self, facts: Facts, _hear: Say) -> dict[str, Any]:
         desk, campaign = self._desk(facts), fact(facts, "campaign")
-        require(_actor(facts), Right.READ_AGGREGATES)
+        reach = require(_actor(facts), Right.READ_AGGREGATES)
         told = await self._store.read(lambda tx: _exported(desk.held, tx, campaign))
+        found = told.results
+        if reach is Extent.K_RULE and not is_enough(found.cases, found.practitioners):
+            raise Refused(
+                f"{found.cases} cases of {found.practitioners} practitioners",
+                code="k-rule",
+                hint="5 cases and 3 practitioners at least in what is shown to you",
+            )
         whole = export.document(told)
         kept = ("objective", "frame", "nonconformities", "grid", "figures", "by_stratum")
         return {"campaign": campaign, "cases": told.results.cases, **{name: whole[name] for name in kept}}

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.main import except_hook
 
-from gateway import account_cli, audit_cli, campaign_cli, case_cli, draw_cli
+from gateway import account_cli, audit_cli, campaign_cli, case_cli, draw_cli, plan_cli
 from gateway.certs import app as certs_app
 from gateway.lab import DemoFault
 from gateway.manifests import options
@@ -49,6 +49,9 @@ app.add_typer(index_app, name="index")
 app.add_typer(account_cli.app, name="accounts")
 app.add_typer(audit_cli.app, name="audit")
 app.add_typer(campaign_cli.app, name="campaign")
+campaign_cli.app.add_typer(plan_cli.app, name="plan")
+campaign_cli.app.command("combine")(plan_cli.combine)
+campaign_cli.app.command("compare")(plan_cli.compare)
 app.add_typer(case_cli.app, name="case")
 app.add_typer(draw_cli.app, name="draw")
 selftest_app = typer.Typer(rich_markup_mode=None)

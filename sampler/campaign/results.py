@@ -17,6 +17,7 @@ from fractions import Fraction
 
 from sampler.campaign.lifecycle import CaseState
 from sampler.campaign.terms import Terms
+from sampler.draw.selection import FRAME_ERRORS, RATE_MAX
 from sampler.figures import estimate, frames, indicator
 from sampler.figures.agreement import Agreement, agreement
 from sampler.figures.blanking import Cell, Key, blanked, with_sums
@@ -26,8 +27,8 @@ from sampler.grids.answers import Answer
 from sampler.grids.findings import SEVERITIES, Finding
 from sampler.grids.grid import Grid
 
-REPLACED_MAX = Fraction(1, 10)
-"""The share of replaced cases above which the worst case is printed beside the rate."""
+REPLACED_MAX = Fraction(str(RATE_MAX))
+"""The share of missing cases above which the worst case is printed beside the rate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +50,17 @@ class DrawnCase:
         """Whether its answers are part of the figures."""
         return self.state is CaseState.LOCKED and bool(self.reviews)
 
+    @property
+    def is_missing(self) -> bool:
+        """Whether it was drawn and nobody answered for it; a case out of scope was an error of the frame instead."""
+        left = self.state in {CaseState.REPLACED, CaseState.WITHDRAWN}
+        return left and self.reason not in FRAME_ERRORS
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndicatorResult:
-    """One indicator. ``rate``: None when nothing was evaluated; ``worst``: if every replaced case had failed it, None
-    at a tenth of replaced cases or fewer."""
+    """One indicator. ``rate``: None when nothing was evaluated; ``worst``: if every missing case had failed it, None
+    at a tenth of missing cases or fewer."""
 
     code: str
     counts: Counts
@@ -64,7 +71,9 @@ class IndicatorResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
-    """Everything a report shows. ``by_stratum``: the rate by (stratum, indicator), None where the k rule blanks it or
+    """Everything a report shows. ``replaced``: drawn cases that left, out of scope excepted.
+
+    ``by_stratum``: the rate by (stratum, indicator), None where the k rule blanks it or
     nothing was evaluated; empty where there is one stratum, or the draw was illustrative."""
 
     terms: Terms
@@ -97,7 +106,7 @@ def results(
         BadInput: ``bad-strata`` a stratum of the frame has no drawn case, or there are more cases than units.
     """
     counted = [case for case in cases if case.counts]
-    replaced = sum(case.state is CaseState.REPLACED for case in cases)
+    replaced = sum(case.is_missing for case in cases)
     every = indicator.count(
         [one.verdict for case in counted for one in case.reviews[0]] + [one.verdict for one in service]
     )

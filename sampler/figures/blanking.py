@@ -36,7 +36,12 @@ class Cell:
     @property
     def is_enough(self) -> bool:
         """Whether the k rule lets it be shown."""
-        return self.cases >= CASES_MIN and len(self.practitioners) >= PRACTITIONERS_MIN
+        return is_enough(self.cases, len(self.practitioners))
+
+
+def is_enough(cases: int, practitioners: int) -> bool:
+    """Whether so many cases of so many practitioners may be shown (§8.5)."""
+    return cases >= CASES_MIN and practitioners >= PRACTITIONERS_MIN
 
 
 def with_sums(cells: Mapping[Key, Cell]) -> dict[Key, Cell]:

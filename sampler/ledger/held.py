@@ -108,11 +108,8 @@ class Held:
     def reviews(self, tx: ReadTx, campaign: str) -> dict[str, list[tuple[str, tuple[Answer, ...]]]]:
         """By case (and ``service``): each auditor's answers, who submitted first first."""
         found: dict[str, list[tuple[str, tuple[Answer, ...]]]] = {}
-        first = {
-            one.id: self.rows.history(tx, campaign, "review", one.id)[0]
-            for one in self.rows.all(tx, campaign, "review")
-        }
-        for one in sorted(self.rows.all(tx, campaign, "review"), key=lambda one: (first[one.id].created_at, one.id)):
+        first = self.rows.first(tx, campaign, "review")
+        for one in sorted(self.rows.all(tx, campaign, "review"), key=lambda one: (first[one.id], one.id)):
             answers = tuple(answer_of_row(stated) for stated in one.content["answers"])
             found.setdefault(one.content["case"], []).append((one.content["auditor"], answers))
         return found
@@ -148,18 +145,19 @@ class Held:
         return [finding_of(one) for one in self.rows.all(tx, campaign, "finding")]
 
     def results(self, tx: ReadTx, campaign: str) -> Results:
-        """The figures as they stand now.
+        """The figures as they stand now, of the strata that the protocol draws from.
 
         Raises:
             Refused: ``unknown-campaign``, ``guard`` nothing was drawn.
             BadInput: ``bad-strata`` a stratum has no locked case yet.
         """
         self.the(tx, campaign, "transcript")
+        terms, sizes = self.terms(tx, campaign), self.the(tx, campaign, "frame").content["sizes"]
         service = self.reviews(tx, campaign).get(SERVICE, [])
         return results(
             self.grid(tx, campaign),
-            self.terms(tx, campaign),
-            self.the(tx, campaign, "frame").content["sizes"],
+            terms,
+            {plan.id: sizes[plan.id] for plan in terms.strata if plan.n},
             self.cases(tx, campaign),
             service=service[0][1] if service else (),
             findings=self.findings(tx, campaign),

@@ -120,7 +120,7 @@ class Reviews:
             tx,
             campaign,
             "review",
-            f"{case[:40]}.{actor.name[:23]}",
+            f"{case}/{actor.name}",
             content,
             event="campaign.reviewed",
             actor=actor,

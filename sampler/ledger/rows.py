@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from sampler.draw.units import TOKEN
 from security import audit
 from security.clock import from_ms, to_ms
 from security.errors import BadInput, Broken, Refused
@@ -36,7 +37,8 @@ Event = Literal[
     "campaign.decided", "campaign.followed-up",
 ]  # fmt: skip
 Json = Mapping[str, Any]
-TOKEN = re.compile(r"[A-Za-z0-9._-]{1,64}")
+ID = re.compile(rf"{TOKEN.pattern}(?:/{TOKEN.pattern})?")
+"""One token, or two of which the stroke tells where the first ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +104,7 @@ class Rows:
             Refused: ``changed-meanwhile`` another version came since.
         """
         for token in (campaign, id_):
-            if not TOKEN.fullmatch(token):
+            if not ID.fullmatch(token):
                 raise BadInput(f"an id of {kind}", code="bad-id", hint="1 to 64 letters, digits, dots, dashes, _")
         newest = self._newest(tx, campaign, kind, id_)
         if after is not None and after != newest:
@@ -152,6 +154,17 @@ class Rows:
             kind=kind,
         )
         return [self._opened(row) for row in rows]
+
+    def first(self, tx: ReadTx, campaign: str, kind: Kind) -> dict[str, datetime]:
+        """When each thing of a kind came, by id."""
+        rows = tx.rows(
+            "SELECT id, created_at FROM campaign_row"
+            " WHERE tenant = :tenant AND campaign = :campaign AND kind = :kind AND version = 1",
+            tenant=self._tenant,
+            campaign=campaign,
+            kind=kind,
+        )
+        return {row["id"]: from_ms(row["created_at"]) for row in rows}
 
     def history(self, tx: ReadTx, campaign: str, kind: Kind, id_: str) -> list[Version]:
         """Every version of one thing, oldest first."""

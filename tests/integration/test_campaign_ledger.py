@@ -157,7 +157,7 @@ async def test_t54_a_corrected_review_is_a_new_version_and_both_stay(desk):
     assert await answer(desk, case, [Answer(item="CR-01", verdict="C")]) == 1
     told = [Answer(item="CR-01", verdict="NC", comment="x", evidence=("note:1",))]
     assert await answer(desk, case, told) == 2
-    versions = await desk.ask(desk.held.rows.history, "review", f"{case}.{ANNA.name}")
+    versions = await desk.ask(desk.held.rows.history, "review", f"{case}/{ANNA.name}")
     first = [next(one for one in held.content["answers"] if one["item"] == "CR-01")["verdict"] for held in versions]
     assert first == ["C", "NC"]
     reviews = await desk.ask(desk.held.reviews)
@@ -182,14 +182,14 @@ async def test_t54_a_review_altered_after_its_submission_is_found(desk, statemen
     other = {"other": b"\x01" * 32} if ":other" in statement else {}
     assert await desk.store.write(lambda tx: tx.change(statement, **other)) == 1
     (found,) = await desk.ask(desk.held.rows.altered)
-    assert (found.kind, found.id, found.version, found.reason) == ("review", f"{case}.{ANNA.name}", 1, reason)
+    assert (found.kind, found.id, found.version, found.reason) == ("review", f"{case}/{ANNA.name}", 1, reason)
 
 
 async def test_t54_one_who_has_the_keys_and_writes_another_answer_is_found_by_the_trail(desk):
     case = (await in_review(desk))[0]
     await answer(desk, case, [Answer(item="CR-01", verdict="NC", comment="x", evidence=("note:1",))])
     rows = desk.held.rows
-    id_ = f"{case}.{ANNA.name}"
+    id_ = f"{case}/{ANNA.name}"
 
     def forge(tx: Any) -> None:
         import hashlib
@@ -209,6 +209,24 @@ async def test_t54_one_who_has_the_keys_and_writes_another_answer_is_found_by_th
     await desk.store.write(forge)
     (found,) = await desk.ask(rows.altered)
     assert (found.id, found.reason) == (id_, "record")
+
+
+async def test_auditors_of_long_and_dotted_names_never_write_over_each_other(desk):
+    cases = await drawn(desk)
+    await desk.do(desk.acts.move, State.IN_REVIEW, actor=LEAD)
+    people = [Actor(role="auditor", name="n" * 40 + end) for end in (".1", ".2")]
+    for who in people:
+        await desk.do(desk.reviews.declare, Declaration(person=who.name), actor=who)
+    for state in (CaseState.PREPARING, CaseState.READY):
+        await desk.do(desk.acts.move_case, cases[0], state, actor=DATA)
+    await desk.do(desk.reviews.assign, cases[0], [who.name for who in people], actor=LEAD)
+    await desk.do(desk.acts.move_case, cases[0], CaseState.OPENED, actor=people[0])
+    for who in people:
+        assert await answer(desk, cases[0], [Answer(item="CR-01", verdict="C")], who) == 1
+    assert [who for who, _ in (await desk.ask(desk.held.reviews))[cases[0]]] == [who.name for who in people]
+    with pytest.raises(BadInput) as refused:
+        await desk.do(desk.reviews.declare, Declaration(person="a b"), actor=Actor(role="auditor", name="a b"))
+    assert refused.value.code == "bad-id"
 
 
 async def test_two_who_change_the_same_version_collide(desk):

@@ -170,8 +170,8 @@ def test_a_decided_report_is_no_draft_and_worst_cases_are_told():
     )
     said = " ".join(read(html(replace(made, results=told), "en")).text)
     assert texts.DRAFT not in said
-    assert "Request, if every replaced case had failed: 0.89/1" in said
-    assert "5 of 31 drawn cases were replaced." in said
+    assert "Request, if every such case had failed: 0.89/1" in said
+    assert "5 of 31 drawn cases were replaced or withdrawn." in said
 
 
 def test_coverage_and_non_conformities_stand_together():

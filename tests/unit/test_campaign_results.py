@@ -121,6 +121,10 @@ def test_many_replaced_cases_bring_the_worst_case():
     gone = [case(9, state=CaseState.REPLACED, reviews=(), reason="CORRUPT")]
     found = run([*kept, *gone]).indicators[0]
     assert found.worst == Fraction(80, 90)
+    for state, reason, missing in (("WITHDRAWN", "", 1), ("REPLACED", "OUT_OF_SCOPE", 0)):
+        other = [case(9, state=CaseState(state), reviews=(), reason=reason)]
+        assert run([*kept, *other]).replaced == missing
+        assert (run([*kept, *other]).indicators[0].worst is not None) == bool(missing)
     few = run([*(case(i) for i in range(9)), *gone]).indicators[0]
     assert few.worst is None
 

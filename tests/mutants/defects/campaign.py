@@ -16,6 +16,10 @@ _REVIEWS = "sampler/ledger/reviews.py"
 _ROWS = "sampler/ledger/rows.py"
 
 
+def _commands(name: str) -> tuple[str, ...]:
+    return (f"tests/acceptance/test_campaign_commands.py::{name}",)
+
+
 def _ledger(name: str) -> tuple[str, ...]:
     return integration("campaign_ledger", name)
 
@@ -24,8 +28,8 @@ DEFECTS = (
     access(
         "small-cells-shown",
         _BLANKING,
-        "return self.cases >= CASES_MIN and len(self.practitioners) >= PRACTITIONERS_MIN",
-        "return self.cases >= CASES_MIN",
+        "return cases >= CASES_MIN and practitioners >= PRACTITIONERS_MIN",
+        "return cases >= CASES_MIN",
         unit("figures_display", "test_a_cell_of_many_cases_and_two_practitioners_is_blanked"),
     ),
     access(
@@ -223,5 +227,47 @@ DEFECTS = (
         "        audit.append(\n            tx,",
         "        (lambda *_: None)(\n            tx,",
         _ledger("test_each_version_is_recorded_in_the_trail_with_its_digest"),
+    ),
+    access(
+        "what-people-wrote-is-markup-in-the-report",
+        "sampler/report/page.py",
+        "{escape(cell)}</td>",
+        "{cell}</td>",
+        unit("campaign_report", "test_what_people_wrote_is_text"),
+    ),
+    access(
+        "comments-leave-without-being-asked-for",
+        "sampler/export/__init__.py",
+        "said = SAID if what.with_words else ()",
+        "said = SAID",
+        unit("campaign_export", "test_practitioners_are_in_no_file_and_words_only_where_asked_for"),
+    ),
+    access(
+        "small-audit-shown-to-the-steering-committee",
+        "gateway/campaigns.py",
+        "if reach is Extent.K_RULE and not is_enough(found.cases, found.practitioners):",
+        "if reach is Extent.K_RULE and not found.cases < 0 and found.population < 0:",
+        _commands("test_an_illustrative_campaign_prints_no_rate"),
+    ),
+    access(
+        "export-for-whoever-runs-the-gateway",
+        "gateway/campaigns.py",
+        "        require(actor, Right.READ_CASE)\n        told",
+        "        told",
+        _commands("test_who_may_not_is_refused_by_name_and_nothing_changes"),
+    ),
+    access(
+        "transcript-of-any-key-taken",
+        "gateway/campaign_commands.py",
+        "verdict = checks.check(told, rows=units, key=key)",
+        'verdict, key = checks.check(told, rows=units), ""',
+        _commands("test_a_changed_transcript_is_not_taken_and_its_step_is_named"),
+    ),
+    loss(
+        "auditors-write-over-each-other",
+        _REVIEWS,
+        'f"{case}/{actor.name}"',
+        'f"{case}/{actor.name[:23]}"',
+        _ledger("test_auditors_of_long_and_dotted_names_never_write_over_each_other"),
     ),
 )
