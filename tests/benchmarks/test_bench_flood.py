@@ -62,9 +62,19 @@ async def _honest(url: str, seconds: float) -> AsyncIterator[float]:
             yield loop.time() - asked
 
 
-async def test_bench_flood(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("what", "path"),
+    [
+        (
+            "query, recorded before its answer",
+            "DocumentReference?patient.identifier=urn:oid:1.2.250.1.999.9|1&status=current",
+        ),
+        ("page without a database", "metadata"),
+    ],
+)
+async def test_bench_flood(tmp_path: Path, what: str, path: str) -> None:
     with _node(tmp_path) as base:
-        url = f"{base}/fhir/DocumentReference?patient.identifier=urn:oid:1.2.250.1.213.1.4.8|299999999999999&status=current"
+        url = f"{base}/fhir/{path}"
         _ = [took async for took in _honest(url, 3.0)]  # warm
         calm = [took async for took in _honest(url, SECONDS)]
         words = [sys.executable, flooder.__file__, url, str(RATE), str(SECONDS + 4), "127.0.0.2", "one-token"]
@@ -80,7 +90,7 @@ async def test_bench_flood(tmp_path: Path) -> None:
         ours, before = quantile(flooded, share), quantile(calm, share)
         figures.append(
             Figure(
-                what=f"an honest query during the flood, p{share * 100:.0f}",
+                what=f"honest {what}, during the flood, p{share * 100:.0f}",
                 value=ours * 1000,
                 unit="ms",
                 ratios={"without it": ours / before},
@@ -89,7 +99,7 @@ async def test_bench_flood(tmp_path: Path) -> None:
     figures.append(Figure(what="of the flood, served", value=answers["200"] / elapsed, unit="requests/s"))
     figures.append(Figure(what="of the flood, told to wait (429)", value=answers["429"] / elapsed, unit="requests/s"))
     publish(
-        "flood",
+        f"flood: {what}",
         figures,
         conditions=f"index node on loopback, {RATE:.0f} requests/s with one token, {HONEST_RATE:.0f}/s of an honest peer",
     )
