@@ -532,7 +532,7 @@ def left_behind(m: Marks) -> None:
     assert not [path.name for path in own if path.name.startswith("core")]
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 async def test_t34_twenty_marked_patients_show_nowhere_where_no_patient_may(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
