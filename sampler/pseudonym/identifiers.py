@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
 from typing import Self
@@ -53,28 +53,42 @@ def registered(uid: str) -> bool:
 
 @dataclass(frozen=True, slots=False, kw_only=True)
 class Identifiers:
-    """The originals' values: folded name parts, folded identifiers, days and UIDs."""
+    """The originals' values: folded names and identifiers, days, UIDs; ``spelled``: names with accents."""
 
     names: frozenset[str] = field(default=frozenset(), repr=False)
     ids: frozenset[str] = field(default=frozenset(), repr=False)
     days: frozenset[date] = field(default=frozenset(), repr=False)
     uids: frozenset[str] = field(default=frozenset(), repr=False)
+    spelled: frozenset[str] = field(default=frozenset(), repr=False)
 
     @classmethod
     def stated(cls, *, names: Iterable[str] = (), ids: Iterable[str] = (), days: Iterable[date] = ()) -> Self:
         """Values known from elsewhere (messages, the index): names in any order, identifiers, days."""
-        return cls(names=frozenset(_parts(names)), ids=frozenset(_ids(ids)), days=frozenset(days))
+        names = tuple(names)
+        return cls(
+            names=frozenset(_parts(names)),
+            ids=frozenset(_ids(ids)),
+            days=frozenset(days),
+            spelled=frozenset(_accented(names)),
+        )
 
     @classmethod
     def united(cls, parts: Iterable[Identifiers]) -> Self:
         """What any of several states."""
-        names, ids, days, uids = set[str](), set[str](), set[date](), set[str]()
+        names, ids, days, uids, spelled = set[str](), set[str](), set[date](), set[str](), set[str]()
         for part in parts:
             names |= part.names
             ids |= part.ids
             days |= part.days
             uids |= part.uids
-        return cls(names=frozenset(names), ids=frozenset(ids), days=frozenset(days), uids=frozenset(uids))
+            spelled |= part.spelled
+        return cls(
+            names=frozenset(names),
+            ids=frozenset(ids),
+            days=frozenset(days),
+            uids=frozenset(uids),
+            spelled=frozenset(spelled),
+        )
 
     def __or__(self, other: Identifiers) -> Identifiers:
         return Identifiers.united((self, other))
@@ -86,6 +100,7 @@ class Identifiers:
             and other.ids <= self.ids
             and other.days <= self.days
             and other.uids <= self.uids
+            and other.spelled <= self.spelled
         )
 
     @cached_property
@@ -121,7 +136,7 @@ class Identifiers:
 
 def collected(root: Level) -> Identifiers:
     """What one original states, at every level: persons, identifiers, places, days, UIDs."""
-    names: set[str] = set()
+    names: list[str] = []
     ids: set[str] = set()
     days: set[date] = set()
     uids: set[str] = set()
@@ -131,14 +146,15 @@ def collected(root: Level) -> Identifiers:
         for held in level.held.values():
             levels.extend(held.items)
             if held.vr == "PN":
-                names.update(_parts(_readings(held, level.charset)))
+                names.extend(_readings(held, level.charset))
             elif held.vr == "UI":
                 uids.update(value for value in _single(held) if value and not registered(value))
             elif held.vr in {"DA", "DT"}:
                 days.update(day for value in _single(held) if (day := day_of(value)))
             elif held.tag in _IDENTITY or profile.identifying(held.tag):
                 ids.update(_ids(_readings(held, level.charset)))
-    return Identifiers(names=frozenset(names), ids=frozenset(ids), days=frozenset(days), uids=frozenset(uids))
+    stated = Identifiers.stated(names=names)
+    return replace(stated, ids=frozenset(ids), days=frozenset(days), uids=frozenset(uids))
 
 
 def _readings(held: Held, charset: tuple[str, ...]) -> list[str]:
@@ -160,6 +176,10 @@ def _parts(names: Iterable[str]) -> Iterable[str]:
             yield from (piece for piece in pieces if _tellable(piece))
             if len(pieces) > 1:  # a double name also as one word
                 yield "".join(pieces)
+
+
+def _accented(names: Iterable[str]) -> Iterable[str]:
+    return (piece for name in names for piece in _PART.findall(name) if not piece.isascii())
 
 
 def _tellable(piece: str) -> bool:

@@ -23,6 +23,7 @@ from pydicom.datadict import keyword_for_tag
 
 from sampler.pseudonym import reading
 from sampler.pseudonym.identifiers import Identifiers, day_of, fold
+from sampler.pseudonym.needles import Needles
 from sampler.pseudonym.reading import Held, Level
 from sampler.pseudonym.walker import SET_ANEW
 from sampler.pseudonym.words import vocabulary
@@ -30,8 +31,8 @@ from security.errors import Refused
 from security.parse.dicom import parse_untrusted
 
 IN_BYTES, IN_PIXELS, DIGITS_IN_PIXELS = 5, 6, 8
-_UID = re.compile(r"[0-2](?:\.\d+){3,}")
-_UID_BYTES = re.compile(rb"[0-2](?:\.\d{1,40}){3,30}")
+_UID = re.compile(r"[0-2](?:\.\d+){2,}")
+_UID_BYTES = re.compile(rb"[0-2](?:\.\d{1,40}){2,30}")
 _WORD = re.compile(r"[^\W_]+")
 _PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _FORMED = frozenset({"DS", "IS", "TM", "AS"})  # numbers of the image, whose form the walk checked
@@ -48,13 +49,15 @@ class Search:
         self._originals = originals
         self._days = originals.days - frozenset(moved)
         wanted = {value for value in originals.names | originals.ids if len(value) >= IN_BYTES}
-        self._bytes = _encodings(wanted)
-        self._pixels = _encodings(
-            {value for value in wanted if len(value) >= (DIGITS_IN_PIXELS if value.isdecimal() else IN_PIXELS)}
-        )
-        self._day_bytes = tuple(
-            day.strftime(form).encode() for day in self._days for form in ("%Y%m%d", "%d/%m/%Y", "%Y-%m-%d")
-        )
+        spelled = {value for value in originals.spelled if len(value) >= IN_BYTES}
+        exact = {day.strftime(form) for day in self._days for form in ("%Y%m%d", "%d/%m/%Y", "%Y-%m-%d")}
+        self._starts = frozenset(_uid_start(uid) for uid in originals.uids)
+        exact |= {start.decode("ascii") for start in self._starts}
+        self._bytes = _needles(wanted, spelled, exact)
+        in_pixels = {
+            value for value in wanted if len(value) >= (DIGITS_IN_PIXELS if value.isdecimal() else IN_PIXELS)
+        }
+        self._pixels = _needles(in_pixels, {value for value in spelled if len(value) >= IN_PIXELS}, exact)
 
     def places(self, data: bytes, *, what: str) -> list[str]:
         """The paths of attributes, and names of parts of the file, that hold one of the values."""
@@ -111,26 +114,35 @@ class Search:
             return True
         return any(self._is_uid(match[0]) for match in _UID.finditer(text))
 
-    def _in_bytes(self, data: bytes, wanted: tuple[bytes, ...]) -> bool:
-        lowered = data.lower()
-        if any(value in lowered for value in wanted) or any(value in data for value in self._day_bytes):
-            return True
-        return any(self._is_uid(match[0].decode("ascii")) for match in _UID_BYTES.finditer(data))
+    def _in_bytes(self, data: bytes, wanted: Needles) -> bool:
+        for place, needle in wanted.found(data):
+            if needle not in self._starts:
+                return True
+            begun = _UID_BYTES.match(data, place)
+            if begun is not None and self._is_uid(begun[0].decode("ascii")):
+                return True
+        return False
 
     def _is_uid(self, text: str) -> bool:
         """Whether a text of digits and dots is, or begins with, one of the UIDs."""
         parts = text.split(".")
-        return any(".".join(parts[:length]) in self._originals.uids for length in range(4, len(parts) + 1))
+        return any(".".join(parts[:length]) in self._originals.uids for length in range(3, len(parts) + 1))
 
 
 def _is_term(value: str) -> bool:
     return all(word in vocabulary() for word in _WORD.findall(fold(value)))
 
 
-def _encodings(values: Iterable[str]) -> tuple[bytes, ...]:
-    return tuple(
-        {value.encode(name, "ignore") for value in values for name in ("utf-8", "latin-1", "utf-16-le")} - {b""}
-    )
+def _needles(folded: set[str], spelled: set[str], exact: set[str]) -> Needles:
+    """Values without accents and as they were written, in three encodings; days and UIDs in one."""
+    forms = folded | {form for value in spelled for form in (value.lower(), value.upper(), value.title())}
+    encoded = {value.encode(name, "ignore") for value in forms for name in ("utf-8", "latin-1", "utf-16-le")}
+    return Needles(encoded | {value.encode("ascii") for value in exact})
+
+
+def _uid_start(uid: str) -> bytes:
+    """The first components of a UID, enough to be rare: what follows is read where they stand."""
+    return uid.encode("ascii", "replace")[:10]
 
 
 def _day(match: re.Match[str]) -> date | None:

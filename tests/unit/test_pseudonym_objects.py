@@ -413,3 +413,20 @@ def test_values_known_from_messages_are_looked_for_too():
 
 def test_base_objects_are_what_the_tests_think():
     assert base(CT, "CT").PatientID == SUBJECT.id
+
+
+def test_a_binary_value_outside_the_list_does_not_pass():
+    ct = image()
+    ct.add_new(0x0008041B, "OB", MARKER.encode() + b"\0")  # RecordKey
+    ct.add_new(0x00686300, "OB", MARKER.encode() + b"\0")  # HPGLDocument
+    assert MARKER.encode() not in made(ct).data
+
+
+def test_t51_an_object_in_which_a_value_stayed_is_blocked():
+    ct = image()
+    ct.PixelData = b"\0\0QUEMENEUR\0" + ct.PixelData[12:]  # what no walk over attributes sees
+    with pytest.raises(Refused) as blocked:
+        made(ct)
+    assert blocked.value.code == "residue-found"
+    assert "PixelData" in str(blocked.value)
+    assert "QUEMENEUR" not in str(blocked.value).upper()

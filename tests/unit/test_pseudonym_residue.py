@@ -5,17 +5,21 @@ from __future__ import annotations
 from datetime import date
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sampler.pseudonym.identifiers import Identifiers
+from sampler.pseudonym.needles import Needles
 from sampler.pseudonym.residue import Search
 from security.errors import Refused
 from tests.fixtures.pseudonym_objects import image, item, written
 
 KNOWN = Identifiers(
-    names=frozenset({"quemeneur", "loic", "goff", "chest"}),
+    names=frozenset({"quemeneur", "loic", "goff", "chest", "gwenole"}),
     ids=frozenset({"ipp-778812", "acc26030477", "trois moulins", "123456", "12345678"}),
     days=frozenset({date(2026, 3, 4), date(1931, 1, 2)}),
-    uids=frozenset({"1.2.250.1.999.8.1.1"}),
+    uids=frozenset({"1.2.250.1.999.8.1.1", "2.25.163005553325861747"}),
+    spelled=frozenset({"Gwénolé"}),
 )
 
 
@@ -50,6 +54,7 @@ def test_an_object_without_any_of_the_values_passes():
         "02.01.1931",
         "cf 1.2.250.1.999.8.1.1",
         "cf 1.2.250.1.999.8.1.1.55",
+        "cf 2.25.163005553325861747",
     ],
 )
 def test_ff50_a_value_in_a_text_is_found_in_any_form(text):
@@ -77,7 +82,7 @@ def test_values_are_found_at_every_level_and_named_by_path():
 
 @pytest.mark.parametrize(
     "value",
-    [b"QUEMENEUR", "quéméneur".encode("latin-1").replace(b"\xe9", b"e"), "Quemeneur".encode("utf-16-le"), b"20260304", b"1.2.250.1.999.8.1.1"],
+    [b"QUEMENEUR", "Gwénolé".encode("latin-1"), "GWÉNOLÉ".encode(), "gwénolé".encode("utf-16-le"), "Quemeneur".encode("utf-16-le"), b"20260304", b"1.2.250.1.999.8.1.1", b"2.25.163005553325861747"],
 )  # fmt: skip
 def test_ff50_a_value_in_bytes_is_found_in_any_encoding(value):
     padded = b"\x00\x9c" + value + b"\x00" * (len(value) % 2)
@@ -124,3 +129,20 @@ def test_t51_a_hit_blocks_and_the_message_names_attributes_and_no_value():
     assert blocked.value.code == "residue-found"
     assert message.startswith("object 3: a value of the original stayed in file meta information, AccessionNumber, ")
     assert not any(value in message.casefold() for value in KNOWN.names | KNOWN.ids | {"20260304"})
+
+
+def test_needles_are_found_over_the_borders_of_windows_in_every_case_and_nowhere_else():
+    wanted = Needles([b"quemeneur", b"1.2.250.1", "loïc".encode()])
+    data = bytearray(9 * 1024 * 1024)
+    places = [0, 4 * 1024 * 1024 - 3, 8 * 1024 * 1024 - 1, len(data) - 9]
+    for place, said in zip(places, [b"Quemeneur", b"QUEMENEUR", b"1.2.250.1", b"quemeneur"], strict=True):
+        data[place : place + len(said)] = said
+    assert [place for place, _ in wanted.found(bytes(data))] == places
+    assert list(wanted.found(b"quem")) == list(wanted.found(b"")) == list(Needles([b"abc"]).found(b"abcabc")) == []
+
+
+@settings(max_examples=60)
+@given(st.binary(max_size=80), st.lists(st.binary(min_size=4, max_size=6), max_size=4))
+def test_needles_find_what_a_plain_search_finds(data, wanted):
+    mixed = data + b"".join(wanted)[2:]
+    assert bool(list(Needles(wanted).found(mixed))) == any(one.lower() in mixed.lower() for one in wanted)
