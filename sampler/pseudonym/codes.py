@@ -22,6 +22,11 @@ def _meanings() -> Mapping[tuple[str, str], str]:
     }
 
 
+def is_published_scheme(scheme: str) -> bool:
+    """Whether a coding scheme is one of those whose codes are published; all others are somebody's own."""
+    return scheme in _SCHEMES or scheme in {"SRT", "SNM3", "I10", "CCAM", "LOINC"}
+
+
 def published(scheme: str, code: str) -> str | None:
     """The meaning that the standard prints for a code, None for a local code or one we do not know."""
     return _meanings().get((scheme, code)) if scheme in _SCHEMES and code else None

@@ -201,7 +201,10 @@ def _set_pixels(original: Dataset, elements: dict[int, Element], syntax: str, se
     if seen is not None and seen.masks:
         return _set_masked(elements, masks.masked(original, seen.masks, what=what))
     element = elements.get(_PIXEL_DATA)
-    if element is None or not UID(syntax).is_encapsulated or syntax == _RLE:
+    if element is None or syntax == _RLE:
+        return syntax
+    if not UID(syntax).is_encapsulated:
+        elements[_PIXEL_DATA] = replace(element, data=_without_tail(element.data, original, what))
         return syntax
     frames = parse_pixels.frames_of(element.data, parse_pixels.shape_of(original, what=what), what=what)
     clean = [codestream.without_comments(frame, what=what) for frame in frames]
@@ -209,6 +212,13 @@ def _set_pixels(original: Dataset, elements: dict[int, Element], syntax: str, se
         elements[_PIXEL_DATA] = replace(element, data=parse_pixels.encapsulated(clean))
         _drop(elements, EXTENDED_OFFSETS)
     return syntax
+
+
+def _without_tail(data: bytes, original: Dataset, what: str) -> bytes:
+    """Native pixels without bytes behind the last one, where anything could stand (PS3.5 8.1.1: padded to even)."""
+    shape = parse_pixels.shape_of(original, what=what)
+    bits = shape.rows * shape.columns * shape.samples * shape.frames * shape.allocated
+    return data[: (bits + 15) // 16 * 2]
 
 
 def _set_masked(elements: dict[int, Element], result: Masked) -> str:

@@ -218,6 +218,8 @@ class Walker:
             return self._by_vr[vr](held, place)
         if held.tag == CODE_MEANING:
             return self._meaning(held, place)
+        if held.tag == CODE_VALUE and _names_a_person(place.level):
+            return self._dummy(held, place)
         if vr in reading.TEXT_VRS:
             return self._technical(held, place)
         return Element(held.tag, vr, held.data, undefined=held.undefined) if held.tag in _BULK else None
@@ -345,6 +347,12 @@ class Walker:
             return None
         place.traces.private_kept += 1
         return Element(held.tag, held.vr or "", held.data)
+
+
+def _names_a_person(code: Level) -> bool:
+    """Whether a code of a local table is as long a number as people are registered under."""
+    value = code.raw_text(CODE_VALUE)
+    return len(re.findall(r"\d", value)) >= 7 and not codes.is_published_scheme(code.raw_text(CODING_SCHEME))
 
 
 def _fitting(value: str, vr: str) -> str:

@@ -415,6 +415,22 @@ def test_base_objects_are_what_the_tests_think():
     assert base(CT, "CT").PatientID == SUBJECT.id
 
 
+def test_a_long_number_under_a_local_code_is_a_dummy():
+    sr = report([image()])
+    sr.ContentSequence[3].ConceptCodeSequence = code("10101234567", "99RPPS", "Nodule")
+    sr.ContentSequence[2].ConceptNameCodeSequence = code("363679005", "SCT", "Imaging")
+    content = read(made(sr)).ContentSequence
+    assert content[3].ConceptCodeSequence[0].CodeValue == "AUDIT"
+    assert content[2].ConceptNameCodeSequence[0].CodeValue == "363679005"
+
+
+def test_bytes_behind_the_last_pixel_do_not_pass():
+    ct = image()
+    pixels = ct.PixelData
+    ct.PixelData = pixels + MARKER.encode() + b"\0"
+    assert read(made(ct)).PixelData == pixels
+
+
 def test_a_binary_value_outside_the_list_does_not_pass():
     ct = image()
     ct.add_new(0x0008041B, "OB", MARKER.encode() + b"\0")  # RecordKey
