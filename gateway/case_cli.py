@@ -7,14 +7,20 @@ from typing import Annotated
 
 import typer
 
-from gateway.terminal import AsJson, Lang, words_of
+from gateway.terminal import AsJson, Conf, Lang, words_of
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Cases of a peer audit, prepared at the site.")
 
 Folder = Annotated[Path, typer.Argument(metavar="CASE", file_okay=False, help="The folder of the case.")]
 SiteKey = Annotated[
-    Path, typer.Option("--site-key", metavar="FILE", help="The site's master key: 32 bytes or 64 hexadecimal digits.")
+    Path | None,
+    typer.Option(
+        "--site-key",
+        metavar="FILE",
+        help="A key of the site's own instead of the gateway's: 32 bytes or 64 hexadecimal digits.",
+    ),
 ]
+Tenant = Annotated[str, typer.Option("--tenant", help="Legal entity; needed when there are several.")]
 By = Annotated[str, typer.Option("--by", metavar="NAME", help="Who decides; kept with the case at the site.")]
 
 
@@ -22,13 +28,10 @@ By = Annotated[str, typer.Option("--by", metavar="NAME", help="Who decides; kept
 def case_build(
     folder: Folder,
     images: Annotated[Path, typer.Option("--images", exists=True, help="Folder of the exam's DICOM objects.")],
-    site_key: SiteKey,
-    campaign: Annotated[str, typer.Option("--campaign", help="The campaign's identifier, as in its protocol.")],
     unit: Annotated[str, typer.Option("--unit", help="The drawn unit, as in the transcript.")],
-    patient_id: Annotated[str, typer.Option("--patient-id", help="The patient's identifier at the site.")],
-    authority: Annotated[str, typer.Option("--authority", help="OID of who gave that identifier.")],
-    other_id: Annotated[
-        list[str] | None, typer.Option("--other-id", help="Another identifier of the patient.")
+    transcript: Annotated[
+        Path | None,
+        typer.Option("--transcript", exists=True, dir_okay=False, help="Of the draw; refuses other units."),
     ] = None,
     report: Annotated[
         Path | None, typer.Option("--report", exists=True, dir_okay=False, help="CDA R2 report.")
@@ -36,8 +39,14 @@ def case_build(
     request: Annotated[
         Path | None, typer.Option("--request", exists=True, dir_okay=False, help="HL7 v2 order (ORM, OMI).")
     ] = None,
-    transcript: Annotated[
-        Path | None, typer.Option("--transcript", exists=True, dir_okay=False, help="Refuse a unit it did not draw.")
+    conf: Conf = None,
+    tenant: Tenant = "",
+    site_key: SiteKey = None,
+    campaign: Annotated[str, typer.Option("--campaign", help="With --site-key: the campaign's identifier.")] = "",
+    patient_id: Annotated[str, typer.Option("--patient-id", help="With --site-key: the patient's identifier.")] = "",
+    authority: Annotated[str, typer.Option("--authority", help="With --site-key: OID of who gave it.")] = "",
+    other_id: Annotated[
+        list[str] | None, typer.Option("--other-id", help="With --site-key: another identifier of the patient.")
     ] = None,
     as_json: AsJson = False,
     lang: Lang = None,
@@ -46,24 +55,26 @@ def case_build(
     from gateway import cases
 
     exam = cases.Exam(
-        campaign=campaign,
         unit=unit,
-        authority=authority,
-        patient_id=patient_id,
-        other_ids=tuple(other_id or ()),
         images=images,
         report=report,
         request=request,
+        transcript=transcript,
+        campaign=campaign,
+        authority=authority,
+        patient_id=patient_id,
+        other_ids=tuple(other_id or ()),
     )
-    raise typer.Exit(
-        cases.build(words_of(lang), folder, exam, site_key=site_key, transcript=transcript, as_json=as_json)
-    )
+    holder = cases.Holder(site_key=site_key, conf=conf, tenant=tenant)
+    raise typer.Exit(cases.build(words_of(lang), folder, exam, holder, as_json=as_json))
 
 
 @app.command("review")
 def case_review(
     folder: Folder,
-    site_key: SiteKey,
+    conf: Conf = None,
+    tenant: Tenant = "",
+    site_key: SiteKey = None,
     by: By = "",
     image: Annotated[list[int] | None, typer.Option("--image", help="Number of an image that was looked at.")] = None,
     mask: Annotated[
@@ -88,22 +99,33 @@ def case_review(
     told = cases.Told(
         by=by, images=tuple(image or ()), masks=tuple(mask or ()), leave_out=leave_out, boxes=boxes, is_read=read
     )
-    raise typer.Exit(cases.review(words_of(lang), folder, told, site_key=site_key, as_json=as_json))
+    holder = cases.Holder(site_key=site_key, conf=conf, tenant=tenant)
+    raise typer.Exit(cases.review(words_of(lang), folder, told, holder, as_json=as_json))
 
 
 @app.command("check")
-def case_check(folder: Folder, site_key: SiteKey, as_json: AsJson = False, lang: Lang = None) -> None:
+def case_check(
+    folder: Folder,
+    conf: Conf = None,
+    tenant: Tenant = "",
+    site_key: SiteKey = None,
+    as_json: AsJson = False,
+    lang: Lang = None,
+) -> None:
     """Make everything, search it for the originals' values, keep nothing; 1 when the case is not ready."""
     from gateway import cases
 
-    raise typer.Exit(cases.check(words_of(lang), folder, site_key=site_key, as_json=as_json))
+    holder = cases.Holder(site_key=site_key, conf=conf, tenant=tenant)
+    raise typer.Exit(cases.check(words_of(lang), folder, holder, as_json=as_json))
 
 
 @app.command("package")
 def case_package(
     folder: Folder,
-    site_key: SiteKey,
     out: Annotated[Path, typer.Option("--out", metavar="CASE.zip", help="The file to write; it must not exist.")],
+    conf: Conf = None,
+    tenant: Tenant = "",
+    site_key: SiteKey = None,
     for_viewer: Annotated[
         bool, typer.Option("--for-viewer", help="With images that show a face: for the site's own viewer alone.")
     ] = False,
@@ -113,9 +135,8 @@ def case_package(
     """Write what an auditor may read, once nothing waits."""
     from gateway import cases
 
-    raise typer.Exit(
-        cases.package(words_of(lang), folder, site_key=site_key, out=out, for_viewer=for_viewer, as_json=as_json)
-    )
+    holder = cases.Holder(site_key=site_key, conf=conf, tenant=tenant)
+    raise typer.Exit(cases.package(words_of(lang), folder, holder, out=out, for_viewer=for_viewer, as_json=as_json))
 
 
 @app.command("contours")

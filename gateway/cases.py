@@ -6,6 +6,7 @@ Only the package is for others.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from collections.abc import Callable
@@ -16,7 +17,11 @@ from typing import Any
 
 import typer
 
+from gateway import orders, views
+from gateway.facts import operator
 from gateway.i18n import N_, Words
+from gateway.settings import Settings
+from gateway.terminal import settings_of
 from sampler.case import package as packages
 from sampler.case import work as works
 from sampler.case.preparation import Originals, State, images
@@ -52,17 +57,27 @@ _LEFT_OUT: dict[str, str] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exam:
-    """What a case is to be made of."""
+class Holder:
+    """Who holds the campaign's keys: the gateway of ``conf`` (``tenant`` of it), or a file with the site's key."""
 
-    campaign: str
+    site_key: Path | None = None
+    conf: Path | None = None
+    tenant: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exam:
+    """What a case is to be made of. Without ``transcript`` the campaign and the patient are stated by hand."""
+
     unit: str
-    authority: str
-    patient_id: str
-    other_ids: tuple[str, ...]
     images: Path
     report: Path | None
     request: Path | None
+    transcript: Path | None = None
+    campaign: str = ""
+    authority: str = ""
+    patient_id: str = ""
+    other_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,57 +96,105 @@ class Told:
         return bool(self.images or self.masks or self.leave_out or self.boxes or self.is_read)
 
 
-def build(words: Words, folder: Path, exam: Exam, *, site_key: Path, transcript: Path | None, as_json: bool) -> int:
+def build(words: Words, folder: Path, exam: Exam, holder: Holder, *, as_json: bool) -> int:
     """Make the folder and what a person needs to decide; 0, or 1 when something stands in the way.
 
     Raises:
-        BadInput, Refused: those of ``sampler.case``; ``case-not-drawn``, ``case-exists``.
+        BadInput, Refused: those of ``sampler.case`` and of ``frames.opened``; ``case-not-drawn``, ``case-exists``,
+            ``case-unnamed``.
     """
-    if transcript is not None:
-        _require_drawn(transcript, exam.unit)
     if folder.exists() and any(folder.iterdir()):
         raise Refused(
             f"{folder} is not empty",
             code="case-exists",
             hint="give a new folder, or remove this one with what it holds",
         )
+    work, keys = _opened(words, _begun(exam, holder), holder)
+    source = exam.images
+    paths = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
+    looked = _progress(words, N_("looked at {n} of {of}"), len(paths))
+    work = replace(work, images=images(paths, study=work.study, told=looked))
+    work = replace(work, covers=Originals(work, keys).proposed())
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
-    paths = (
-        sorted(path for path in exam.images.rglob("*") if path.is_file()) if exam.images.is_dir() else [exam.images]
-    )
-    work = Work(
-        campaign=exam.campaign,
+    works.save(work, folder)
+    _show(Originals(work, keys), folder)
+    return int(bool(_checked(words, folder, work, keys, as_json=as_json).wrong))
+
+
+def _begun(exam: Exam, holder: Holder) -> Work:
+    """The work before anything was looked at."""
+    drawn = _drawn(exam.transcript, exam.unit) if exam.transcript else {}
+    campaign = drawn.get("campaign", exam.campaign)
+    by_gateway = holder.site_key is None
+    if not campaign or (by_gateway and not drawn) or not (by_gateway or (exam.patient_id and exam.authority)):
+        raise BadInput(
+            "neither a transcript nor campaign, patient and site key are given",
+            code="case-unnamed",
+            hint="--transcript T.json with --conf; or --site-key, --campaign, --patient-id and --authority",
+        )
+    return Work(
+        campaign=campaign,
         unit=exam.unit,
         authority=exam.authority,
         patient_id=exam.patient_id,
         other_ids=exam.other_ids,
-        images=images(paths, told=_progress(words, N_("looked at {n} of {of}"), len(paths))),
+        root=drawn["root"] if by_gateway else "",
         report=str(exam.report.resolve()) if exam.report else "",
         request=str(exam.request.resolve()) if exam.request else "",
     )
-    keys = CampaignKeys.derive(read_kek(site_key), work.campaign)
-    originals = Originals(work, keys)
-    work = replace(work, covers=originals.proposed())
-    works.save(work, folder)
-    _show(Originals(work, keys), folder)
-    return _state(words, folder, work, keys, as_json=as_json)
 
 
-def _require_drawn(transcript: Path, unit: str) -> None:
-    """That the unit is among those of the draw, after its replacements."""
-    body = parse_json(transcript.read_bytes(), what=transcript.name).get("body", {})
-    final = body.get("final") if isinstance(body, dict) else None
-    units = [one for drawn in final.values() for one in drawn] if isinstance(final, dict) else []
-    if unit not in units:
-        raise Refused(
-            f"{transcript.name} did not draw this unit, or replaced it",
-            code="case-not-drawn",
-            hint="a case is built for a unit of the list 'final'; verify the transcript with poterne draw verify",
-        )
+def _drawn(transcript: Path, unit: str) -> dict[str, str]:
+    """Campaign and frame of a draw that has the unit among its own, after its replacements."""
+    try:
+        body = parse_json(transcript.read_bytes(), what=transcript.name)["body"]
+        units = {one for drawn in body["final"].values() for one in drawn}
+        told = {"campaign": str(body["campaign"]), "root": str(body["frame"]["root"])}
+    except (AttributeError, KeyError, TypeError):
+        raise BadInput(
+            f"{transcript.name} is no transcript", code="case-not-drawn", hint="see poterne draw verify"
+        ) from None
+    if unit in units:
+        return told
+    raise Refused(
+        f"{transcript.name} did not draw this unit, or replaced it",
+        code="case-not-drawn",
+        hint="a case is built for a unit of the list 'final'; verify the transcript with poterne draw verify",
+    )
 
 
-def review(words: Words, folder: Path, told: Told, *, site_key: Path, as_json: bool) -> int:
+def _opened(words: Words, work: Work, holder: Holder) -> tuple[Work, CampaignKeys]:
+    """The work with whose exam it is, and the campaign's keys; asked of the gateway, that is on record."""
+    if not work.root:
+        if holder.site_key is None:
+            raise BadInput("the site's key is missing", code="case-unnamed", hint="--site-key FILE, as it was built")
+        return work, CampaignKeys.derive(read_kek(holder.site_key), work.campaign)
+    settings = settings_of(holder.conf)
+    facts = {
+        "tenant": views.one_tenant(settings, holder.tenant, words),
+        "campaign": work.campaign,
+        "root": work.root,
+        "unit": work.unit,
+        "actor": operator(),
+    }
+    told = asyncio.run(_asked(settings, facts))
+    keys = CampaignKeys(**{name: bytes.fromhex(value) for name, value in told["keys"].items()})
+    return replace(
+        work,
+        study=str(told["study"]),
+        authority=str(told["authority"]),
+        patient_id=str(told["patient_id"]),
+        other_ids=tuple(map(str, told["other_ids"])),
+    ), keys
+
+
+async def _asked(settings: Settings, facts: dict[str, str]) -> Any:
+    async with orders.orders(settings) as order:
+        return await order("case-open", facts)
+
+
+def review(words: Words, folder: Path, told: Told, holder: Holder, *, as_json: bool) -> int:
     """Record decisions, and say what waits; 0 when nothing does.
 
     Raises:
@@ -139,9 +202,8 @@ def review(words: Words, folder: Path, told: Told, *, site_key: Path, as_json: b
         Refused: ``case-residue`` when a box was taken away under which a known value stands.
     """
     work = works.load(folder)
-    keys = CampaignKeys.derive(read_kek(site_key), work.campaign)
     if told.decides:
-        work = _decided(work, told)
+        work, keys = _opened(words, _decided(work, told), holder)
         changed = Originals(work, keys)
         redaction.within(work.covers, changed.texts.pages)
         if told.is_read:
@@ -197,29 +259,28 @@ def _boxes(path: Path) -> tuple[Cover, ...]:
         ) from None
 
 
-def check(words: Words, folder: Path, *, site_key: Path, as_json: bool) -> int:
+def check(words: Words, folder: Path, holder: Holder, *, as_json: bool) -> int:
     """Make everything and keep nothing; 0 when the case is ready, else 1.
 
     Raises:
         BadInput, Refused: those of ``sampler.case``.
     """
-    work = works.load(folder)
-    keys = CampaignKeys.derive(read_kek(site_key), work.campaign)
+    work, keys = _opened(words, works.load(folder), holder)
     return int(not _checked(words, folder, work, keys, as_json=as_json).is_ready)
 
 
-def package(words: Words, folder: Path, *, site_key: Path, out: Path, for_viewer: bool, as_json: bool) -> int:
+def package(words: Words, folder: Path, holder: Holder, *, out: Path, for_viewer: bool, as_json: bool) -> int:
     """Write the package; 0.
 
     Raises:
         BadInput, Refused: those of ``sampler.case.package``; ``case-exists``.
     """
-    work = works.load(folder)
-    originals = Originals(work, CampaignKeys.derive(read_kek(site_key), work.campaign))
     if out.exists():
         raise Refused(
             f"{out} is there already", code="case-exists", hint="give another name: a package is never replaced"
         )
+    work, keys = _opened(words, works.load(folder), holder)
+    originals = Originals(work, keys)
     facts = packages.write(
         originals, out, for_viewer=for_viewer, told=_progress(words, N_("made {n} of {of}"), len(work.images))
     )
@@ -262,10 +323,6 @@ def _show(originals: Originals, folder: Path) -> None:
 
 def _private(path: Path, content: bytes) -> None:
     (replace_private if path.exists() else create_private)(path, content)
-
-
-def _state(words: Words, folder: Path, work: Work, keys: CampaignKeys, *, as_json: bool) -> int:
-    return int(bool(_checked(words, folder, work, keys, as_json=as_json).wrong))
 
 
 def _checked(words: Words, folder: Path, work: Work, keys: CampaignKeys, *, as_json: bool) -> State:

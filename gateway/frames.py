@@ -4,6 +4,7 @@ Invariants:
 
 * the frame is built and kept in this order: keys, rows, frame, counts, row in the database and record in the trail;
   what is given out holds pseudonyms and counts alone;
+* a unit is turned back for the site's own commands only, and each time stands in the trail;
 * a PACS that does not answer cleanly for every day has no number: it is told, and never taken for zero.
 """
 
@@ -32,10 +33,12 @@ from sampler.frame.rows import PerformedExam, Request, RequestState, Standing, s
 from security import audit
 from security.clock import Clock
 from security.errors import BadInput, Refused
+from security.identity import Uid
 from security.store.port import Store, Tx
 
 ZONE = "ops"
 EVENT = "frame.built"
+OPENED = "case.opened"
 OUT_OF_PERIOD = "out-of-period"
 
 
@@ -62,9 +65,9 @@ class Frames:
 
     def by_name(self) -> Mapping[str, Operation]:
         """What commands may ask for."""
-        return {"frame-build": self._build}
+        return {"frame-build": self._build, "case-open": self._open}
 
-    async def _build(self, facts: Facts, _say: Say) -> dict[str, Any]:
+    def _tenant(self, facts: Facts) -> Tenant:
         tenant = self._tenants.get(fact(facts, "tenant"))
         if tenant is None:
             raise Refused(
@@ -72,6 +75,22 @@ class Frames:
                 code="unknown-tenant",
                 hint="known: " + ", ".join(sorted(self._tenants)),
             )
+        return tenant
+
+    async def _open(self, facts: Facts, _say: Say) -> dict[str, Any]:
+        return await opened(
+            self._store,
+            self._ledger,
+            self._clock,
+            tenant=self._tenant(facts).name,
+            campaign=fact(facts, "campaign"),
+            root=fact(facts, "root"),
+            unit=fact(facts, "unit"),
+            actor=fact(facts, "actor"),
+        )
+
+    async def _build(self, facts: Facts, _say: Say) -> dict[str, Any]:
+        tenant = self._tenant(facts)
         objections = facts.get("objections", [])
         if not isinstance(objections, list) or not all(isinstance(one, str) for one in objections):
             raise BadInput("objections is no list of texts", code="bad-fact", hint=OTHER_VERSION)
@@ -158,6 +177,61 @@ async def build(
 
     await store.write(kept)
     return {"frame": "".join(lines_of(built.frame)), "account": account}
+
+
+async def opened(
+    store: Store, ledger: Ledger, clock: Clock, *, tenant: str, campaign: str, root: str, unit: str, actor: str
+) -> dict[str, Any]:
+    """A drawn unit turned back for the site that prepares its case: study, patient, the campaign's keys; recorded.
+
+    Raises:
+        Refused: ``campaign-unknown``, ``frame-unknown``, ``unit-unknown``, ``unit-without-images`` in a
+            frame of requests, ``case-without-report`` when no valid report tells whose exam it is.
+    """
+
+    def work(tx: Tx) -> dict[str, Any]:
+        study = linkage.linked(tx, ledger.vault, tenant, campaign, root).units.get(unit)
+        if study is None:
+            raise Refused("the frame has no such unit", code="unit-unknown", hint="see the transcript's list 'final'")
+        if study.startswith("request/"):
+            raise Refused(
+                "the unit is a request, not an exam", code="unit-without-images", hint="read its order alone"
+            )
+        told = [held.stated for held in ledger.reports_of(tx, tenant, Uid(study)) if held.status == "valid"]
+        ids = [
+            one for stated in reversed(told) for one in stated.envelope.local_ids + stated.report.patient.local_ids
+        ]
+        if not ids:
+            raise Refused(
+                "no valid report tells the patient's identifier at the site",
+                code="case-without-report",
+                hint="the report was withdrawn since: ask for a replacement of the case",
+            )
+        ins = [stated.envelope.ins.matricule for stated in told if stated.envelope.ins]
+        keys = linkage.keys_of(tx, ledger.vault, tenant, campaign)
+        audit.append(
+            tx,
+            audit.AuditRecord(
+                tenant=tenant,
+                zone=ZONE,
+                at=clock.now(),
+                event=OPENED,
+                actor=actor,
+                outcome=0,
+                object_type="study",
+                object_id=study,
+                detail=f"campaign {campaign}, unit {unit}",
+            ),
+        )
+        return {
+            "study": study,
+            "authority": ids[0].issuer,
+            "patient_id": ids[0].value,
+            "other_ids": sorted({*ins, *(one.value for one in ids)} - {ids[0].value}),
+            "keys": {name: getattr(keys, name).hex() for name in ("uid", "pid", "date", "campaign")},
+        }
+
+    return await store.write(work)
 
 
 async def _known(store: Store, activity: Activity, period: Period) -> Known:

@@ -124,12 +124,12 @@ class Originals:
             if self.order is not None
             else ()
         )
-        if self.identifiers.found_in(repr([asdict(one) for one in requests])):
+        if self.identifiers.found_in(self.labels.left_out_of(repr([asdict(one) for one in requests]))):
             raise _residue("the request")
         if self.report is None:
             return Texts(report=None, pages=(), pdf=b"", requests=requests, age=None)
         written = cda.rewritten(self.report, self.pseudonyms, self.narrative, self.labels)
-        cda.without_residue(written.document, self.identifiers)
+        cda.without_residue(written.document, self.identifiers, self.labels)
         pdf = _pdf_of(written)
         return Texts(
             report=written.document,
@@ -164,16 +164,22 @@ def _residue(what: str) -> Refused:
     )
 
 
-def images(paths: Sequence[Path], *, told: Callable[[int], object]) -> tuple[Image, ...]:
+def images(paths: Sequence[Path], *, study: str, told: Callable[[int], object]) -> tuple[Image, ...]:
     """The objects of a case as found, each with why it waits; ``told`` hears how many were looked at.
 
     Raises:
-        BadInput: ``dicom-…``; ``case-empty``.
+        BadInput: ``dicom-…``; ``case-empty``; ``case-other-study`` when one is not of ``study`` ("": any).
     """
     if not paths:
         raise BadInput("no DICOM object was given", code="case-empty", hint="give the folder of the exam's objects")
     found = []
     for number, path in enumerate(paths, start=1):
+        if study and parse_untrusted(path, what=f"image {number}").get("StudyInstanceUID") != study:
+            raise BadInput(
+                f"image {number} is of another study than the one that was drawn",
+                code="case-other-study",
+                hint="give the folder of the drawn exam's objects alone",
+            )
         risks = objects.waits(path, what=f"image {number}")
         found.append(Image(path=str(path.resolve()), waits=tuple(risk.name for risk in risks)))
         told(number)

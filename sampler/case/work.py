@@ -49,13 +49,20 @@ class Image:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """The whole of it. ``covers``: boxes of the report's pages; ``read``: that a person read report and request."""
+    """The whole of it.
+
+    ``root``: of the frame whose keys the gateway keeps, "" when a file holds the site's key; ``study``: the
+    one that was drawn, "" when nobody said; ``covers``: boxes of the report's pages; ``read``: that a person read
+    report and request.
+    """
 
     campaign: str
     unit: str
     authority: str = field(repr=False)
     patient_id: str = field(repr=False)
     other_ids: tuple[str, ...] = field(default=(), repr=False)
+    root: str = ""
+    study: str = field(default="", repr=False)
     images: tuple[Image, ...] = ()
     report: str = field(default="", repr=False)
     request: str = field(default="", repr=False)
@@ -141,6 +148,8 @@ def _work(content: Mapping[str, Any]) -> Work:
         authority=content["authority"],
         patient_id=content["patient_id"],
         other_ids=tuple(content["other_ids"]),
+        root=content["root"],
+        study=content["study"],
         images=tuple(_image(one) for one in content["images"]),
         report=content["report"],
         request=content["request"],

@@ -161,8 +161,8 @@ def rewritten(root: etree._Element, pseudonyms: Pseudonyms, narrative: Narrative
     return Rewritten(document=etree.tostring(document, encoding="UTF-8", xml_declaration=True), body=_taken_out(root))
 
 
-def without_residue(document: bytes, identifiers: Identifiers) -> None:
-    """Search a written report for values of the originals.
+def without_residue(document: bytes, identifiers: Identifiers, labels: Labels) -> None:
+    """Search a written report for values of the originals; ``labels`` are our own words.
 
     Raises:
         Refused: ``case-residue``, with the place and without the value.
@@ -170,9 +170,10 @@ def without_residue(document: bytes, identifiers: Identifiers) -> None:
     root = parse(document)
     for element in root.iter():
         texts = [element.text or "", element.tail or "", *element.attrib.values()]
-        if any(identifiers.found_in(text) for text in texts):
+        if any(identifiers.found_in(labels.left_out_of(text)) for text in texts):
             raise _residue(root.getroottree().getpath(element))
-    if identifiers.found_in(" ".join("".join(map(str, root.itertext())).split())):
+    whole = " ".join("".join(map(str, root.itertext())).split())
+    if identifiers.found_in(labels.left_out_of(whole)):
         raise _residue("a text over several elements")
 
 

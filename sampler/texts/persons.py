@@ -50,6 +50,12 @@ class Labels:
         """Folded name part → label, for parts that belong to one person alone."""
         return {part: next(iter(labels)) for part, labels in self._parts.items() if len(labels) == 1}
 
+    def left_out_of(self, text: str) -> str:
+        """The text without these labels: they are our own words, whatever somebody is called."""
+        for label in sorted(self._labels.values(), key=len, reverse=True):
+            text = text.replace(label, " ")
+        return text
+
 
 def _parts(names: Iterable[str]) -> list[str]:
     return [part for name in names for part in re.findall(r"[^\W_]+", fold(name))]

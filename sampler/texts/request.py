@@ -67,7 +67,7 @@ def identifiers(message: Message) -> Identifiers:
         for repetition in segment.field(one)
     ]
     for segment, one in _fields(message, _PLACES):
-        ids += [repetition.component(part) for repetition in segment.field(one) for part in (1, 2, 3, 5, 6)]
+        ids += [repetition.component(part) for repetition in segment.field(one) for part in (1, 2, 3, 5)]
     born = [day for segment in message.segments("PID") if (day := day_of(segment.text(7))) is not None]
     return Identifiers.stated(names=filter(None, names), ids=filter(None, ids), days=born)
 

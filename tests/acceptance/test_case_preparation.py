@@ -293,10 +293,11 @@ def test_a_decision_that_cannot_be_is_refused(site: dict[str, Any], more: list[s
 
 def test_a_unit_that_was_not_drawn_makes_no_case(site: dict[str, Any]) -> None:
     transcript = site["root"] / "transcript.json"
-    transcript.write_text(json.dumps({"body": {"final": {"CT": ["u7", "u8"]}}}))
+    body = {"campaign": "C-2026", "frame": {"root": "00"}}
+    transcript.write_text(json.dumps({"body": {**body, "final": {"CT": ["u7", "u8"]}}}))
     ran = build(site, "--transcript", str(transcript))
     assert ran.returncode != 0
     assert "case-not-drawn" in ran.stderr
     assert not site["case"].exists()
-    transcript.write_text(json.dumps({"body": {"final": {"CT": ["u7", "u1"]}}}))
+    transcript.write_text(json.dumps({"body": {**body, "final": {"CT": ["u7", "u1"]}}}))
     assert build(site, "--transcript", str(transcript)).returncode == 0

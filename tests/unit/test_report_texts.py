@@ -68,7 +68,7 @@ def rewrite(document: bytes, keys: CampaignKeys = KEYS) -> tuple[etree._Element,
         roles=labels.by_name(),
     )
     written = cda.rewritten(root, pseudonyms, narrative, labels)
-    cda.without_residue(written.document, header.identifiers)
+    cda.without_residue(written.document, header.identifiers, labels)
     return etree.fromstring(written.document), written, header
 
 
@@ -155,11 +155,11 @@ def test_ff50_a_value_that_no_rule_removed_stops_the_case_without_being_told() -
     _root, written, _header = rewrite(with_body(BODY))
     planted = written.document.replace(b"mGy.cm", b"KERVADEC")
     with pytest.raises(Refused, match=r"a value of the original at /\*/") as refused:
-        cda.without_residue(planted, Identifiers.stated(names=["KERVADEC"]))
+        cda.without_residue(planted, Identifiers.stated(names=["KERVADEC"]), Labels())
     assert "KERVADEC" not in str(refused.value)
     split = written.document.replace(b"Comparaison", b"KERVA</title><title>DEC")
     with pytest.raises(Refused, match="over several elements"):
-        cda.without_residue(split, Identifiers.stated(names=["KERVADEC"]))
+        cda.without_residue(split, Identifiers.stated(names=["KERVADEC"]), Labels())
 
 
 @pytest.mark.parametrize(
@@ -242,3 +242,9 @@ def test_national_reports_are_written_anew_without_residue(name: str) -> None:
     assert written.body is not None
     assert written.body.content.startswith(b"%PDF")
     assert find(root, "documentationOf/serviceEvent/id").get("root", "").startswith("2.25.")
+
+
+def test_a_person_called_like_one_of_our_own_words_blocks_nothing() -> None:
+    document = build_cda(exam(doctor=("REALISA", "Médecin")))
+    root, _written, _header = rewrite(document)
+    assert find(root, "legalAuthenticator/assignedEntity/assignedPerson/name").text == "médecin réalisateur 1"

@@ -30,8 +30,8 @@ DEFECTS = (
     access(
         "report-not-searched-for-what-stayed",
         _CDA,
-        "if any(identifiers.found_in(text) for text in texts):",
-        "if any(identifiers.found_in(text) for text in ()):",
+        "if any(identifiers.found_in(labels.left_out_of(text)) for text in texts):",
+        "if any(identifiers.found_in(labels.left_out_of(text)) for text in ()):",
         unit("report_texts", "test_ff50_a_value_that_no_rule_removed_stops_the_case_without_being_told"),
     ),
     access(
