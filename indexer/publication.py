@@ -69,7 +69,7 @@ from indexer.revision import Content, Revision, Revisions, compared, target
 from indexer.study import Absent, Found, Study, StudyAnswer, Unknown
 from indexer.timeline import SHADOW
 from indexer.xds.dialect import DIALECTS, FormName
-from indexer.xds.metadata import Publisher, patient_id, patient_named, submission
+from indexer.xds.metadata import Publisher, is_of, patient_id, submission
 from indexer.xds.setsignature import SetSigner
 from security.clock import Clock
 from security.errors import BadInput, Broken
@@ -384,11 +384,11 @@ class Publication:
         """What the index shows, beside what would be published. An entry is replaced by one of the same patient
         identifier only (ITI TF-3 4.2.2.2.3)."""
         index = compared(found, content)
-        if not isinstance(found, standing.Shown) or index is Index.DEPRECATED:
+        if not isinstance(found, standing.Shown) or index not in {Index.OTHER, Index.VISIBILITY}:
             return index
         version = found.version
         sent = await self._store.read(lambda tx: self._ledger.submission_at(tx, job.tenant, job.lane, version))
-        return index if sent is None or patient_named(sent.metadata) == patient else Index.ELSEWHERE
+        return index if sent is None or is_of(sent.metadata, patient) else Index.ELSEWHERE
 
     def _learn(
         self,

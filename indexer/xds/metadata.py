@@ -143,6 +143,25 @@ def patient_named(metadata: bytes) -> str:
     return _identified(parse_xml(metadata, what="stored request"), xds.SET_PATIENT_ID)
 
 
+def is_of(metadata: bytes, patient: str) -> bool:
+    """Whether a stored request is of the patient of this CX: the same number of the same authority, however else the
+    box that wrote it states them. One that names nobody is not said to be somebody else's."""
+    stored = parse_xml(metadata, what="stored request")
+    named = {
+        _number(identifier.get("value", ""))
+        for identifier in stored.iter(rim("ExternalIdentifier"))
+        if identifier.get("identificationScheme") == xds.SET_PATIENT_ID
+    }
+    return not named or _number(patient) in named
+
+
+def _number(stated: str) -> tuple[str, str]:
+    """CX.1 and the OID of CX.4."""
+    components = stated.split("^")
+    authority = components[3].split("&") if len(components) > 3 else []
+    return components[0], authority[1] if len(authority) > 1 else ""
+
+
 def status_change(
     published: Submission,
     entry_uuid: str,

@@ -13,7 +13,15 @@ from indexer.manifest import Context, Edition, StudyManifest
 from indexer.ports import EntryVersion, Submission
 from indexer.report import Coded, Order, Organization, Professional, Visibility
 from indexer.study import Address, Instance, Series
-from indexer.xds.metadata import Publisher, retrieve_request, stored_query_get_documents, submission
+from indexer.xds import vocabulary as xds
+from indexer.xds.metadata import (
+    Publisher,
+    adopted,
+    is_of,
+    retrieve_request,
+    stored_query_get_documents,
+    submission,
+)
 from indexer.xds.soap import provide_and_register_body
 from indexer.xds.update import metadata_update
 from security.errors import BadInput
@@ -502,3 +510,24 @@ def test_the_schema_refuses_a_slot_after_a_classification_as_the_samples_write_i
     assert found is not None
     found.append(found[0])  # lxml moves it
     assert not xdsb_schema().validate(root)
+
+
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [
+        ("261046311304287^^^&1.2.250.1.213.1.4.8&ISO^NH", True),
+        ("261046311304287^^^ASIP-SANTE-INS-NIR&1.2.250.1.213.1.4.8&ISO", True),
+        ("261046311304287^^^&1.2.250.1.213.1.4.10&ISO^NH", False),
+        ("154036219301261^^^&1.2.250.1.213.1.4.8&ISO^NH", False),
+    ],
+)
+def test_a_stored_request_is_of_one_number_of_one_authority_however_it_is_written(
+    stated: str, expected: bool
+) -> None:
+    request = adopted(unique_id="2.25.1", patient=stated, source_id="1.2.3").metadata
+    assert is_of(request, "261046311304287^^^&1.2.250.1.213.1.4.8&ISO^NH") is expected
+
+
+def test_a_stored_request_that_names_nobody_is_not_said_to_be_somebody_elses() -> None:
+    nobody = f'<lcm:SubmitObjectsRequest xmlns:lcm="{xds.NS_LCM}"/>'.encode()
+    assert is_of(nobody, "261046311304287^^^&1.2.250.1.213.1.4.8&ISO^NH")

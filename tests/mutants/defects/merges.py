@@ -72,7 +72,7 @@ DEFECTS = (
     identity(
         "replaced-across-two-patients",
         _PUBLICATION,
-        "return index if sent is None or patient_named(sent.metadata) == patient else Index.ELSEWHERE",
+        "return index if sent is None or is_of(sent.metadata, patient) else Index.ELSEWHERE",
         "return index",
         _MOVES,
     ),
