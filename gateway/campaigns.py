@@ -29,6 +29,7 @@ from sampler.grids.answers import answer_of
 from sampler.grids.findings import Finding
 from sampler.grids.grid import Level, grid_of
 from sampler.grids.questionnaire import questionnaire_of, response_of
+from sampler.grids.structure import faults
 from sampler.ledger.acts import Acts
 from sampler.ledger.held import SERVICE, SITE_ANSWER, Held, require
 from sampler.ledger.reviews import Reviews
@@ -36,7 +37,7 @@ from sampler.ledger.rows import Actor, Rows
 from sampler.report.page import Report, page
 from security import audit
 from security.clock import Clock
-from security.errors import BadInput, Refused
+from security.errors import BadInput, Broken, Refused
 from security.seal import Vault
 from security.store.port import ReadTx, Store, Tx
 
@@ -369,6 +370,11 @@ def _questionnaires(held: Held, tx: ReadTx, campaign: str) -> dict[str, bytes]:
 
 
 def _bundle(resources: list[dict[str, Any]]) -> bytes:
+    wrong = [said for one in resources for said in faults(one)]
+    if wrong:
+        raise Broken(
+            f"a questionnaire is not FHIR R4: {wrong[0]}", code="questionnaire-structure", hint="a defect: report it"
+        )
     entries = [{"resource": one} for one in resources]
     return export.told({"resourceType": "Bundle", "type": "collection", "entry": entries})
 

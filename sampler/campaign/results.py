@@ -85,6 +85,7 @@ class Results:
     indicators: tuple[IndicatorResult, ...]
     grid_counts: Counts
     coverage: Fraction | None
+    read_twice: int
     nonconformities: int
     by_severity: Mapping[str, int]
     by_stratum: Mapping[Key, Rate | None]
@@ -129,6 +130,7 @@ def results(
         ),
         grid_counts=every,
         coverage=indicator.coverage(every, na_counts_as_evaluated=terms.na_counts_as_evaluated),
+        read_twice=sum(len(case.reviews) > 1 for case in counted),
         nonconformities=indicator.nonconformities(one.state for one in findings),
         by_severity={
             severity: sum((one.final or one.severity) == severity for one in findings if one.state != "withdrawn")

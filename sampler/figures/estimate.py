@@ -25,6 +25,7 @@ from security.errors import BadInput
 LOGIT_ABOVE = Fraction(9, 10)
 WEIGHTED = "weighted"
 SIMULATED = "simulated-weights"
+LONE = "lone-case-in-a-stratum"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +97,10 @@ def rate(
     estimate = sum((case.conform / case.probability for case in cases), Fraction(0)) / denominator
     conform = sum(case.conform for case in cases)
     error = _standard_error(drawn, sizes, float(estimate), float(denominator))
-    is_weighted = len({case.probability for case in cases}) > 1
+    told = {
+        WEIGHTED: len({case.probability for case in cases}) > 1,
+        LONE: any(len(of) == 1 < sizes[one] for one, of in drawn.items()) and len(cases) > len(drawn),
+    }
     return Rate(
         basis=basis,
         estimate=estimate,
@@ -105,22 +109,25 @@ def rate(
         evaluated=evaluated,
         cases=sum(case.evaluated > 0 for case in cases),
         standard_error=error,
-        design_effect=design_effect(error, conform=conform, evaluated=evaluated) if error is not None else None,
-        notes=(WEIGHTED,) if is_weighted else (),
+        design_effect=design_effect(error, conform=conform, evaluated=evaluated),
+        notes=tuple(note for note, holds in told.items() if holds),
     )
 
 
 def _standard_error(
     drawn: Mapping[str, Sequence[DrawnCase]], sizes: Mapping[str, int], estimate: float, denominator: float
-) -> float | None:
-    """None when a stratum of a single case, not the whole of it, hides its variance."""
-    variance = 0.0
+) -> float:
+    """A stratum of a single case shows no variance: the largest that answers in [0, 1] can have stands in for it."""
+    variance, many = 0.0, [case for cases in drawn.values() for case in cases]
+    usual = sum(case.evaluated for case in many) / len(many)
     for stratum, cases in drawn.items():
         n, population = len(cases), sizes[stratum]
         if n == population:
             continue
         if n == 1:
-            return None
+            widest = max(cases[0].evaluated, usual) / float(cases[0].probability)
+            variance += (1 - 1 / population) * widest**2 / 4  # a share in [0, 1] varies by 1/4 at most
+            continue
         residues = [(case.conform - estimate * case.evaluated) / float(case.probability) for case in cases]
         mean = math.fsum(residues) / n
         variance += (1 - n / population) * n / (n - 1) * math.fsum((one - mean) ** 2 for one in residues)
@@ -130,7 +137,7 @@ def _standard_error(
 def _interval(
     cases: Sequence[DrawnCase],
     estimate: Fraction,
-    error: float | None,
+    error: float,
     degrees: int,
     sizes: Mapping[str, int],
     *,
@@ -140,7 +147,7 @@ def _interval(
     whole = sum(sizes.values())
     if len(cases) == whole:
         return Interval(low=float(estimate), high=float(estimate), method="census", confidence=confidence)
-    if error is None or degrees < 1:
+    if degrees < 1:
         return Interval(low=0.0, high=1.0, method="single-case", confidence=confidence)
     if error < _NOTHING:
         return _without_variance(cases, estimate, whole, len(sizes), confidence=confidence)

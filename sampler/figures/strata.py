@@ -74,7 +74,8 @@ def _rounded(sizes: Mapping[str, int], per_unit: Mapping[str, Fraction], n: int,
         open_ = [one for one in sizes if given[one] < sizes[one]]
         given[min(open_, key=lambda one: (given[one] - ideal[one], one))] += 1
     while sum(given.values()) > n:
-        taken = [one for one in sizes if given[one] > 0]
+        # Of those above their floor first: a stratum without a case leaves the frame without a rate.
+        taken = [one for one in sizes if given[one] > minimum] or [one for one in sizes if given[one] > 0]
         given[min(taken, key=lambda one: (ideal[one] - given[one], one))] -= 1
     return given
 

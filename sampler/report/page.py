@@ -197,7 +197,11 @@ def _readers(report: Report, say: Say, lang: str) -> str:
         written = [say(t.NOT_CALCULABLE) if x is None else display.decimals(x, 2, lang=lang) for x in figures]
         rows.append((report.grid.indicators[one.code][lang], str(one.readers.pairs), *written))
     heads = [say(t.COLUMN_INDICATOR), say(t.COLUMN_PAIRS), say(t.COLUMN_AGREEMENT), "kappa (Cohen)", "AC1 (Gwet)"]
-    return _section(say(t.READERS), _plain_table(heads, rows, say(t.READERS), numbers={1, 2, 3, 4}))
+    asked = _spaced(f"{report.results.terms.double_review_percent}%", lang)
+    told = say(t.READ_TWICE, n=report.results.read_twice, cases=report.results.cases, percent=asked)
+    return _section(
+        say(t.READERS), f"<p>{escape(told)}</p>" + _plain_table(heads, rows, say(t.READERS), numbers={1, 2, 3, 4})
+    )
 
 
 def _reading(report: Report, say: Say) -> str:

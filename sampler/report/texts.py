@@ -19,6 +19,7 @@ STRATA = "By stratum"
 COVERAGE = "How much of the grid was evaluated"
 FINDINGS = "Non-conformities"
 READERS = "Two readers of the same cases"
+READ_TWICE = "{n} of {cases} cases were read by two; the protocol asks for {percent}."
 METHODS = "How to read the figures"
 NO_FINDING = "None was stated."
 BLANKED = "blanked"
@@ -108,11 +109,14 @@ METHODS_TOLD = {
     "cluster-logit": "cases as clusters, Student, logit scale",
     "cluster-no-variance": "all cases alike: exact bound on their number",
     "census": "the whole frame was seen",
-    "single-case": "a stratum with one case: no interval",
+    "single-case": "one case in each stratum: no interval",
 }
 NOTES = {
     "weighted": "Cases had unequal chances to be drawn: each is weighted by its own.",
     "simulated-weights": SIMULATED,
+    "lone-case-in-a-stratum": (
+        "A stratum shows a single case: the largest possible variance stands in for the one it cannot show."
+    ),
     "accepted-requests-only": (
         "Accepted requests only: the site keeps no usable register of refused requests, so that these were not drawn."
     ),

@@ -174,6 +174,11 @@ def test_a_proportional_allocation(n, given):
     assert tuple(strata.allocate(sizes, n).values()) == given
 
 
+def test_a_small_stratum_keeps_its_case_while_there_are_as_many_cases_as_strata():
+    assert strata.allocate({"a": 300, "aa": 1, "b": 1}, 3) == {"a": 1, "aa": 1, "b": 1}
+    assert strata.allocate({"a": 300, "aa": 1, "b": 1}, 2) == {"a": 1, "aa": 0, "b": 1}
+
+
 def test_neyman_follows_size_times_deviation():
     deviations = {"CT": Fraction(1, 10), "RX": Fraction(3, 10)}
     assert strata.neyman({"CT": 900, "RX": 300}, deviations, 40) == {"CT": 20, "RX": 20}
@@ -239,6 +244,23 @@ def test_cases_that_all_conform_leave_the_doubt_of_their_number():
 def test_one_case_says_nothing_of_the_others():
     found = estimate.rate(drawn([(9, 10)], 120), {"all": 120}, basis(120))
     assert (found.interval.low, found.interval.high, found.interval.method) == (0, 1, "single-case")
+
+
+def test_a_stratum_of_one_case_gets_the_largest_variance_it_can_have():
+    cases = [
+        *drawn(EIGHT, 200, "CT"),
+        estimate.DrawnCase(id="m", stratum="MR", probability=Fraction(1, 12), conform=10, evaluated=10),
+    ]
+    found = estimate.rate(cases, {"CT": 200, "MR": 12}, basis(212))
+    weight = 25 * 76 + 12 * 10
+    assert found.estimate == Fraction(25 * 68 + 12 * 10, weight)
+    residues = [25 * (c - float(found.estimate) * e) for c, e in EIGHT]
+    mean = sum(residues) / 8
+    known = (1 - 8 / 200) * 8 / 7 * sum((one - mean) ** 2 for one in residues)
+    lone = (1 - 1 / 12) * (12 * 10) ** 2 / 4
+    assert found.standard_error == pytest.approx(((known + lone) ** 0.5) / weight)
+    assert found.notes == ("weighted", "lone-case-in-a-stratum")
+    assert found.interval.method == "cluster-logit"
 
 
 def test_nothing_evaluated_gives_no_rate():
