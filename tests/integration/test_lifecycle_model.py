@@ -67,12 +67,14 @@ SEEN: Counter[str] = Counter()
 
 @dataclass
 class Stated:
-    """A report that the model sent. ``status``: valid, replaced or withdrawn; ``pending``: it came while the register
-    said that it is another person's, so what it replaces stands until it counts."""
+    """A report that the model sent. ``changes``: it says that it changes whom the exam is hidden from
+    (MODIF_CONF_CODE). ``status``: valid, replaced or withdrawn; ``pending``: it came while the register said that it is
+    another person's, so what it replaces stands until the register thinks better of it."""
 
     exam: LabExam
     hides: frozenset[str]
-    for_index: bool
+    for_index: bool = True
+    changes: bool = False
     status: str = "valid"
     pending: bool = False
 
@@ -132,6 +134,7 @@ class Life(RuleBasedStateMachine):
         self.held: frozenset[int] = frozenset()  # instance numbers that the PACS has
         self.rejected: frozenset[int] = frozenset()
         self.number = 0
+        self.awaited = ""  # the report that a correction overtook
         self.has_reason = True
         self.was_shown = False
         self.asked = -1
@@ -179,15 +182,32 @@ class Life(RuleBasedStateMachine):
         changes=st.booleans(),
     )
     def report(self, hides: frozenset[str], for_index: bool, replaces: bool, changes: bool) -> None:
-        """``changes``: it says that it changes whom the exam is hidden from (MODIF_CONF_CODE)."""
-        id_ = self.next_id()
         candidates = [one for one in self.valid if not one.pending]
         old = candidates[-1] if replaces and candidates else None
+        made = self.state(hides, for_index=for_index, changes=changes, replaces=old.exam.document_id if old else "")
+        made.hides |= old.hides if old and not changes else frozenset()
+        if old and self.register.is_else:
+            made.pending = True
+        elif old:
+            old.status = "replaced"
+        self.has_reason = True
+
+    def state(
+        self,
+        hides: frozenset[str],
+        *,
+        for_index: bool = True,
+        changes: bool = False,
+        replaces: str = "",
+        document_id: str = "",
+    ) -> Stated:
+        """Send a report."""
+        id_ = self.next_id()
         flags = {flag: "Y" if flag in hides else "N" for flag in FLAGS}
         exam = replace(
             EXAM,
-            document_id=f"{EXAM.document_id}.{self.number}",
-            replaces=old.exam.document_id if old else "",
+            document_id=document_id or f"{EXAM.document_id}.{self.number}",
+            replaces=replaces,
             flags={
                 **EXAM.flags,
                 **flags,
@@ -196,15 +216,32 @@ class Life(RuleBasedStateMachine):
             },
         )
         self.w.clock.advance(5)
-        self.run(self.w.report(exam, control_id=id_, order_control="RO" if old else "NW"))
-        kept = old.hides if old and not changes else frozenset()
-        made = Stated(exam=exam, hides=hides | kept, for_index=for_index)
-        if old and self.register.is_else:
-            made.pending = True
-        elif old:
-            old.status = "replaced"
+        self.run(self.w.report(exam, control_id=id_, order_control="RO" if replaces else "NW"))
+        made = Stated(exam=exam, hides=hides, for_index=for_index, changes=changes)
         self.reports.append(made)
+        return made
+
+    @precondition(lambda self: not self.register.is_else and not self.awaited)
+    @rule(hides=st.frozensets(st.sampled_from(sorted(FLAGS)), max_size=1), changes=st.booleans())
+    def overtake(self, hides: frozenset[str], changes: bool) -> None:
+        """A correction comes before what it corrects."""
+        self.awaited = f"{EXAM.document_id}.0.{self.number + 1}"
+        self.state(hides, changes=changes, replaces=self.awaited)
         self.has_reason = True
+
+    @precondition(lambda self: self.awaited and not (self.register.is_else or self.opposed))
+    @rule(hides=st.frozensets(st.sampled_from(sorted(FLAGS)), max_size=2))
+    def late_original(self, hides: frozenset[str]) -> None:
+        """It counts for nothing any more, but what it hides stays hidden: no new reason."""
+        made = self.state(hides, document_id=self.awaited)
+        made.status, self.awaited = "replaced", ""
+        self.tighten(made)
+
+    def tighten(self, older: Stated) -> None:
+        for one in self.reports:
+            if one.exam.replaces == older.exam.document_id and not one.changes:
+                one.hides |= older.hides
+                self.tighten(one)
 
     @precondition(lambda self: self.reports)
     @rule(data=st.data())
@@ -267,7 +304,7 @@ class Life(RuleBasedStateMachine):
         if was_else and not self.register.is_else:
             self.has_reason = True
             for one in self.reports:
-                if one.pending and one.status == "valid":
+                if one.pending:
                     self.replaced_by(one)
                 one.pending = False
 
@@ -545,9 +582,13 @@ class Life(RuleBasedStateMachine):
         return self.shown
 
     @invariant()
+    def count(self) -> None:
+        SEEN["steps"] += 1
+
+    @invariant()
     def never_two(self) -> None:
         if hasattr(self, "w"):
-            SEEN["looks"] += 1
+            SEEN["looks"] += 1  # at what the index shows
             shown = self.approved()
             assert len(shown) <= 1
             assert not shown or self.was_shown or self.has_reason

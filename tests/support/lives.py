@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +22,7 @@ from gateway.lab.index import LabIndex
 from gateway.lab.ris import LabPatient
 from indexer import gate
 from indexer.xds.client import XdsClient
-from security.outbox import jobs
+from security.clock import to_ms
 from security.outbox.states import State
 from security.seal import Vault
 from security.store.port import ReadTx, Row, Store, Tx
@@ -34,7 +34,7 @@ from tests.support.world import TENANT, World, find_entries, index_client, kinds
 T = TypeVar("T")
 ROUNDS_MAX = 400
 """Rounds until everything stands still: nothing that comes to an end takes as many."""
-SOON = timedelta(minutes=10)
+SOON_MS = 600_000
 """What is due later than this is not waited for: a second absence."""
 QUIET = frozenset({State.SETTLING, State.BLOCKED, State.DEAD})
 """States in which a job may stay: nothing of it is under way."""
@@ -185,25 +185,26 @@ class Lives:
 async def rest(w: World) -> None:
     """Let time pass from one due moment to the next until nothing changes any more but by a far date, a person or an
     event: whoever waits was asked twice and said the same."""
-    said: list[Row] | None = None
+    said: list[tuple[int, str, str]] = []
     for _ in range(ROUNDS_MAX):
-        if await w.engine.step():
+        now = to_ms(w.clock.now())
+        rows = await w.store.read(_unfinished)
+        if any(row["not_before"] <= now for row in rows) and await w.engine.step():
             continue
-        now = w.clock.now()
-        waiting = await w.store.read(_unfinished)
-        due = await w.store.read(lambda tx, now=now: jobs.next_due(tx, now=now))
-        is_quiet = {row["state"] for row in waiting} <= QUIET
-        if is_quiet and (due is None or due - now > SOON or waiting == said):
+        later = min((row["not_before"] for row in rows if row["not_before"] > now), default=None)
+        is_quiet = {row["state"] for row in rows} <= QUIET
+        waiting = [(row["job_id"], row["state"], row["reason"]) for row in rows]
+        if is_quiet and (later is None or later - now > SOON_MS or waiting == said):
             return
         said = waiting
-        w.clock.advance(2.0 if due is None or not is_quiet else max((due - now).total_seconds(), 0.1))
+        w.clock.advance(2.0 if later is None or not is_quiet else (later - now) / 1000)
     raise AssertionError(f"no rest: {waiting}")
 
 
 def _unfinished(tx: ReadTx) -> list[Row]:
     return tx.rows(
-        "SELECT job_id, state, reason FROM outbox_job WHERE state NOT IN ('PUBLISHED', 'CANCELLED', 'SUPERSEDED')"
-        " ORDER BY job_id"
+        "SELECT job_id, state, reason, not_before FROM outbox_job"
+        " WHERE state NOT IN ('PUBLISHED', 'CANCELLED', 'SUPERSEDED') ORDER BY job_id"
     )
 
 
