@@ -52,6 +52,7 @@ NEIGHBOUR = LabExam(
     orders=(LabOrder(accession_number="ACN9003", placer_number="OPN9003"),),
     document_id=f"{EXAM.document_id}3",
 )
+FIRST = replace(EXAM, document_id=f"{EXAM.document_id}.0")
 FAULTS = [Fault.DROP_BEFORE, Fault.COMMIT_THEN_RESET, Fault.BUSY, Fault.HTML_MAINTENANCE]
 FLAGS = {
     "MASQUE_PS": "MASQUE_PS",
@@ -102,18 +103,21 @@ class Life(RuleBasedStateMachine):
         cls.folder = tempfile.TemporaryDirectory(prefix="life-")
         cls.runner = asyncio.Runner()
         cls.lives = cls.runner.run(Lives.open(Path(cls.folder.name)))
-        cls.runner.run(cls.publish_neighbour())
-        cls.lives.keep()
+        cls.neighbour = cls.runner.run(cls.publish(NEIGHBOUR))
+        cls.lives.keep("beside a neighbour")
+        cls.runner.run(cls.publish(FIRST))
+        cls.lives.keep("shown")
 
     @classmethod
-    async def publish_neighbour(cls) -> None:
-        w = cls.lives.begin()
-        w.pacs.hold(NEIGHBOUR)
-        assert "MSA|AA|" in await w.report(NEIGHBOUR)
+    async def publish(cls, exam: LabExam) -> Any:
+        """An exam of which nobody ever says anything else; its uniqueId."""
+        w = cls.lives.world()
+        w.pacs.hold(exam)
+        assert "MSA|AA|" in await w.report(exam, control_id=exam.document_id)
         await rest(w)
-        (entry,) = await cls.lives.entries(NEIGHBOUR.patient)
+        (entry,) = await cls.lives.entries(exam.patient)
         assert entry["status"] == "Approved"
-        cls.neighbour = entry["unique_id"]
+        return entry["unique_id"]
 
     @classmethod
     def close_world(cls) -> None:
@@ -121,13 +125,13 @@ class Life(RuleBasedStateMachine):
         cls.runner.close()
         cls.folder.cleanup()
 
-    @initialize(updates=st.booleans(), has_control=st.booleans())
-    def open(self, updates: bool, has_control: bool) -> None:
-        """``updates``: the index takes new metadata (ITI-57); ``has_control``: the PACS proves itself, else the
-        neighbour is its witness."""
+    @initialize(begins=st.sampled_from(["shown", "beside a neighbour"]), updates=st.booleans(), control=st.booleans())
+    def open(self, begins: str, updates: bool, control: bool) -> None:
+        """``updates``: the index takes new metadata (ITI-57); ``control``: the PACS proves itself, else the neighbour
+        is its witness."""
         SEEN["histories"] += 1
-        self.w: World = self.lives.begin(updates_metadata=updates)
-        self.w.pacs.is_proven = self.has_control = has_control
+        self.w: World = self.lives.begin(begins, updates_metadata=updates)
+        self.w.pacs.is_proven = self.has_control = control
         self.reports: list[Stated] = []
         self.register = Register()
         self.opposed = self.kept_out = self.is_lost = False
@@ -139,6 +143,10 @@ class Life(RuleBasedStateMachine):
         self.was_shown = False
         self.asked = -1
         self.shown: list[dict[str, Any]] = []
+        if begins == "shown":
+            self.reports.append(Stated(exam=FIRST, hides=frozenset({"INVISIBLE_PATIENT"})))
+            self.held = frozenset({1, 2, 3})
+            self.was_shown = True
         self.store_images()
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
@@ -462,11 +470,15 @@ class Life(RuleBasedStateMachine):
         self.w.pacs.answer = Unknown(reason="unreachable", detail="no route") if is_away else None
 
     @precondition(lambda self: not self.has_control)
-    @rule(is_lost=st.booleans())
-    def pacs_emptied(self, is_lost: bool) -> None:
-        """A PACS that holds nothing at all, not even its witness, and says so cleanly (FF-54)."""
+    @rule(is_lost=st.booleans(), told=st.booleans())
+    def pacs_emptied(self, is_lost: bool, told: bool) -> None:
+        """A PACS that holds nothing at all, not even its witness, and says so cleanly (FF-54). ``told``: just then the
+        end of the exam is announced."""
         self.is_lost = is_lost
         self.store_images()
+        if told:
+            self.announce(Arrival.ORDER_CANCELLED)
+            self.work(steps=4, pause_s=2.0)
 
     @rule(
         fault=st.sampled_from(FAULTS),

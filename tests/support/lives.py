@@ -28,7 +28,7 @@ from security.seal import Vault
 from security.store.port import ReadTx, Row, Store, Tx
 from security.store.sqlite import SqliteStore
 from security.store.works import Job
-from tests.integration.outbox_lab import NOON, Died, Hands
+from tests.integration.outbox_lab import Died, Hands
 from tests.support.world import TENANT, World, find_entries, index_client, kinds_of, make_policy, new_engine, wired
 
 T = TypeVar("T")
@@ -87,9 +87,17 @@ class Mortal:
         """The store outlives its processes."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Template:
+    """A beginning of histories: the moment, and what each database held then, beside its writing connection."""
+
+    began: datetime
+    copies: list[tuple[apsw.Connection, apsw.Connection]]
+
+
 @dataclass
 class Lives:
-    """The parts that are opened once. ``template``: what both databases hold at the beginning of a history."""
+    """The parts that are opened once. ``templates``: beginnings of histories, by name."""
 
     clock: Hands
     store: OneThread
@@ -97,8 +105,7 @@ class Lives:
     index: LabIndex
     client: XdsClient
     eyes: aiohttp.ClientSession
-    template: list[tuple[apsw.Connection, apsw.Connection]] = field(default_factory=list)
-    began: datetime = NOON
+    templates: dict[str, Template] = field(default_factory=dict)
 
     @classmethod
     async def open(cls, folder: Path) -> Lives:
@@ -121,20 +128,21 @@ class Lives:
         assert isinstance(self.index._store, OneThread)
         return self.index._store.connection
 
-    def keep(self) -> None:
-        """Every later history begins with what is there now."""
-        self.began = self.clock.now()
+    def keep(self, name: str) -> None:
+        """What is there now is a beginning of histories."""
+        copies = []
         for connection in (self.store.connection, self.index_connection):
             copy = apsw.Connection(":memory:")
             _copy(connection, copy)
-            self.template.append((copy, connection))
+            copies.append((copy, connection))
+        self.templates[name] = Template(began=self.clock.now(), copies=copies)
 
-    def begin(self, **policy_changes: Any) -> World:
+    def begin(self, name: str, **policy_changes: Any) -> World:
         """A history's world: the databases as they were kept, the clock set back, nobody remembers anything."""
-        for copy, connection in self.template:
+        template = self.templates[name]
+        for copy, connection in template.copies:
             _copy(copy, connection)
-        if self.template:
-            self.clock.jump(self.began - self.clock.now())  # the index still counts the seconds of the last history
+        self.clock.jump(template.began - self.clock.now())  # the index still counts the seconds of the last history
         self.index.switches.set()
         return self.world(**policy_changes)
 
@@ -178,8 +186,9 @@ class Lives:
         await self.client.aclose()
         await self.index.__aexit__()
         await self.store.close()
-        for copy, _ in self.template:
-            copy.close()
+        for template in self.templates.values():
+            for copy, _ in template.copies:
+                copy.close()
 
 
 async def rest(w: World) -> None:
