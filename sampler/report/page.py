@@ -251,7 +251,10 @@ def _figure(chart: str, caption: str) -> str:
 
 
 def _section(title: str, content: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{content}</section>"
+    shown = escape(title)
+    # A caption that repeats the heading is kept for those who hear the page.
+    content = content.replace(f"<caption>{shown}</caption>", f'<caption class="quiet">{shown}</caption>')
+    return f"<section><h2>{shown}</h2>{content}</section>"
 
 
 def _list(facts: Mapping[str, str], say: Say) -> str:
@@ -289,6 +292,7 @@ def _plain_table(
         ]
         made.append(f'<tr><th scope="row">{escape(row[0])}</th>{"".join(cells)}</tr>')
     return (
+        f'<div class="wide" role="region" tabindex="0" aria-label="{escape(caption)}">'
         f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
-        f"<tbody>{''.join(made)}</tbody></table>"
+        f"<tbody>{''.join(made)}</tbody></table></div>"
     )

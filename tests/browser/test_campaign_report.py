@@ -22,6 +22,7 @@ async def test_the_report_breaks_no_rule_of_wcag_21_a_or_aa_and_prints_whole(bro
         await page.evaluate(AXE)
         for width in (1280, 390):
             await page.set_viewport_size({"width": width, "height": 800})
+            assert await page.evaluate("document.documentElement.scrollWidth") <= width
             found = await page.evaluate("rules => axe.run(document, rules)", RULES)
             assert [f"{one['id']}: {node['target']}" for one in found["violations"] for node in one["nodes"]] == []
         printed = pypdfium2.PdfDocument(await page.pdf(format="A4", print_background=True))
