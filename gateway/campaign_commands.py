@@ -27,7 +27,7 @@ from sampler.draw.units import commit
 from sampler.figures import display
 from sampler.grids import answers as answering
 from sampler.grids.grid import COLUMNS, Grid, document_of, grid_of, grid_of_table
-from sampler.report.texts import STATES
+from sampler.report.texts import NOT_CALCULABLE, STATES
 from security.conf import conf_dir
 from security.errors import BadInput, Broken
 from security.parse.csv import parse_csv
@@ -247,14 +247,13 @@ async def figures(asker: Asker, *, as_json: bool) -> int:
     words, lang = asker.words, asker.words.lang
     if found["objective"] == "illustrative":
         typer.echo(words("Illustrative draw: cases, no rate."))
+    absent = "" if found["objective"] == "illustrative" else words(NOT_CALCULABLE)
     for one in found["figures"]:
         answered = f"{one['conform']}/{one['conform'] + one['nonconform']}"
-        typer.echo(f"  {one['indicator']:<6}  {answered:<9}  {_rate(one['rate'], words)}")
+        typer.echo(f"  {one['indicator']:<6}  {answered:<9}  {_rate(one['rate'], words) or absent}")
     coverage = found["grid"]["coverage"]
     shown = display.percent(None if coverage is None else display.exact(coverage), lang=lang)
-    typer.echo(
-        words("{coverage} of the grid evaluated, {n} non-conformities", coverage=shown, n=found["nonconformities"])
-    )
+    typer.echo(words("grid evaluated: {coverage}, non-conformities: {n}", coverage=shown, n=found["nonconformities"]))
     return 0
 
 
