@@ -20,7 +20,7 @@ from sampler.draw import faults
 from sampler.draw.canonical import canonical, labelled
 from sampler.draw.protocol import Protocol, Stratum
 from sampler.draw.seed import Beacon, seed_of
-from sampler.draw.selection import Replacement, by_ticket, check_reason, following, order
+from sampler.draw.selection import Replacement, by_ticket, check_reason, first, following, order
 from sampler.draw.units import Frame, Unit
 
 SIGNATURES_MIN = 2
@@ -68,7 +68,7 @@ def select(units: Sequence[Unit], *, seed: bytes, stratum: Stratum) -> list[Unit
         raise faults.refused(
             faults.N_GT_STRATUM, f"stratum {stratum.id}: {stratum.n} cases asked for, the frame holds {len(units)}"
         )
-    return order(units, seed=seed, stratum=stratum)[: stratum.n]
+    return first(units, seed=seed, stratum=stratum)
 
 
 def replace(

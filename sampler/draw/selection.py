@@ -16,6 +16,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from heapq import nsmallest
 from itertools import chain
 
 from sampler.draw import faults
@@ -75,6 +76,15 @@ def order(units: Iterable[Unit], *, seed: bytes, stratum: Stratum) -> list[Unit]
     if stratum.mode == "two_stage":
         return _two_stage(tickets, seed)
     return tickets
+
+
+def first(units: Iterable[Unit], *, seed: bytes, stratum: Stratum) -> list[Unit]:
+    """The first ``n`` of the order, without ordering all: nobody gives more than his ``n`` lowest tickets to them."""
+    theirs: dict[str, list[tuple[bytes, Unit]]] = {}
+    for drawn in _tickets(seed, units):
+        theirs.setdefault(drawn[1][2] if stratum.cap else "", []).append(drawn)
+    kept = [one for some in theirs.values() for _, one in nsmallest(stratum.n, some)]
+    return order(kept, seed=seed, stratum=stratum)[: stratum.n]
 
 
 def _capped(tickets: list[Unit], cap: int) -> list[Unit]:

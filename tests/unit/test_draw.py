@@ -17,7 +17,7 @@ from sampler.draw.canonical import canonical
 from sampler.draw.drawing import draw, signed_bytes
 from sampler.draw.protocol import Stratum, protocol_of
 from sampler.draw.seed import beacon_of, check_commitment, commitment, contributions_of
-from sampler.draw.selection import REASONS, Replacement, by_ticket, following, order, ticket
+from sampler.draw.selection import REASONS, Replacement, by_ticket, first, following, order, ticket
 from sampler.draw.table import lines_of, rows_of
 from sampler.draw.transcript import digest_of, revealed_of, units_of
 from sampler.draw.transcript import signed_bytes as transcript_bytes
@@ -345,6 +345,13 @@ def test_an_order_holds_each_unit_once_and_its_beginning_alone_stands_in_the_sam
         assert order(whole[:many], seed=seed, stratum=asked) == whole[:many]
     plain = plain_draw.order([tuple(one) for one in rows], seed, {"id": "CT", "n": 1, **mode})
     assert [tuple(one) for one in whole] == plain
+
+
+@given(rows=frames(), seed=SEEDS, mode=MODES, n=st.integers(0, 45))
+@settings(max_examples=60, deadline=None)
+def test_the_cases_are_the_beginning_of_the_order_however_they_are_found(rows, seed, mode, n):
+    asked = stratum(n, mode)
+    assert first(rows, seed=seed, stratum=asked) == order(rows, seed=seed, stratum=asked)[:n]
 
 
 @given(rows=frames(), seed=SEEDS, cap=st.integers(1, 3))
