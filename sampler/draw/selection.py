@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from bisect import insort
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from heapq import nsmallest
 from itertools import chain
 
 from sampler.draw import faults
@@ -80,10 +80,15 @@ def order(units: Iterable[Unit], *, seed: bytes, stratum: Stratum) -> list[Unit]
 
 def first(units: Iterable[Unit], *, seed: bytes, stratum: Stratum) -> list[Unit]:
     """The first ``n`` of the order, without ordering all: nobody gives more than his ``n`` lowest tickets to them."""
+    if not stratum.n:
+        return []
     theirs: dict[str, list[tuple[bytes, Unit]]] = {}
     for drawn in _tickets(seed, units):
-        theirs.setdefault(drawn[1][2] if stratum.cap else "", []).append(drawn)
-    kept = [one for some in theirs.values() for _, one in nsmallest(stratum.n, some)]
+        lowest = theirs.setdefault(drawn[1][2] if stratum.cap else "", [])
+        if len(lowest) < stratum.n or drawn < lowest[-1]:
+            insort(lowest, drawn)
+            del lowest[stratum.n :]
+    kept = [one for lowest in theirs.values() for _, one in lowest]
     return order(kept, seed=seed, stratum=stratum)[: stratum.n]
 
 
