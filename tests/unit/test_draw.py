@@ -529,6 +529,29 @@ def test_ff52_every_unit_is_drawn_as_often_as_any_other_over_60_000_replays():
     assert found < 98.3
 
 
+SIZES = (24, 14, 10, 6, 4, 2)
+CAP_CHANCES = (0.9632, 0.8891, 0.8076, 0.6297, 0.4613, 0.2491)
+"""How probable it is that each of six practitioners has a case, n = 4 and a cap of 1 (the sheet's table of §6.5)."""
+
+
+def shares(mode, replays: int) -> list[float]:
+    """Of the draws of 4, in how many each practitioner has a case."""
+    rows = [Unit(f"{who}-{number}", "CT", f"p{who}") for who, many in enumerate(SIZES) for number in range(many)]
+    asked, had = stratum(4, mode), Counter()
+    for number in range(replays):
+        had.update({one.practitioner for one in first(rows, seed=number.to_bytes(32, "big"), stratum=asked)})
+    return [had[f"p{who}"] / replays for who in range(len(SIZES))]
+
+
+@pytest.mark.parametrize("mode", ["cap", "two_stage"])
+@pytest.mark.parametrize("replays", [3_000, pytest.param(60_000, marks=pytest.mark.full)])
+def test_ff52_practitioners_are_drawn_as_often_as_their_mode_says(mode, replays):
+    expected = CAP_CHANCES if mode == "cap" else (4 / 6,) * 6
+    found = shares({"mode": mode, "max_per_practitioner": 1}, replays)
+    for share, chance in zip(found, expected, strict=True):
+        assert abs(share - chance) < 4 * (chance * (1 - chance) / replays) ** 0.5 + 0.0001, (found, expected)
+
+
 # -- the second level, and the table
 
 
