@@ -213,15 +213,26 @@ class Operations:
         withdraw_up_to: int | None = None,
         progress: Callable[[str], None] = lambda _told: None,
     ) -> Report:
-        """Compare PACS, database and index, and mend what differs."""
-        found = self._tenant(tenant)
-        if found.settings.mode == "shadow":
+        """Compare PACS, database and index, and mend what differs.
+
+        Raises:
+            Refused: as ``require_live``.
+        """
+        self.require_live(tenant)
+        return await self._tenant(tenant).reconciler.run(window, withdraw_up_to=withdraw_up_to, progress=progress)
+
+    def require_live(self, tenant: str) -> None:
+        """What a reconciliation needs before anything is asked or used up for it.
+
+        Raises:
+            Refused: ``reconcile-shadow``, or there is no such tenant.
+        """
+        if self._tenant(tenant).settings.mode == "shadow":
             raise Refused(
                 f"tenant {tenant} is in shadow mode: the index must hear nothing of it",
                 code="reconcile-shadow",
                 hint="reconcile once it is live; until then: poterne shadow, poterne backload",
             )
-        return await found.reconciler.run(window, withdraw_up_to=withdraw_up_to, progress=progress)
 
     async def backed_up(self, *, last_audit_no: int, digest: str) -> None:
         """Note that a verified copy of the database exists, up to that audit record."""

@@ -194,7 +194,9 @@ class Gateway:
         """As the operation of that name, and what the gateway checks of its own with it. A mass withdrawal takes two
         persons (T46)."""
         if facts.get("withdraw_up_to") is not None:
-            await self._reception.agreed(facts, Action.UNPUBLISH_ALL, tenant=fact(facts, "tenant"))
+            tenant = fact(facts, "tenant")
+            self.operations.require_live(tenant)  # else the agreement is used up for nothing
+            await self._reception.agreed(facts, Action.UNPUBLISH_ALL, tenant=tenant)
         found = await self._asked["reconcile"](facts, say)
         stock = await self._inventory.take(found["tenant"])
         return {**found, **stock.facts(), "changed": found["changed"] + stock.changed}

@@ -123,14 +123,18 @@ def test_t46_the_key_leaves_in_a_backup_only_when_two_persons_agreed_and_then_on
 
 
 def test_t46_more_withdrawals_than_a_run_may_ask_for_take_two_persons(conf: Path) -> None:
-    (tenant,) = load(live(conf), {}).tenants
+    (tenant,) = load(conf, {}).tenants
     more = ("reconcile", "--withdraw-up-to", "40", "--conf", str(conf))
+    early = str(agreed(conf, "exams.unpublish-all", tenant=tenant))
+    assert "[reconcile-shadow]" in poterne(*more, "--consent", early).stderr
+    live(conf)
     alone = poterne(*more)
     assert (alone.returncode, "[two-persons]" in alone.stderr) == (2, True)
     other = poterne(*more, "--consent", str(agreed(conf, "exams.unpublish-all")))
     assert "[unknown-consent]" in other.stderr, "of the whole installation, not of this legal entity"
-    both = poterne(*more, "--consent", str(agreed(conf, "exams.unpublish-all", tenant=tenant)))
-    assert both.returncode == 0, both.stderr
+    both = poterne(*more, "--consent", early)
+    assert both.returncode == 0, "what was refused before used no agreement up: " + both.stderr
+    assert "[unknown-consent]" in poterne(*more, "--consent", early).stderr
 
 
 def test_the_mark_alone_and_neither_file_nor_mark(conf: Path) -> None:
