@@ -8,6 +8,6 @@ clustered rates, ``frames`` who is missing, ``agreement`` two readers, ``plannin
 Invariants:
 
 * counts stay integers and ratios of counts ``Fraction``: what is displayed was never rounded by binary arithmetic;
-* floating point serves square roots, quantiles and integrals alone (``scipy.special`` for beta, t and log-gamma);
+* floating point serves square roots, quantiles and integrals alone (``special``: beta, t and log-gamma);
 * no clock, no disk, no hidden randomness: a simulation takes its seed from the caller.
 """

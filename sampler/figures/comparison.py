@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from scipy import special
-
+from sampler.figures import special
 from security.errors import BadInput, Refused
 
 SITES_MIN = 5
@@ -72,7 +71,7 @@ def _least(cases: int, p: float, tail: float) -> int:
     low, high = 0, cases
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if special.bdtr(middle, cases, p) >= tail else (middle + 1, high)
+        low, high = (low, middle) if special.binomial_share(middle, cases, p) >= tail else (middle + 1, high)
     return low
 
 
@@ -126,7 +125,7 @@ def spearman(left: Sequence[Fraction], right: Sequence[Fraction]) -> Correlation
     if cross * cross == spread:
         return Correlation(rho=math.copysign(1.0, rho), p_value=0.0, n=n)
     t = rho * math.sqrt((n - 2) / (1 - rho * rho))
-    return Correlation(rho=rho, p_value=float(2 * special.stdtr(n - 2, -abs(t))), n=n)
+    return Correlation(rho=rho, p_value=2 * special.t_share(n - 2, -abs(t)), n=n)
 
 
 def _ranks(values: Sequence[Fraction]) -> list[Fraction]:

@@ -16,8 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from scipy import special
-
+from sampler.figures import special
 from sampler.figures.interval import CONFIDENCE, Interval, clopper_pearson, normal_quantile, proportion
 from sampler.figures.rate import Basis, Rate
 from security.errors import BadInput
@@ -151,7 +150,7 @@ def _interval(
         return Interval(low=0.0, high=1.0, method="single-case", confidence=confidence)
     if error < _NOTHING:
         return _without_variance(cases, estimate, whole, len(sizes), confidence=confidence)
-    quantile = float(special.stdtrit(degrees, (1 + confidence) / 2))
+    quantile = special.t_quantile(degrees, (1 + confidence) / 2)
     p = float(estimate)
     if estimate > LOGIT_ABOVE:
         middle, half = math.log(p / (1 - p)), quantile * error / (p * (1 - p))

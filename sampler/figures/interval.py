@@ -19,8 +19,8 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
+from sampler.figures import special
 from security.errors import BadInput
 
 Method = Literal[
@@ -119,8 +119,8 @@ def clopper_pearson(x: int, n: int, *, confidence: float = CONFIDENCE) -> Interv
     normal_quantile(confidence)
     tail = (1 - confidence) / 2
     return Interval(
-        low=0.0 if x == 0 else float(special.betaincinv(x, n - x + 1, tail)),
-        high=1.0 if x == n else float(special.betaincinv(x + 1, n - x, 1 - tail)),
+        low=0.0 if x == 0 else special.beta_quantile(x, n - x + 1, tail),
+        high=1.0 if x == n else special.beta_quantile(x + 1, n - x, 1 - tail),
         method="clopper-pearson",
         confidence=confidence,
     )
@@ -183,7 +183,7 @@ def _upper_tail(x: int, n: int, k: int, population: int) -> float:
 
 
 def _log_choose(n: int, k: NDArray[np.int64] | int) -> NDArray[np.float64]:
-    parts: NDArray[np.float64] = special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
+    parts: NDArray[np.float64] = special.log_gamma(n + 1) - special.log_gamma(k + 1) - special.log_gamma(n - k + 1)
     return parts
 
 

@@ -11,8 +11,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from scipy import special
-
+from sampler.figures import special
 from sampler.figures.interval import CONFIDENCE, normal_quantile
 from security.errors import BadInput
 
@@ -102,7 +101,7 @@ def acceptance(n: int, accept: int, share: float) -> float:
     """
     if not 0 <= accept <= n or n < 1 or not 0 <= share <= 1:
         raise _bad(f"accept {accept} of {n} at {share}")
-    return float(special.bdtr(accept, n, share))
+    return special.binomial_share(accept, n, share)
 
 
 def _bad(what: str) -> BadInput:
