@@ -9,7 +9,8 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -57,21 +58,39 @@ def cap(sizes: Sequence[int], n: int) -> Inclusion:
         )
     logs = np.arange(np.log(1e-14 / max(sizes)), np.log(60 / min(sizes)), _STEP)
     at = np.exp(logs)
-    by_size = {size: _practitioner(size, sizes, n, at) for size in set(sizes)}
+    nobody = np.zeros((n, at.size))  # P(exactly k others before t), k < n
+    nobody[0] = 1.0
+    by_size = dict(_practitioners(sorted(Counter(sizes).items()), nobody, at))
     return Inclusion(case=tuple(by_size[size] / size for size in sizes), simulation_error=(0.0,) * len(sizes))
 
 
-def _practitioner(size: int, sizes: Sequence[int], n: int, at: NDArray[np.float64]) -> float:
-    others = list(sizes)
-    others.remove(size)
-    earlier = np.zeros((n, at.size))  # P(exactly k others before t), k < n
-    earlier[0] = 1.0
-    for other in others:
-        came = -np.expm1(-other * at)
-        earlier[1:] = earlier[1:] * (1 - came) + earlier[:-1] * came
-        earlier[0] *= 1 - came
-    density = size * at * np.exp(-size * at) * earlier.sum(axis=0)
-    return min(1.0, float(density.sum()) * _STEP)
+def _practitioners(
+    group: list[tuple[int, int]], earlier: NDArray[np.float64], at: NDArray[np.float64]
+) -> Iterator[tuple[int, float]]:
+    """The π of a practitioner of each size of ``group`` (size, how many); ``earlier``: of everybody outside of it.
+
+    Each half is done with the other one counted in: every practitioner is multiplied log2(sizes) times, not once for
+    each size."""
+    if len(group) == 1:
+        size, many = group[0]
+        others = _with(earlier, [(size, many - 1)], at)
+        density = size * at * np.exp(-size * at) * others.sum(axis=0)
+        yield size, min(1.0, float(density.sum()) * _STEP)
+        return
+    half = len(group) // 2
+    for mine, theirs in ((group[:half], group[half:]), (group[half:], group[:half])):
+        yield from _practitioners(mine, _with(earlier, theirs, at), at)
+
+
+def _with(earlier: NDArray[np.float64], group: list[tuple[int, int]], at: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The same with a group counted in (Poisson-binomial recursion)."""
+    counted = earlier.copy()
+    for size, many in group:
+        came = -np.expm1(-size * at)
+        for _ in range(many):
+            counted[1:] = counted[1:] * (1 - came) + counted[:-1] * came
+            counted[0] *= 1 - came
+    return counted
 
 
 def two_stage(sizes: Sequence[int], n: int) -> Inclusion:

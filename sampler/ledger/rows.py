@@ -190,6 +190,8 @@ class Rows:
                 campaign=campaign,
             )
         }
+        erased = tx.row("SELECT COALESCE(MAX(at), -1) AS until FROM audit_record WHERE is_erased = 1")
+        until = erased["until"] if erased else -1
         known = {tuple(detail.split(" ")[:3]): detail for detail in recorded}
         found = []
         seen: set[tuple[str, ...]] = set()
@@ -201,6 +203,8 @@ class Rows:
             key = (row["kind"], row["id"], str(row["version"]))
             seen.add(key)
             reason = self._wrong(row, known.get(key))
+            if reason == "no-record" and row["created_at"] <= until:
+                continue  # its record's retention ended: nothing holds it any more, and nothing contradicts it
             if reason:
                 found.append(Altered(kind=key[0], id=key[1], version=row["version"], reason=reason))
         gone = sorted(known.keys() - seen)

@@ -185,6 +185,13 @@ async def test_t54_a_review_altered_after_its_submission_is_found(desk, statemen
     assert (found.kind, found.id, found.version, found.reason) == ("review", f"{case}/{ANNA.name}", 1, reason)
 
 
+async def test_a_row_whose_record_was_erased_at_the_end_of_its_retention_is_not_called_altered(desk):
+    await opened(desk)
+    sql = "UPDATE audit_record SET is_erased = 1, object_id = '', detail = '' WHERE object_type = 'campaign'"
+    await desk.store.write(lambda tx: tx.change(sql))
+    assert await desk.ask(desk.held.rows.altered) == []
+
+
 async def test_t54_one_who_has_the_keys_and_writes_another_answer_is_found_by_the_trail(desk):
     case = (await in_review(desk))[0]
     await answer(desk, case, [Answer(item="CR-01", verdict="NC", comment="x", evidence=("note:1",))])
