@@ -15,15 +15,18 @@ from contextlib import suppress
 from pathlib import Path
 
 One = Callable[[Path, Path], None]
+Begin = Callable[[list[Path]], One]
 
 
-def dicom_anonymizer() -> One:
+def dicom_anonymizer() -> Begin:
     from dicomanonymizer import anonymize_dicom_file
 
-    return lambda source, target: anonymize_dicom_file(str(source), str(target), delete_private_tags=True)
+    return lambda _sources: (
+        lambda source, target: anonymize_dicom_file(str(source), str(target), delete_private_tags=True)
+    )
 
 
-def deid(*, strip_sequences: bool = False) -> One:
+def deid(*, strip_sequences: bool = False) -> Begin:
     from deid.config import DeidRecipe
     from deid.dicom import replace_identifiers
 
@@ -35,10 +38,10 @@ def deid(*, strip_sequences: bool = False) -> One:
         )
         cleaned[0].save_as(target)
 
-    return one
+    return lambda _sources: one
 
 
-def dicognito() -> One:
+def dicognito() -> Begin:
     from dicognito.anonymizer import Anonymizer
     from pydicom import dcmread
 
@@ -49,22 +52,29 @@ def dicognito() -> One:
         anonymizer.anonymize(data_set)
         data_set.save_as(target)
 
-    return one
+    return lambda _sources: one
 
 
-def poterne(*, searched: bool = True) -> One:
+def poterne(*, searched: bool = True) -> Begin:
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-    from sampler.pseudonym.objects import Seen
+    from sampler.pseudonym.objects import Seen, originals
     from sampler.pseudonym.residue import Search
     from tests.fixtures.pseudonym_objects import a_case
 
-    case = a_case()
     if not searched:
         Search.require_none = lambda self, data, *, what: None
-    return lambda source, target: target.write_bytes(case.made(source, what=source.name, seen=Seen()).data) and None
+
+    def begin(sources: list[Path]) -> One:
+        """All originals are read first, as for a case: what one of them says is looked for in every other."""
+        case = a_case(originals=originals(sources, what="the files"))
+        return lambda source, target: (
+            target.write_bytes(case.made(source, what=source.name, seen=Seen()).data) and None
+        )
+
+    return begin
 
 
-TOOLS: dict[str, Callable[[], One]] = {
+TOOLS: dict[str, Callable[[], Begin]] = {
     "poterne": poterne,
     "poterne, not searched": lambda: poterne(searched=False),
     "dicom-anonymizer": dicom_anonymizer,
@@ -81,13 +91,14 @@ def pairs(source: Path, target: Path) -> Iterator[tuple[Path, Path]]:
 
 def main(tool: str, source: Path, target: Path) -> None:
     warnings.simplefilter("ignore")
-    one = TOOLS[tool]()
+    begin = TOOLS[tool]()
     todo = list(pairs(source, target))
     with suppress(Exception):  # what it cannot do is counted below
-        one(todo[0][0], target / "warm-up")
+        begin([todo[0][0]])(todo[0][0], target / "warm-up")
     (target / "warm-up").unlink(missing_ok=True)
     refused = 0
     wall, cpu = time.perf_counter(), time.process_time()
+    one = begin([origin for origin, _ in todo])
     for origin, goal in todo:
         try:
             one(origin, goal)
