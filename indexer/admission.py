@@ -364,7 +364,19 @@ class Admission:
                     tx, self._tenant, study, kind="identity-conflict", conflicts=verdict.conflicts, now=by.at
                 )
         if is_moved or status == "valid":
+            left = self._out_of_doubt(tx, by, held.stated.report, verdict)
+            self._follow_on(tx, by, [one for one in left if one not in studies], Arrival.REPORT)
             self._follow_on(tx, by, studies, Arrival.IDENTITY, held=verdict.reason, detail=verdict.summary())
+
+    def _out_of_doubt(self, tx: Tx, by: Carrier, report: Report, verdict: gate.Verdict) -> list[Uid]:
+        """What a report that came while its patient was in doubt could not replace then, it replaces now; the studies
+        that one spoke of."""
+        for study in () if verdict.holds else report.studies:
+            self._ledger.replace_unnamed(tx, self._tenant, study, by=str(report.document_id))
+        older = self._ledger.report(tx, self._tenant, str(report.replaces)) if report.replaces else None
+        if older is None or verdict.is_in_doubt or older[0].status not in {"valid", "held"}:
+            return []
+        return self._replace(tx, by, report)
 
     def keep_out(self, tx: Tx, study: str, *, actor: str, now: datetime) -> None:
         """A person takes the exam out of the index, until a person lets it back."""
@@ -507,9 +519,7 @@ class Admission:
         report = content.report
         studies = list(report.studies)
         if report.replaces and not verdict.is_in_doubt:  # whoever opposes still has one report, the newer one
-            left = self._ledger.replace_report(tx, self._tenant, str(report.replaces))
-            for study in left:
-                self._note(tx, by, study, "report-replaced", f"report {report.replaces} by {report.document_id}")
+            left = self._replace(tx, by, report)
             if verdict.holds:
                 self._follow_on(tx, by, [one for one in left if one not in studies], Arrival.REPORT)
             else:
@@ -525,6 +535,13 @@ class Admission:
         self._follow_on(
             tx, by, studies, Arrival.REPORT, held=verdict.reason if verdict.holds else "", detail=verdict.summary()
         )
+
+    def _replace(self, tx: Tx, by: Carrier, report: Report) -> list[Uid]:
+        """The report takes the place of the one it names; the studies that one spoke of."""
+        left = self._ledger.replace_report(tx, self._tenant, str(report.replaces))
+        for study in left:
+            self._note(tx, by, study, "report-replaced", f"report {report.replaces} by {report.document_id}")
+        return left
 
     def _note(self, tx: Tx, by: Carrier, study: str, kind: str, summary: str) -> None:
         self._ledger.note(tx, self._tenant, study, kind=kind, summary=summary, now=by.at)

@@ -460,6 +460,22 @@ async def test_ff28_a_merge_into_another_person_takes_the_exam_out_first_and_hol
     assert [status for _, status in await w.entries(EXAM)] == ["Approved"]
 
 
+async def test_ff28_a_correction_that_came_while_its_patient_was_in_doubt_replaces_once_the_doubt_is_over(
+    w: World,
+) -> None:
+    """Else both would count for ever, and the exam outlive the withdrawal of the only report that stands."""
+    await publish(w)
+    await adt(w, replace(ELSE, ipp=EXAM.patient.ipp), "A31", id_="E1")
+    assert await w.entries(EXAM) == []
+    assert "MSA|AE|" in await w.report(CORRECTION, order_control="RO")
+    await adt(w, EXAM.patient, "A31", id_="E2")
+    assert await approved(w) == 1
+    assert "900^" in await take_back(w), "the first one is replaced"
+    assert "MSA|AA|" in await take_back(w, CORRECTION, id_="T2")
+    await w.settle()
+    assert await approved(w) == 0
+
+
 async def test_ff28_merges_in_a_circle_end_at_the_last_one(w: World) -> None:
     await publish(w, OF_OLD)
     third = LabPatient(ipp="IPP-3")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutants.defects.defect import identity, integration, loss, unit
+from tests.mutants.defects.defect import access, identity, integration, loss, unit
 
 _PERSONS = "indexer/persons.py"
 _ADMISSION = "indexer/admission.py"
@@ -13,6 +13,16 @@ _INTO_ANOTHER = integration(_LOCAL, "test_ff28_a_merge_into_another_person_holds
 _UNDONE = integration(_LOCAL, "test_ff28_an_undone_merge_leaves_the_index_first_whatever_the_pacs_still_says")
 
 DEFECTS = (
+    access(
+        "a-correction-out-of-doubt-replaces-nothing",
+        _ADMISSION,
+        'if older is None or verdict.is_in_doubt or older[0].status not in {"valid", "held"}:',
+        "if older is None or report.replaces:",
+        integration(
+            "lifecycle",
+            "test_ff28_a_correction_that_came_while_its_patient_was_in_doubt_replaces_once_the_doubt_is_over",
+        ),
+    ),
     identity(
         "merged-number-still-names",
         _PERSONS,
