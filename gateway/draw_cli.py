@@ -106,6 +106,23 @@ def draw_frame(
     raise typer.Exit(asyncio.run(frame_command.run(settings, words, wish, tenant=tenant, as_json=as_json)))
 
 
+@app.command("forget")
+def draw_forget(
+    campaign: Annotated[str, typer.Argument(metavar="CAMPAIGN", help="As its protocol names it.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; kept in the audit trail.")],
+    conf: Conf = None,
+    tenant: Annotated[str, typer.Option("--tenant", help="Legal entity; needed when there are several.")] = "",
+    as_json: AsJson = False,
+    lang: Lang = None,
+) -> None:
+    """Destroy what ties a campaign's pseudonyms to exams and professionals: nobody turns them back afterwards."""
+    from gateway import frame_command
+
+    settings, words = settings_of(conf), words_of(lang)
+    forgetting = frame_command.forget(settings, words, campaign, tenant=tenant, reason=reason, as_json=as_json)
+    raise typer.Exit(asyncio.run(forgetting))
+
+
 @app.command("verifier")
 def draw_verifier() -> None:
     """Print the stand-alone verifier: one Python file, standard library only, to read and to keep."""

@@ -1,4 +1,4 @@
-"""What ``poterne draw frame`` does and prints: a frame asked of the gateway, written, its account told.
+"""What ``poterne draw frame`` and ``forget`` do and print: a frame asked of the gateway, written, its account told.
 
 Invariants: FRAME.csv and the counts hold pseudonyms and numbers alone; each is written whole, mode 0600.
 """
@@ -91,6 +91,26 @@ async def run(settings: Settings, words: Words, wish: Wish, *, tenant: str, as_j
     for line in told(account, words):
         typer.echo(line)
     typer.echo(words("frame written: {path}", path=wish.out))
+    return 0
+
+
+async def forget(settings: Settings, words: Words, campaign: str, *, tenant: str, reason: str, as_json: bool) -> int:
+    """Have what turns a campaign's pseudonyms back destroyed. Raises Refused ``campaign-unknown``."""
+    facts = {
+        "tenant": views.one_tenant(settings, tenant, words),
+        "campaign": campaign,
+        "reason": reason,
+        "actor": operator(),
+    }
+    async with orders.orders(settings) as order:
+        done = await order("campaign-forget", facts)
+    if as_json:
+        typer.echo(json.dumps({"campaign": campaign, **done}))
+        return 0
+    typer.echo(
+        words("campaign {campaign}: its secret and {n} frames are destroyed", campaign=campaign, n=done["frames"])
+    )
+    typer.echo(words("backups made before still hold them, sealed: destroy those, or the key they are sealed under"))
     return 0
 
 

@@ -37,7 +37,6 @@ from security.identity import Uid
 from security.store.port import Store, Tx
 
 ZONE = "ops"
-EVENT = "frame.built"
 OPENED = "case.opened"
 OUT_OF_PERIOD = "out-of-period"
 
@@ -65,7 +64,7 @@ class Frames:
 
     def by_name(self) -> Mapping[str, Operation]:
         """What commands may ask for."""
-        return {"frame-build": self._build, "case-open": self._open}
+        return {"frame-build": self._build, "case-open": self._open, "campaign-forget": self._forget}
 
     def _tenant(self, facts: Facts) -> Tenant:
         tenant = self._tenants.get(fact(facts, "tenant"))
@@ -76,6 +75,28 @@ class Frames:
                 hint="known: " + ", ".join(sorted(self._tenants)),
             )
         return tenant
+
+    async def _forget(self, facts: Facts, _say: Say) -> dict[str, Any]:
+        """Destroy what turns a campaign's pseudonyms back; the trail keeps who did it and why."""
+        tenant, campaign = self._tenant(facts).name, fact(facts, "campaign")
+        record = audit.AuditRecord(
+            tenant=tenant,
+            zone=ZONE,
+            at=self._clock.now(),
+            event="campaign.forgotten",
+            actor=fact(facts, "actor"),
+            outcome=0,
+            object_type="campaign",
+            object_id=campaign,
+            detail=fact(facts, "reason"),
+        )
+
+        def work(tx: Tx) -> int:
+            linkage.keys_of(tx, self._ledger.vault, tenant, campaign)
+            audit.append(tx, record)
+            return linkage.destroy(tx, tenant, campaign)
+
+        return {"frames": await self._store.write(work)}
 
     async def _open(self, facts: Facts, _say: Say) -> dict[str, Any]:
         return await opened(
@@ -166,7 +187,7 @@ async def build(
                 tenant=tenant,
                 zone=ZONE,
                 at=clock.now(),
-                event=EVENT,
+                event="frame.built",
                 actor=actor,
                 outcome=0,
                 object_type="campaign",

@@ -22,6 +22,7 @@ from sampler.draw.seed import beacon_of, check_commitment, contributions_of, see
 from sampler.draw.selection import Replacement, check_reason, order
 from sampler.draw.transcript import (
     FIRST,
+    SIGNATURE_HEX,
     VOID_REASONS,
     digest_of,
     is_hash,
@@ -395,10 +396,8 @@ def _number(body: Mapping[str, Any]) -> int:
 def _signature(given: _Given) -> None:
     key = member(given.document, "public_key", str, what="transcript")
     signature = member(given.document, "signature", str, what="transcript")
-    try:
-        is_valid = is_signed(bytes.fromhex(key), bytes.fromhex(signature), signed_bytes(given.body))
-    except ValueError:
-        is_valid = False
+    is_valid = is_hash(key) and SIGNATURE_HEX.fullmatch(signature) is not None
+    is_valid = is_valid and is_signed(bytes.fromhex(key), bytes.fromhex(signature), signed_bytes(given.body))
     if given.key not in {"", key}:
         raise _wrong("the transcript was signed by another key than the announced one")
     if not is_valid:

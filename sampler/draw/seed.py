@@ -10,6 +10,7 @@ Invariants:
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,7 @@ from sampler.draw.protocol import HASH_HEX
 
 ROLES = ("auditor", "site", "commission")
 NEEDED = frozenset({"auditor", "site"})
+_HEX = re.compile(r"([0-9a-fA-F]{2})+")
 AHEAD = timedelta(minutes=10)
 """How long after the last commitment the beacon's round must come."""
 
@@ -126,7 +128,6 @@ def _counted(value: bytes) -> bytes:
 
 
 def _sha256_of_hex(text: Any) -> str | None:
-    try:
-        return hashlib.sha256(bytes.fromhex(text)).hexdigest()
-    except (TypeError, ValueError):
+    if not isinstance(text, str) or not _HEX.fullmatch(text):
         return None
+    return hashlib.sha256(bytes.fromhex(text)).hexdigest()

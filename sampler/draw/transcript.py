@@ -35,7 +35,7 @@ FIRST = "0" * 64
 VOID_REASONS = ("NO_REVEAL", "COMMIT_MISMATCH", "BEACON_MISSED", "FRAME_ERROR")
 """Why a draw is voided; the first two are a party's doing."""
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
-_SIGNATURE_HEX = re.compile(r"[0-9a-f]{128}")
+SIGNATURE_HEX = re.compile(r"[0-9a-f]{128}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,8 @@ def revealed_of(document: Any) -> Revealed:
             check_commitment(role, committed[role], value)
     if voided is None and committed.keys() != contributions.keys():
         raise faults.refused(faults.CONTRIBUTION, "a role that committed has not revealed: void the draw")
-    given = document.get("replacements", [])
+    given = document.get("replacements")
+    given = [] if given is None else given
     if not isinstance(given, list) or (voided and given):
         raise faults.refused(faults.REPLACEMENT, "seeds: replacements is no list, or the draw is voided")
     return Revealed(
@@ -103,7 +104,7 @@ def replacement_of(stated: Any, where: str) -> Replacement:
     if follows is not None and not isinstance(follows, str):
         raise faults.refused(faults.REPLACEMENT, f"{where}: in is no string")
     if not isinstance(signatures, dict) or not all(
-        isinstance(one, str) and _SIGNATURE_HEX.fullmatch(one) for one in signatures.values()
+        isinstance(one, str) and SIGNATURE_HEX.fullmatch(one) for one in signatures.values()
     ):
         raise faults.refused(faults.SIGNATURE, f"{where}: signatures are not 128 hexadecimal digits each")
     return Replacement(

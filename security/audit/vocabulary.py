@@ -130,6 +130,7 @@ TABLE: Final[Mapping[str, Row]] = MappingProxyType(
         "store.restored": _row(ALERT, "E", _RESTRICTED, words=True),
         "store.backed-up": _row(EXPORT, "R", words=True),
         "frame.built": _row(EXPORT, "R", words=True),
+        "campaign.forgotten": _row(ALERT, "E", _SECURITY_CONFIGURATION),
         "case.opened": _row(EXPORT, "R"),
         "alert.opened": _row(ALERT, "E", words=True),
         "alert.closed": _row(ALERT, "E", words=True),

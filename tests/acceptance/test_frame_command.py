@@ -83,6 +83,22 @@ def test_objections_of_a_file_are_obeyed_and_counted(site: Path) -> None:
     assert account["exclusions"] == {"patient-objection": 1}
 
 
+def test_ff51_a_campaign_that_is_forgotten_is_so_for_a_reason_in_the_trail(site: Path) -> None:
+    before = json.loads(frame(site, *PERIOD, "--json").stdout)["root"]
+    words_ = ("draw", "forget", "CAMP-2026", "--reason", "retention is over", "--conf", str(site))
+    ran = poterne(*words_, "--json")
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout)["frames"] >= 1
+    again = poterne(*words_, lang="fr")
+    assert again.returncode == 2
+    assert "Cette campagne n’a pas de clés ici" in again.stderr
+    shown = poterne("audit", "show", "--between", "2020-01-01", "2100-01-01", "--event", "campaign.forgotten", "--json",
+                    "--conf", str(site)).stdout  # fmt: skip
+    (row,) = [json.loads(line) for line in shown.splitlines()]
+    assert (row["object_id"], row["detail"]) == ("CAMP-2026", "retention is over")
+    assert json.loads(frame(site, *PERIOD, "--json").stdout)["root"] != before
+
+
 @pytest.mark.parametrize(
     ("period", "code", "ends"),
     [

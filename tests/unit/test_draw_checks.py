@@ -243,6 +243,25 @@ def test_another_key_than_the_announced_one_names_the_signature():
     assert failed(whole) == ["signature"]
 
 
+@pytest.mark.parametrize("name", ["public_key", "signature"])
+def test_hexadecimal_digits_have_one_form(name):
+    whole = copy.deepcopy(WHOLE)
+    whole[name] = whole[name].upper()
+    assert failed(whole) == ["signature"]
+
+
+def test_a_beacon_s_signature_with_blanks_fails_by_both_ways():
+    whole = copy.deepcopy(WHOLE)
+    whole["body"]["beacon"]["signature"] = (
+        whole["body"]["beacon"]["signature"][:2] + " " + whole["body"]["beacon"]["signature"][2:]
+    )
+    assert failed(signed_again(whole)) == ["beacon"]
+
+
+def test_no_replacements_may_be_said_by_null():
+    assert transcript(SEEDS | {"replacements": None}) == transcript()
+
+
 # -- the chain of voided draws
 
 
