@@ -244,8 +244,8 @@ DEFECTS = (
     access(
         "opposition-by-the-number-of-the-envelope-not-found",
         _LEDGER,
-        "*(local for local in self.envelope.local_ids if local.issuer)",
-        "*self.envelope.local_ids[:0]",
+        "*(local for local in envelope.local_ids if local.issuer)",
+        "*envelope.local_ids[:0]",
         integration("opposition", "test_i10_an_opposition_finds_the_report_by_the_number_its_envelope_states"),
     ),
     identity(

@@ -155,8 +155,8 @@ DEFECTS = (
     identity(
         "withdrawal-of-another-patients-report-taken",
         _ADMISSION,
-        "if not _is_same_patient(held.stated, content):",
-        "if not _is_same_patient(held.stated, held.stated):",
+        "for one in (held.stated, content))):",
+        "for one in (held.stated, held.stated))):",
         integration(_LIFE, "test_ff19_a_withdrawal_that_names_another_patient_changes_nothing"),
     ),
     identity(
@@ -176,15 +176,15 @@ DEFECTS = (
     identity(
         "register-corrects-what-came-after-it",
         _PERSONS,
-        "person.stated_at <= since",
-        "person.stated_at > since",
+        "if not is_qualified(theirs) or person.stated is None or is_older:",
+        "if not is_qualified(theirs) or person.stated is None:",
         integration(_LIFE, "test_ff19_a_report_that_disagrees_with_the_register_is_held_and_stays_so"),
     ),
     identity(
         "unqualified-register-believed",
-        "gateway/hl7/consent_message.py",
-        "not is_qualified(patient.ins)",
-        "patient.ins is None",
+        _PERSONS,
+        "return is_qualified(stated.patient.ins)",
+        "return stated.patient.ins is not None",
         integration(_LIFE, "test_an_unqualified_correction_corrects_nothing"),
     ),
     identity(

@@ -17,7 +17,7 @@ DEFECTS = (
     identity(
         "register-identifier-of-the-pacs-not-compared",
         _GATE,
-        "    ids = in_domain(report.patient, rules.domain) if rules.domain else report.patient.local_ids",
+        "    ids = _naming_or_tied(report.patient, rules.domain) if rules.domain else report.patient.local_ids",
         "    ids = (LocalId(value=patient.patient_id, issuer=patient.issuer),)",
         integration("doors", "test_ff19_another_identifier_in_the_pacs_holds_the_exam"),
     ),
