@@ -80,10 +80,14 @@ def packaged(told: dict, body: dict, unit: str, folder: Path) -> tuple[dict, Pat
     return package.write(Originals(work, keys), out, for_viewer=False, told=lambda _number: None), out
 
 
+@pytest.mark.parametrize(
+    ("exams", "refused"),
+    [(24, 2), pytest.param(2_000, 100, marks=[pytest.mark.full, pytest.mark.timeout(3_600)])],
+)
 async def test_drawn_cases_of_four_practitioners_become_packages_in_which_nobody_is_named(
-    w: World, tmp_path: Path
+    w: World, tmp_path: Path, exams: int, refused: int
 ) -> None:
-    await busy_day(w, exams=24, refused=2)
+    await busy_day(w, exams=exams, refused=refused)
     body = drawn(await framed(w), PROTOCOL)
     units = body["selected"]["SITE-A"]
     told = [await unveiled(w, body, unit) for unit in units]
@@ -121,7 +125,7 @@ async def test_images_of_another_exam_make_no_case(w: World, tmp_path: Path) -> 
     assert refused.value.code == "case-other-study"
 
 
-async def test_t30_a_unit_that_is_not_of_the_frame_or_no_exam_or_destroyed_is_not_turned_back(w: World) -> None:
+async def test_ff51_a_unit_that_is_not_of_the_frame_or_no_exam_or_destroyed_is_not_turned_back(w: World) -> None:
     await busy_day(w, exams=30, refused=6)
     body = drawn(await framed(w), PROTOCOL)
     asked = drawn(await framed(w, REQUESTS), REQUESTS)

@@ -248,3 +248,17 @@ def test_a_person_called_like_one_of_our_own_words_blocks_nothing() -> None:
     document = build_cda(exam(doctor=("REALISA", "Médecin")))
     root, _written, _header = rewrite(document)
     assert find(root, "legalAuthenticator/assignedEntity/assignedPerson/name").text == "médecin réalisateur 1"
+
+
+@pytest.mark.corpus
+def test_ff50_every_national_message_keeps_nothing_of_the_person_it_speaks_of() -> None:
+    looked_at = 0
+    for path in sorted(corpus("drim-m/hl7").iterdir()):
+        message = parse_message(path.read_bytes().replace(b"\r\n", b"\r").replace(b"\n", b"\r"))
+        known = request.identifiers(message)
+        pseudonyms, labels = Pseudonyms(KEYS, Subject(authority="SITE", id="X")), Labels()
+        narrative = Narrative(known, moved=lambda day, shift=pseudonyms.shift: day + shift)
+        kept = repr(request.requests(message, pseudonyms, narrative, labels))
+        assert not known.found_in(labels.left_out_of(kept)), path.name
+        looked_at += bool(known.names)
+    assert looked_at > 15
