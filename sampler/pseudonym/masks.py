@@ -131,7 +131,7 @@ def _swapped(data: bytes | bytearray) -> bytearray:
 
 
 def _compressed(data_set: Dataset, shape: Shape, masks: Sequence[Mask], syntax: str, what: str) -> Masked:
-    native, photometric, planar = pixels.decoded(data_set, shape, what=what)
+    native, photometric, planar = pixels.decoded(_bytes(data_set), syntax, shape, what=what)
     now = replace(shape, photometric=photometric, planar=planar)
     target = pixels.LOSSLESS.get(syntax, pixels.RECOMPRESSED)
     before = pixels.frames_of(_bytes(data_set), shape, what=what) if target == syntax else None

@@ -75,14 +75,18 @@ def _held(data_set: Dataset, tag: int, element: object, charset: tuple[str, ...]
         return Held(tag, vr, items=tuple(level_of(item, charset) for item in data_set[tag].value or ()))
     if isinstance(element, RawDataElement):
         return Held(tag, vr, element.value or b"", undefined=element.length == 0xFFFFFFFF)
-    value = getattr(element, "value", None)
-    if tag == _PIXEL_REPRESENTATION and isinstance(value, int):  # pydicom reads it beside each sequence
-        return Held(tag, "US", struct.pack("<H" if little else ">H", value & 0xFFFF))
-    if tag & 0xFFFF == 0:  # a group's length says nothing, and nobody writes it again
-        return Held(tag, vr)
-    if tag >> 16 & 1:  # it reads creators beside private sequences too
+    if getattr(element, "VR", None) == "SQ":  # a sequence by what the file says of another attribute
+        return Held(tag, None, items=tuple(level_of(item, charset) for item in data_set[tag].value or ()))
+    return _converted(tag, vr, getattr(element, "value", None), little=little)
+
+
+def _converted(tag: int, vr: str | None, value: object, *, little: bool) -> Held:
+    """What pydicom converts beside each sequence: (0028,0103), creators of private blocks, elements without value."""
+    if tag >> 16 & 1:
         return Held(tag, "LO", value.encode()) if isinstance(value, str) else Held(tag, None)
-    if tag == _CHARACTER_SET or value in (None, "", b"", []):
+    if tag == _PIXEL_REPRESENTATION and isinstance(value, int):
+        return Held(tag, "US", struct.pack("<H" if little else ">H", value & 0xFFFF))
+    if tag & 0xFFFF == 0 or tag == _CHARACTER_SET or value in (None, "", b"", []):  # a group's length says nothing
         return Held(tag, vr)
     raise TypeError(f"element {BaseTag(tag)} was converted before the walk")  # its value would be lost
 

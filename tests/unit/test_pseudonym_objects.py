@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import struct
 from datetime import date
 from io import BytesIO
 
@@ -12,7 +14,7 @@ from pydicom.dataset import FileMetaDataset
 from sampler.pseudonym.identifiers import Identifiers, registered
 from sampler.pseudonym.keys import CampaignKeys, Pseudonyms
 from sampler.pseudonym.objects import Seen, originals
-from security.errors import BadInput, Refused
+from security.errors import BadInput, Fault, Refused
 from tests.fixtures.pseudonym_objects import (
     CT,
     MARKER,
@@ -424,6 +426,17 @@ def test_a_long_number_under_a_local_code_is_a_dummy():
     assert content[2].ConceptNameCodeSequence[0].CodeValue == "363679005"
 
 
+def test_a_sequence_in_the_place_of_another_attribute_does_not_pass():
+    ct = image()
+    source = written(ct)
+    false = struct.pack("<HH2sHL", 0x0018, 0x1016, b"SQ", 0, 0) + struct.pack("<HH2sHL", 0x0018, 0x1017, b"SQ", 0, 20)
+    inner = struct.pack("<HHL", 0xFFFE, 0xE000, 12) + struct.pack("<HH2sH", 0x0008, 0x1090, b"LO", 4) + b"ZQXJ"
+    at = source.index(b"\x18\x00\x20\x10LO")  # before SoftwareVersions
+    result = a_case().made(source[:at] + false + inner + source[at:], what="the object")
+    assert b"ZQXJ" not in result.data
+    assert read(result).SoftwareVersions == "v7.1"
+
+
 def test_bytes_behind_the_last_pixel_do_not_pass():
     ct = image()
     pixels = ct.PixelData
@@ -446,3 +459,22 @@ def test_t51_an_object_in_which_a_value_stayed_is_blocked():
     assert blocked.value.code == "residue-found"
     assert "PixelData" in str(blocked.value)
     assert "QUEMENEUR" not in str(blocked.value).upper()
+
+
+def test_t13_whatever_is_broken_comes_out_searched_or_is_refused_by_name():
+    dice = random.Random(13)
+    sources = [written(one, syntax=syntax) for one in exam() for syntax in PLAIN_SYNTAXES[:2]]
+    case, outcomes, said = a_case(), set(), []
+    for _ in range(250):
+        data = bytearray(dice.choice(sources))
+        for _ in range(dice.randint(1, 3)):
+            place = dice.randrange(200, len(data))
+            data[place : place + dice.choice([1, 1, 1, 4])] = dice.randbytes(dice.choice([1, 1, 1, 0, 4]))
+        try:
+            case.made(bytes(data), what="the object", seen=Seen())
+            outcomes.add("made")
+        except Fault as fault:
+            outcomes.add(fault.code)
+            said.append(str(fault))
+    assert {"made", "dicom-truncated"} <= outcomes
+    assert not any(value in message for message in said for value in ORIGINALS)

@@ -329,3 +329,15 @@ def test_fragments_that_do_not_fit_the_frames_are_refused():
     with pytest.raises(BadInput) as refused:
         a_case().made(written(us), what="the object", seen=Seen())
     assert refused.value.code == "pixels-fragmented"
+
+
+def test_t13_a_codec_that_ends_its_process_ends_nothing_else():
+    us = jpeg_image()
+    frame = bytearray(jpeg_frame())
+    at = frame.index(b"\xff\xc0")
+    frame[at + 1] = 0xC3  # a lossless frame by its name, a baseline one by its content
+    us.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.70"
+    us.PixelData = encapsulate([bytes(frame)])
+    with pytest.raises(BadInput) as refused:
+        made(us, seen=Seen(masks=(mask(),)))
+    assert refused.value.code == "pixels-undecodable"

@@ -116,6 +116,20 @@ DEFECTS = (
         _WORD,
     ),
     access(
+        "what-a-sequence-in-another-attributes-place-holds-is-kept",
+        _READING,
+        "        return Held(tag, None, items=tuple(level_of(item, charset) for item in data_set[tag].value or ()))",
+        '        return Held(tag, "SQ", items=tuple(level_of(item, charset) for item in data_set[tag].value or ()))',
+        unit("pseudonym_objects", "test_a_sequence_in_the_place_of_another_attribute_does_not_pass"),
+    ),
+    access(
+        "bytes-behind-the-last-pixel-stay",
+        _OBJECTS,
+        "return data[: (bits + 15) // 16 * 2]",
+        "return data[: bits * 16]",
+        unit("pseudonym_objects", "test_bytes_behind_the_last_pixel_do_not_pass"),
+    ),
+    access(
         "a-text-called-a-number-passes-every-rule-for-texts",
         _READING,
         "    if stated in known or (stated in TEXT_VRS and known[0] in TEXT_VRS):\n        return stated\n    return None",
