@@ -1,7 +1,8 @@
 """RT Structure Set, RT Dose and CT series read from DICOM files into frozen values (PS3.3 A.19, A.18, A.3).
 
 Invariants: all of a comparison lies in one Frame of Reference, or it is refused; a series with a missing or doubled
-slice is refused, since its volumes would be wrong without a sign; foreign bytes enter by ``security.parse`` alone.
+slice is refused, since its volumes would be wrong without a sign; foreign bytes enter by ``security.parse`` alone,
+and codecs are at work in a process of their own.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pydicom.uid import CTImageStorage, RTDoseStorage, RTStructureSetStorage
 from sampler.radiotherapy.dvh import Dose
 from sampler.radiotherapy.lattice import Lattice, Points
 from security.errors import BadInput
+from security.parse import pixels
 from security.parse.dicom import parse_untrusted
 
 _Read = TypeVar("_Read")
@@ -204,7 +206,13 @@ def _told(path: Path, read: Callable[[], _Read]) -> _Read:
 def _values(found: Dataset, frames: int) -> NDArray[np.generic]:
     """Pixel values as (frames, rows, columns)."""
     _within(frames * int(found.Rows) * int(found.Columns))
-    return np.asarray(found.pixel_array).reshape(frames, int(found.Rows), int(found.Columns))
+    syntax = found.file_meta.TransferSyntaxUID
+    if not syntax.is_encapsulated:  # numbers as they are: no codec is at work
+        return np.asarray(found.pixel_array).reshape(frames, int(found.Rows), int(found.Columns))
+    shape = pixels.shape_of(found, what="an image")
+    native, _photometric, _planar = pixels.decoded(found.PixelData, str(syntax), shape, what="an image")
+    kind = f"<{'i' if shape.signed else 'u'}{shape.allocated // 8}"
+    return np.frombuffer(b"".join(native), dtype=kind).reshape(shape.frames, shape.rows, shape.columns)
 
 
 def _within(values: int) -> None:

@@ -17,12 +17,14 @@ from pydicom import Dataset, dcmread
 from pydicom.encaps import generate_frames
 from pydicom.uid import UID
 
-from sampler.pseudonym import classes, codestream, profile
+from sampler.pseudonym import classes, codestream, masks, profile
 from sampler.pseudonym.identifiers import Identifiers, registered
 from sampler.pseudonym.keys import CampaignKeys, Subject
+from sampler.pseudonym.masks import Mask
 from sampler.pseudonym.objects import SYNTAXES, Case, Made, Seen, originals
 from sampler.pseudonym.reading import level_of, text_of
 from security.errors import Fault
+from security.parse import pixels as codecs
 from security.parse.dicom import parse_untrusted, quiet
 from tests.corpus import corpus
 from tests.fixtures.pseudonym_objects import MARKER, MASTER, plant
@@ -148,7 +150,7 @@ def test_decoded_values_stay_where_comments_were_taken_out():
     changed: set[str] = set()
     for path, _, uid, subject, _ in one_of_each():
         syntax = UID(uid)
-        if not syntax.is_encapsulated or "High" in syntax.name:  # no codec of HTJ2K here
+        if not syntax.is_encapsulated:
             continue
         result = made(path, subject)
         with quiet():
@@ -208,3 +210,32 @@ def test_references_inside_the_radiotherapy_and_the_series_still_meet():
 
     image = Pseudonyms(CampaignKeys.derive(MASTER, "corpus"), subject).uid
     assert kept <= {image(uid) for uid in before}
+
+
+def test_ff50_a_mask_on_an_htj2k_image_blackens_its_rectangle_and_nothing_else():
+    looked_at = 0
+    for path in sorted(corpus("dicom/htj2k-jpegls").glob("*.dcm")):
+        head = path.read_bytes()[128:132]
+        if head != b"DICM":
+            continue
+        found = parse_untrusted(path, stop_before_pixels=False, what=path.name)
+        if "High-Throughput" not in UID(found.file_meta.TransferSyntaxUID).name:
+            continue
+        shape = codecs.shape_of(found, what=path.name)
+        mask = Mask(x=3, y=5, width=20, height=10, rows=shape.rows, columns=shape.columns)
+        result = masks.masked(found, [mask], what=path.name)
+        (before,), _, _ = codecs.decoded(
+            found.PixelData, str(found.file_meta.TransferSyntaxUID), shape, what=path.name
+        )
+        frames = codecs.frames_of(result.data, shape, what=path.name)
+        assert len(frames) == 1
+        again, _, _ = codecs.decoded(result.data, result.transfer_syntax, shape, what=path.name)
+        size = shape.samples * shape.allocated // 8
+        first = np.frombuffer(before, np.uint8).reshape(shape.rows, shape.columns, size).copy()
+        second = np.frombuffer(again[0], np.uint8).reshape(shape.rows, shape.columns, size)
+        outside = np.ones((shape.rows, shape.columns), dtype=bool)
+        outside[5:15, 3:23] = False
+        np.testing.assert_array_equal(second[outside], first[outside])
+        assert (second[~outside] == second[5, 3]).all()
+        looked_at += 1
+    assert looked_at >= 1

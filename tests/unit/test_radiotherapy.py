@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from lxml import etree
 from PIL import Image
+from pydicom import dcmread
+from pydicom.uid import RLELossless
 
 from sampler.radiotherapy import comparison, consensus, objects, overlap, picture, surface
 from sampler.radiotherapy.contours import voxels
@@ -310,6 +312,17 @@ def test_dose_frames_may_run_backwards_and_may_be_absolute(tmp_path: Path, origi
     backward = objects.dose(made.dose(tmp_path / "b.dcm", gray[::-1], offsets=offsets, origin=(0, 0, 38))).dose
     assert backward.lattice == forward.lattice
     assert np.array_equal(backward.gray, forward.gray)
+
+
+def test_a_compressed_slice_holds_the_same_values(tmp_path: Path) -> None:
+    folder = tmp_path / "ct"
+    folder.mkdir()
+    paths = made.ct(folder)
+    plain_series = objects.series(paths)
+    image = dcmread(paths[7])
+    image.compress(RLELossless)
+    image.save_as(paths[7])
+    assert np.array_equal(objects.series(paths).hounsfield, plain_series.hounsfield)
 
 
 def test_a_missing_slice_is_refused_with_its_place(tmp_path: Path) -> None:
