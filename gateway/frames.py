@@ -37,7 +37,6 @@ from security.identity import Uid
 from security.store.port import Store, Tx
 
 ZONE = "ops"
-OPENED = "case.opened"
 OUT_OF_PERIOD = "out-of-period"
 
 
@@ -236,7 +235,7 @@ async def opened(
                 tenant=tenant,
                 zone=ZONE,
                 at=clock.now(),
-                event=OPENED,
+                event="case.opened",
                 actor=actor,
                 outcome=0,
                 object_type="study",

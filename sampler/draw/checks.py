@@ -143,7 +143,9 @@ def _judged(name: str, judge: Callable[[], None]) -> Step:
 
 
 def _wrong(what: str, code: str = "draw-check") -> BadInput:
-    return BadInput(what, code=code)
+    return BadInput(
+        what, code=code, hint="ask the site for the transcript as it signed it; a wrong one voids the draw"
+    )
 
 
 def _form(given: _Given) -> None:

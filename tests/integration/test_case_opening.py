@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydicom.uid import CTImageStorage
 
 from gateway import linkage
-from gateway.frames import OPENED, opened
+from gateway.frames import opened
 from gateway.lab.ris import build_cda, build_omi
 from sampler.case import package, preparation
 from sampler.case.preparation import Originals
@@ -113,7 +113,7 @@ async def test_drawn_cases_of_four_practitioners_become_packages_in_which_nobody
         ):
             assert value.encode() not in content
     rows = await w.store.read(lambda tx: tx.rows("SELECT event, actor, object_id FROM audit_record ORDER BY seq"))
-    assert [(row["actor"], row["object_id"]) for row in rows if row["event"] == OPENED] == [
+    assert [(row["actor"], row["object_id"]) for row in rows if row["event"] == "case.opened"] == [
         ("operator:dm", one["study"]) for one in told
     ]
 

@@ -209,8 +209,8 @@ DEFECTS = (
     access(
         "frame-without-a-record-in-the-trail",
         "gateway/frames.py",
-        "event=EVENT,",
-        "event=OPENED,",
+        'event="frame.built",',
+        'event="case.opened",',
         integration("frame_building", "test_that_a_frame_was_built_stands_in_the_trail"),
     ),
 )
