@@ -302,8 +302,7 @@ class Life(RuleBasedStateMachine):
                 self.register.root = "twin"
             case ("A37", OTHER.ipp, _):
                 self.register.root = "me" if self.register.root == "else" else self.register.root
-            case ("A37", ME.ipp, _):
-                self.register.word = "me"
+            case ("A37", ME.ipp, _):  # an undo says nothing of names
                 self.register.root = "me" if self.register.root == "twin" else self.register.root
         self.heard(was_else=was_else)
 
