@@ -10,14 +10,14 @@ DEFECTS = (
         "gateway/feeds/delivery.py",
         "        if answer.event is not Event.ACCEPTED:\n            return answer\n",
         "",
-        integration("audit_feed", "test_a_batch_whose_fate_is_unknown_goes_again_and_the_next_one_waits"),
+        integration("audit_feed", "test_ff43_a_batch_whose_fate_is_unknown_goes_again_and_the_next_one_waits"),
     ),
     loss(
         "feed-feeds-itself",
         "security/outbox/jobs.py",
         '    if row["tenant"] == HOUSE and actor == ENGINE:\n        return\n',
         "",
-        integration("audit_feed", "test_a_feed_never_feeds_itself"),
+        integration("audit_feed", "test_ff43_a_feed_never_feeds_itself"),
     ),
     access(
         "words-of-persons-told",
