@@ -46,6 +46,17 @@ def fold(text: str) -> str:
     return "".join(letter for letter in letters if not unicodedata.combining(letter)).casefold()
 
 
+def folded_with_places(text: str) -> tuple[str, list[int]]:
+    """The folded text, and for each of its letters where it stood in ``text``."""
+    letters: list[str] = []
+    places: list[int] = []
+    for place, letter in enumerate(text):
+        for one in fold(letter):
+            letters.append(one)
+            places.append(place)
+    return "".join(letters), places
+
+
 def registered(uid: str) -> bool:
     """Whether a UID is one of the standard's own: it names no object, person or place (PS3.6 A)."""
     return uid in UID_dictionary or _LATER_CLASS.fullmatch(uid) is not None

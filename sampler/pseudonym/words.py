@@ -19,7 +19,7 @@ from datetime import date
 from functools import cache
 from importlib.resources import files
 
-from sampler.pseudonym.identifiers import Identifiers, fold
+from sampler.pseudonym.identifiers import Identifiers, fold, folded_with_places
 
 ELISION = "[...]"
 DIGITS_MAX = 6  # of numbers side by side: 512 512 stays, a telephone number does not
@@ -96,7 +96,7 @@ class Cleaner:
         return freed
 
     def _without(self, text: str) -> str:
-        folded, places = _folded(text)
+        folded, places = folded_with_places(text)
         hidden = sorted((places[start], places[end - 1] + 1) for start, end in self._identifiers.spans(folded))
         if not hidden:
             return text
@@ -191,14 +191,3 @@ def _between_words(token: str) -> str:
 
 def _is_long(number: str) -> bool:
     return len(number) > 4 or (len(number) == 4 and 1900 <= int(number) <= 2099)
-
-
-def _folded(text: str) -> tuple[str, list[int]]:
-    """The folded text, and for each of its letters where it stood."""
-    letters: list[str] = []
-    places: list[int] = []
-    for place, letter in enumerate(text):
-        for one in fold(letter):
-            letters.append(one)
-            places.append(place)
-    return "".join(letters), places

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 
-from sampler.pseudonym.identifiers import Identifiers, fold
+from sampler.pseudonym.identifiers import Identifiers, fold, folded_with_places
 
 
 class Kind(StrEnum):
@@ -237,17 +237,6 @@ class Narrative:
             return self._finding(text, before.start, end, kind)
         chosen = before if before.kind is kind else after
         return Finding(start=before.start, end=end, kind=kind, in_place=chosen.in_place)
-
-
-def folded_with_places(text: str) -> tuple[str, list[int]]:
-    """The folded text, and for each of its letters where it stood in ``text``."""
-    letters: list[str] = []
-    places: list[int] = []
-    for place, letter in enumerate(text):
-        for one in fold(letter):
-            letters.append(one)
-            places.append(place)
-    return "".join(letters), places
 
 
 def _initials(identifiers: Identifiers) -> re.Pattern[str] | None:
