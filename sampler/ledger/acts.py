@@ -23,7 +23,7 @@ from sampler.campaign.rights import Right
 from sampler.campaign.terms import terms_of
 from sampler.grids.grid import Grid, document_of, is_plain
 from sampler.ledger.held import ONE, Held, require
-from sampler.ledger.rows import Actor, Event, Kind, Version
+from sampler.ledger.rows import Actor, Version
 from security.errors import BadInput, Refused
 from security.store.port import ReadTx, Tx
 
@@ -50,8 +50,10 @@ class Acts:
             if not value.strip() or len(value) > 200 or not is_plain(value):
                 raise BadInput(f"campaign: {name}", code="bad-campaign", hint="a text of 1 to 200 characters")
         head = {"title": title, "domain": domain, "body": body, "state": State.DRAFT, "draw_no": 1}
-        self._add(tx, campaign, "campaign", ONE, head, event="campaign.opened", actor=actor, now=now)
-        self._add(tx, campaign, "grid", ONE, document_of(grid), event="campaign.opened", actor=actor, now=now)
+        self._held.rows.add(tx, campaign, "campaign", ONE, head, event="campaign.opened", actor=actor, now=now)
+        self._held.rows.add(
+            tx, campaign, "grid", ONE, document_of(grid), event="campaign.opened", actor=actor, now=now
+        )
 
     def freeze(
         self,
@@ -85,7 +87,7 @@ class Acts:
         self._move(
             tx, campaign, State.PROTOCOL_FROZEN, actor=actor, now=now, facts=Facts(signatures=frozenset(signatures))
         )
-        self._add(tx, campaign, "protocol", ONE, content, event="campaign.frozen", actor=actor, now=now)
+        self._held.rows.add(tx, campaign, "protocol", ONE, content, event="campaign.frozen", actor=actor, now=now)
 
     def frame(
         self,
@@ -120,7 +122,7 @@ class Acts:
             "sizes": sizes,
             "practitioners": {name: dict(theirs) for name, theirs in strata.items()},
         }
-        self._add(tx, campaign, "frame", ONE, content, event="campaign.framed", actor=actor, now=now)
+        self._held.rows.add(tx, campaign, "frame", ONE, content, event="campaign.framed", actor=actor, now=now)
 
     def draw(
         self,
@@ -149,7 +151,7 @@ class Acts:
             now=now,
             facts=Facts(committed=parties[0], revealed=parties[1]),
         )
-        self._add(tx, campaign, "transcript", ONE, transcript, event="campaign.drawn", actor=actor, now=now)
+        self._held.rows.add(tx, campaign, "transcript", ONE, transcript, event="campaign.drawn", actor=actor, now=now)
         for place, one in enumerate(drawn, start=1):
             self._enter(tx, campaign, place, one, actor=actor, now=now)
         self._move(tx, campaign, State.DRAWN, actor=actor, now=now)
@@ -177,7 +179,7 @@ class Acts:
         self._require_same(tx, campaign, transcript["body"])
         if transcript["body"]["seed"] != self._held.the(tx, campaign, "transcript").content["body"]["seed"]:
             raise Refused("the transcript has another seed", code="other-draw", hint="replacements keep the seed")
-        self._add(tx, campaign, "transcript", ONE, transcript, event="campaign.drawn", actor=actor, now=now)
+        self._held.rows.add(tx, campaign, "transcript", ONE, transcript, event="campaign.drawn", actor=actor, now=now)
         for place, one in enumerate(drawn, start=1):
             held = self._held.rows.one(tx, campaign, "case", one.unit)
             if held is None:
@@ -198,7 +200,7 @@ class Acts:
             "reason": one.reason,
             "follows": one.follows,
         }
-        self._add(tx, campaign, "case", one.unit, content, event="campaign.drawn", actor=actor, now=now)
+        self._held.rows.add(tx, campaign, "case", one.unit, content, event="campaign.drawn", actor=actor, now=now)
 
     def _require_same(self, tx: ReadTx, campaign: str, body: Mapping[str, Any]) -> None:
         head, protocol, frame = (self._held.the(tx, campaign, kind) for kind in ("campaign", "protocol", "frame"))
@@ -245,7 +247,7 @@ class Acts:
         content |= {"state": target} | ({"suspended_from": source} if target is State.SUSPENDED else {})
         if target is State.DRAW_VOIDED:
             content["draw_no"] = head.content["draw_no"] + 1
-        self._add(
+        self._held.rows.add(
             tx, campaign, "campaign", ONE, content, event="campaign.moved", actor=actor, now=now, after=head.version
         )
 
@@ -293,7 +295,7 @@ class Acts:
             disagreements=self._held.disagreements(tx, campaign, held.id) if source is CaseState.REVIEWED else 0,
         )
         lifecycle.case_step(source, target, facts)
-        self._add(
+        self._held.rows.add(
             tx,
             campaign,
             "case",
@@ -304,18 +306,3 @@ class Acts:
             now=now,
             after=held.version,
         )
-
-    def _add(
-        self,
-        tx: Tx,
-        campaign: str,
-        kind: Kind,
-        id_: str,
-        content: Mapping[str, Any],
-        *,
-        event: Event,
-        actor: Actor,
-        now: datetime,
-        after: int | None = None,
-    ) -> int:
-        return self._held.rows.add(tx, campaign, kind, id_, content, event=event, actor=actor, now=now, after=after)

@@ -22,7 +22,7 @@ from sampler.grids.findings import ORIGINS, SEVERITIES, Finding, decide
 from sampler.grids.findings import State as FindingState
 from sampler.ledger.acts import Acts
 from sampler.ledger.held import SERVICE, SITE_ANSWER, Held, finding_of, require
-from sampler.ledger.rows import Actor, Event, Kind
+from sampler.ledger.rows import Actor
 from security.errors import BadInput, Refused
 from security.store.port import Tx
 
@@ -44,7 +44,9 @@ class Reviews:
         if declaration.person != actor.name:
             raise Refused("a declaration for somebody else", code="not-ones-own", hint="each declares for oneself")
         content = {"sites": sorted(declaration.sites), "practitioners": sorted(declaration.practitioners)}
-        self._add(tx, campaign, "declaration", actor.name, content, event="campaign.declared", actor=actor, now=now)
+        self._held.rows.add(
+            tx, campaign, "declaration", actor.name, content, event="campaign.declared", actor=actor, now=now
+        )
 
     def assign(
         self, tx: Tx, campaign: str, case: str, auditors: Sequence[str], *, actor: Actor, now: datetime
@@ -62,7 +64,7 @@ class Reviews:
         for person in auditors:
             self._held.require_free(tx, campaign, held, person)
         self._acts.step_case(tx, campaign, held, CaseState.ASSIGNED, actor=actor, now=now)
-        self._add(
+        self._held.rows.add(
             tx,
             campaign,
             "assignment",
@@ -116,7 +118,7 @@ class Reviews:
             "grid": grid.reference,
             "answers": [asdict(one) for one in taken],
         }
-        number = self._add(
+        number = self._held.rows.add(
             tx,
             campaign,
             "review",
@@ -151,7 +153,9 @@ class Reviews:
             raise Refused(
                 f"finding {finding.id} is decided", code="already-decided", hint="the commission corrects it"
             )
-        self._add(tx, campaign, "finding", finding.id, asdict(finding), event="campaign.found", actor=actor, now=now)
+        self._held.rows.add(
+            tx, campaign, "finding", finding.id, asdict(finding), event="campaign.found", actor=actor, now=now
+        )
 
     def qualify(
         self,
@@ -188,7 +192,7 @@ class Reviews:
         voters = voting(members, self._held.declarations(tx, campaign), site=site, quorum=quorum)
         after = decide(finding_of(held), decision, severity=severity, motive=motive, doctrine=doctrine)
         content = asdict(after) | {"voters": list(voters)}
-        self._add(
+        self._held.rows.add(
             tx,
             campaign,
             "finding",
@@ -210,19 +214,6 @@ class Reviews:
         """
         require(actor, Right.ANSWER_SERVICE if id_ == SITE_ANSWER else Right.CONDUCT)
         self._held.the(tx, campaign, "campaign")
-        self._add(tx, campaign, "follow-up", id_, content, event="campaign.followed-up", actor=actor, now=now)
-
-    def _add(
-        self,
-        tx: Tx,
-        campaign: str,
-        kind: Kind,
-        id_: str,
-        content: Mapping[str, Any],
-        *,
-        event: Event,
-        actor: Actor,
-        now: datetime,
-        after: int | None = None,
-    ) -> int:
-        return self._held.rows.add(tx, campaign, kind, id_, content, event=event, actor=actor, now=now, after=after)
+        self._held.rows.add(
+            tx, campaign, "follow-up", id_, content, event="campaign.followed-up", actor=actor, now=now
+        )
