@@ -114,12 +114,13 @@ def build(words: Words, folder: Path, exam: Exam, holder: Holder, *, as_json: bo
     paths = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
     looked = _progress(words, N_("looked at {n} of {of}"), len(paths))
     work = replace(work, images=images(paths, study=work.study, told=looked))
-    work = replace(work, covers=Originals(work, keys).proposed())
+    originals = Originals(work, keys)
+    originals = originals.now(replace(work, covers=originals.proposed()))
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
-    works.save(work, folder)
-    _show(Originals(work, keys), folder)
-    return int(bool(_checked(words, folder, work, keys, as_json=as_json).wrong))
+    works.save(originals.work, folder)
+    _show(originals, folder)
+    return int(bool(_checked(words, folder, originals, as_json=as_json).wrong))
 
 
 def _begun(exam: Exam, holder: Holder) -> Work:
@@ -266,7 +267,7 @@ def check(words: Words, folder: Path, holder: Holder, *, as_json: bool) -> int:
         BadInput, Refused: those of ``sampler.case``.
     """
     work, keys = _opened(words, works.load(folder), holder)
-    return int(not _checked(words, folder, work, keys, as_json=as_json).is_ready)
+    return int(not _checked(words, folder, Originals(work, keys), as_json=as_json).is_ready)
 
 
 def package(words: Words, folder: Path, holder: Holder, *, out: Path, for_viewer: bool, as_json: bool) -> int:
@@ -325,9 +326,9 @@ def _private(path: Path, content: bytes) -> None:
     (replace_private if path.exists() else create_private)(path, content)
 
 
-def _checked(words: Words, folder: Path, work: Work, keys: CampaignKeys, *, as_json: bool) -> State:
-    told = _progress(words, N_("made {n} of {of}"), len(work.images))
-    work, state = checked(Originals(work, keys), told=told)
+def _checked(words: Words, folder: Path, originals: Originals, *, as_json: bool) -> State:
+    told = _progress(words, N_("made {n} of {of}"), len(originals.work.images))
+    work, state = checked(originals, told=told)
     works.save(work, folder)
     if as_json:
         typer.echo(

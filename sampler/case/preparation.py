@@ -10,6 +10,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -59,6 +60,12 @@ class Originals:
         self._rules = rules
         self.subject = Subject(authority=work.authority, id=work.patient_id, other_ids=frozenset(work.other_ids))
         self.pseudonyms = Pseudonyms(keys, self.subject)
+
+    def now(self, work: Work) -> Originals:
+        """The same originals after a decision about them; what was read is not read again."""
+        made = copy(self)
+        made.work = work
+        return made
 
     @cached_property
     def report(self) -> etree._Element | None:
