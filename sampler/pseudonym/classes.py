@@ -42,6 +42,5 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
 
 CT, ENHANCED_CT = _ROOT + "2", _ROOT + "2.1"
 MR, ENHANCED_MR = _ROOT + "4", _ROOT + "4.1"
-RT_STRUCTURE_SET = _ROOT + "481.3"
 KEY_OBJECT_SELECTION = _ROOT + "88.59"
 SECONDARY_CAPTURES = frozenset(_ROOT + suffix for suffix in ("7", "7.1", "7.2", "7.3", "7.4"))

@@ -48,7 +48,7 @@ class Row:
     options: frozenset[str]
 
 
-OVERLAY_DATA, OVERLAY_COMMENTS, CURVE, PRIVATE = "60xx3000", "60xx4000", "50xxxxxx", "odd"
+OVERLAY_COMMENTS, CURVE, PRIVATE = "60xx4000", "50xxxxxx", "odd"
 """The four rows that are patterns of tags."""
 
 UNFORMATTED_TEXT_VALUE = 0x00700006

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
+from html import escape
 from io import BytesIO
 
 import numpy as np
@@ -59,7 +60,7 @@ def structure(compared: Compared, images: Series, *, names: tuple[str, str]) -> 
             parts.append(f'<polygon points="{_points(places)}" {look}/>')
         y = height + 26 + number * 24
         parts.append(f'<path d="M12,{y - 5:.1f}h44" {look}/>')
-        parts.append(f'<text x="66" y="{y:.1f}" fill="#fff">{_escaped(name)}</text>')
+        parts.append(f'<text x="66" y="{y:.1f}" fill="#fff">{escape(name)}</text>')
     return "".join(parts) + "</svg>"
 
 
@@ -75,7 +76,7 @@ def _png(hounsfield: NDArray[np.float32]) -> str:
 def _opening(width: float, height: float, title: str, *, ground: str) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" role="img"'
-        f' font-family="sans-serif" font-size="15"><title>{_escaped(title)}</title>'
+        f' font-family="sans-serif" font-size="15"><title>{escape(title)}</title>'
         f'<rect width="100%" height="100%" fill="{ground}"/>'
     )
 
@@ -132,12 +133,8 @@ def curves(of: Sequence[tuple[str, DoseVolume]], *, axes: tuple[str, str]) -> st
         parts.append(f'<polyline points="{_points(place(*point) for point in found.curve())}" {look}/>')
         y = height - bottom - 44 + number * 24
         parts.append(f'<path d="M{left + 16},{y - 5}h44" {look}/>')
-        parts.append(f'<text x="{left + 70}" y="{y}">{_escaped(name)}</text>')
-    parts.append(f'<text x="{(left + width) / 2}" y="{height - 8}" text-anchor="middle">{_escaped(axes[0])}</text>')
+        parts.append(f'<text x="{left + 70}" y="{y}">{escape(name)}</text>')
+    parts.append(f'<text x="{(left + width) / 2}" y="{height - 8}" text-anchor="middle">{escape(axes[0])}</text>')
     parts.append(f'<text transform="translate(16 {height / 2}) rotate(-90)" text-anchor="middle">')
-    parts.append(f"{_escaped(axes[1])}</text></svg>")
+    parts.append(f"{escape(axes[1])}</text></svg>")
     return "".join(parts)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
